@@ -1,0 +1,38 @@
+"""Scaling studies of plain vision backbones: designs, studies, records, laws and figures.
+
+Public names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scaling.design import Design, Study, load_study
+    from scaling.errors import ScalingError
+    from scaling.figures import figure
+    from scaling.grid import run_grid
+    from scaling.laws import fit
+    from scaling.records import load_records
+
+_HOMES = {
+    "Design": "scaling.design",
+    "ScalingError": "scaling.errors",
+    "Study": "scaling.design",
+    "figure": "scaling.figures",
+    "fit": "scaling.laws",
+    "load_records": "scaling.records",
+    "load_study": "scaling.design",
+    "run_grid": "scaling.grid",
+}
+
+__all__ = ["Design", "ScalingError", "Study", "figure", "fit", "load_records", "load_study", "run_grid"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scaling' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

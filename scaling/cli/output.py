@@ -1,0 +1,81 @@
+"""What every command shares: consoles, tables, JSON, and numbers people can read."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+PLAIN_WIDTH = 160  # of tables that go to a file or a pipe
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def console(stderr: bool = False) -> Any:
+    """A rich console; wide where there is no terminal to fit into."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Any:
+    """A rich table whose first `left` columns are words and the others numbers."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left", box=SIMPLE, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if index < left else "right", no_wrap=index < left)
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def print_json(value: Any) -> None:
+    """Print JSON and nothing else to stdout; NaN is not JSON and is refused."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def message(text: str) -> None:
+    """Print a line for people to stderr."""
+    print(text, file=sys.stderr)
+
+
+def si(value: float | None) -> str:
+    """1234567 as '1.23 M'; a missing value as a dash."""
+    if value is None or value != value:
+        return "-"
+    for factor, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def size(value: float | None) -> str:
+    """Bytes as MiB or GiB."""
+    if value is None or value != value:
+        return "-"
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as '45 s', '3 min 20 s' or '2 h 5 min'."""
+    if seconds is None or seconds != seconds:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def number(value: float | None, error: float | None = None, digits: int = 4) -> str:
+    """A value with its standard error, if there is one."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and error == error else "")

@@ -1,0 +1,78 @@
+"""`scaling records`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.output import Format, console, duration, message, number, print_json, si, size, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def records(
+    source: Annotated[Path, typer.Argument(help="Run directory, CSV or Parquet file.", metavar="SOURCE")],
+    export: Annotated[Path | None, typer.Option(help="Write the full table to this .csv or .parquet file.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+) -> None:
+    """Show the records of a study, or export them with every column.
+
+    [bold]Examples[/bold]
+
+    scaling records runs/digits-quick
+
+    scaling records runs/digits-quick --export digits.parquet
+    """
+    from scaling.records import load_records, save_table
+
+    found = load_records(source)
+    if export is not None:
+        save_table(found, export)
+        message(f"{len(found)} records written to {export}")
+    if output is Format.JSON:
+        print_json([_without_gaps(row) for row in found.to_dict("records")])
+    elif export is None:
+        console().print(records_table(found))
+
+
+def _without_gaps(row: dict[Any, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: missing is null."""
+    return {str(key): None if value != value else value for key, value in row.items()}
+
+
+def records_table(found: "pd.DataFrame") -> Any:
+    """The main columns of a table of records, or all of a table that is not one of ours."""
+    if "design" not in found:
+        rows = [[str(value) for value in row] for row in found.itertuples(index=False)]
+        return table("", list(map(str, found.columns)), rows)
+    dense = "mean_iou" in found and found["mean_iou"].notna().any()
+    metric = "mean_iou" if dense else "accuracy"
+    columns = (
+        "design",
+        "status",
+        "seed",
+        "tokens",
+        "test loss",
+        "mean IoU" if dense else "accuracy",
+        "parameters",
+        "training FLOPs/image",
+        "memory/image",
+        "trained in",
+    )
+    rows = [
+        (
+            str(row["design"]),
+            str(row.get("status", "-")),
+            str(row.get("seed", "-")),
+            si(row.get("sequence_length")),
+            number(row.get("test_loss"), row.get("test_loss_standard_error")),
+            number(row.get(metric), digits=3),
+            si(row.get("parameters")),
+            si(row.get("training_flops_per_image")),
+            size(row.get("activation_bytes_per_image")),
+            duration(row.get("training_seconds")),
+        )
+        for row in found.to_dict("records")
+    ]
+    return table("", columns, rows, left=2)

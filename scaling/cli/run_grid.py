@@ -1,0 +1,138 @@
+"""`scaling run-grid`."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.output import Format, console, duration, message, print_json, si, size, table
+
+if TYPE_CHECKING:
+    from scaling.grid import GridResult, Job
+
+INTERRUPTED = 130
+
+
+class DeviceChoice(StrEnum):
+    """Devices a grid can run on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def run_grid(
+    study: Annotated[str, typer.Argument(help="A built-in study, a TOML file, or a run directory.", metavar="STUDY")],
+    out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/NAME")] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Where cells run.")] = DeviceChoice.AUTO,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time.", show_default="one per core or GPU")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Run only designs that match, such as 'deit-*/8@*'.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run nothing.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+) -> None:
+    """Train every cell of a study and record loss, FLOPs and memory.
+
+    Running the same command again completes what is missing and touches nothing that is done.
+
+    [bold]Examples[/bold]
+
+    scaling run-grid digits-quick
+
+    scaling run-grid digits-quick --dry-run
+
+    scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
+    """
+    from scaling.design import load_study
+    from scaling.grid import run_grid as run
+
+    chosen = load_study(study)
+    folder = out or (Path(study) if Path(study).is_dir() else Path("runs") / chosen.name)
+    if dry_run:
+        _list_cells(chosen, folder, device, workers, only, output)
+        return
+    from scaling.cli.progress import progress
+
+    started = time.monotonic()
+    with progress() as observer:
+        outcome = run(chosen, folder, device.value, workers, only, observer)
+    if output is Format.JSON:
+        print_json(_as_json(outcome))
+    else:
+        _report(outcome, time.monotonic() - started)
+    for record in outcome.failed:
+        message(f"failed: {record.design} seed {record.seed}: {record.error} (see {outcome.path}/cells/{record.cell})")
+    if outcome.interrupted:
+        message(f"stopped; run the same command again to complete {outcome.path}")
+        raise typer.Exit(INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _report(outcome: "GridResult", seconds: float) -> None:
+    from scaling.cli.records import records_table
+    from scaling.records import RecordError, load_records
+
+    try:
+        console().print(records_table(load_records(outcome.path)))
+    except RecordError:
+        return  # stopped before the first cell was finished
+    ran = len(outcome.records)
+    message(f"{ran} cell{'s' * (ran != 1)} run in {duration(seconds)}; records in {outcome.path}")
+    message(f"next: scaling fit {outcome.path}    scaling plot {outcome.path} --figure 1")
+
+
+def _as_json(outcome: "GridResult") -> dict[str, Any]:
+    records = [record.model_dump(mode="json") for record in outcome.records]
+    return {"run": str(outcome.path), "interrupted": outcome.interrupted, "records": records}
+
+
+def _list_cells(
+    study: Any, folder: Path, device: DeviceChoice, workers: int | None, only: str | None, output: Format
+) -> None:
+    from scaling.grid import find_device, plan_jobs, worker_count
+    from scaling.records import RunDirectory
+
+    place = find_device(device.value)
+    count = worker_count(workers, place, len(study.cells()))
+    jobs = plan_jobs(study, RunDirectory(folder), place, count, only)
+    if output is Format.JSON:
+        print_json([_job_json(job) for job in jobs])
+        return
+    columns = ("cell", "status", "tokens", "parameters", "FLOPs/image", "training FLOPs", "memory/image", "memory/step")
+    rows = [
+        (
+            job.cell.name,
+            job.status.value,
+            f"{job.cell.design.sequence_length:,}",
+            si(job.cost.parameters.total),
+            si(job.cost.forward_flops_per_image),
+            si(job.training_flops),
+            size(job.cost.activation_bytes_per_image),
+            size(job.memory_bytes),
+        )
+        for job in jobs
+    ]
+    console().print(table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2))
+    total = si(sum(job.training_flops for job in jobs))
+    message(f"{total}FLOPs of training in all; memory/step is weights, gradients, optimiser and activations")
+
+
+def _job_json(job: "Job") -> dict[str, Any]:
+    return {
+        "cell": job.cell.id,
+        "design": str(job.cell.design),
+        "seed": job.cell.seed,
+        "status": job.status.value,
+        "sequence_length": job.cell.design.sequence_length,
+        "parameters": job.cost.parameters.total,
+        "forward_flops_per_image": job.cost.forward_flops_per_image,
+        "training_flops_per_image": job.cost.training_flops_per_image,
+        "training_flops": job.training_flops,
+        "activation_bytes_per_image": job.cost.activation_bytes_per_image,
+        "micro_batch_size": job.micro_batch_size,
+        "memory_bytes": job.memory_bytes,
+    }

@@ -1,0 +1,118 @@
+"""What a study says about its data, training and measuring; every field is a TOML key."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Task = Literal["classification", "segmentation"]
+
+
+class Section(BaseModel):
+    """A TOML table: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DigitsData(Section):
+    """Scenes of real handwritten digits on a square canvas; ships with the package.
+
+    Classification has one digit and ten classes, segmentation several digits and eleven classes
+    (background first). The training stream is endless, the test set fixed. An input size other
+    than the canvas resamples the same scenes; losses are taken on the canvas' own pixels.
+    """
+
+    name: Literal["digits"] = "digits"
+    task: Task
+    canvas: Annotated[int, Field(ge=8, description="pixels per side of a scene")] = 32
+    digits: Annotated[PositiveInt, Field(description="digits per scene")] = 1
+    clutter: Annotated[NonNegativeInt, Field(description="torn glyph quarters per scene")] = 4
+    noise: Annotated[float, Field(ge=0, description="standard deviation of the grain")] = 0.1
+    test_images: Annotated[int, Field(ge=2, description="scenes in the fixed test set")] = 2048
+
+    @model_validator(mode="after")
+    def _classification_has_one_digit(self) -> "DigitsData":
+        if self.task == "classification" and self.digits != 1:
+            raise ValueError(f"data.digits: {self.digits} digits have no single class; use digits = 1")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of output classes."""
+        return 10 if self.task == "classification" else 11
+
+    @property
+    def epoch_images(self) -> int | None:
+        """Images in one epoch; None for an endless stream."""
+        return None
+
+
+class Recipe(Section):
+    """How every cell of a study is trained: AdamW, linear warm-up, cosine decay to zero.
+
+    Exactly one of `steps`, `images` and `epochs` says how long, at most one of the `warmup_` keys
+    how long the learning rate rises. `micro_batch_size` splits the batch without changing the
+    result, so it is not part of a cell's identity.
+    """
+
+    steps: PositiveInt | None = None
+    images: PositiveInt | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    warmup_steps: NonNegativeInt | None = None
+    warmup_images: NonNegativeInt | None = None
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    batch_size: PositiveInt
+    micro_batch_size: PositiveInt | None = None
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    position_init: Literal["normal", "sincos"] = "normal"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _durations_are_unique(self) -> "Recipe":
+        _given(self, "", at_least=1)
+        _given(self, "warmup_", at_least=0)
+        micro = self.micro_batch_size
+        if micro and self.batch_size % micro:
+            raise ValueError(f"recipe.micro_batch_size: {micro} does not divide batch_size {self.batch_size}")
+        return self
+
+    def training_steps(self, epoch_images: int | None) -> int:
+        """Optimiser steps, at least one."""
+        return max(1, self._in_steps("", epoch_images))
+
+    def warmup(self, epoch_images: int | None) -> int:
+        """Optimiser steps of rising learning rate; 0 where none is asked for."""
+        return self._in_steps("warmup_", epoch_images)
+
+    def _in_steps(self, prefix: str, epoch_images: int | None) -> int:
+        steps, images, epochs = (getattr(self, prefix + unit) for unit in _UNITS)
+        if epochs is not None:
+            if epoch_images is None:
+                raise ValueError("an endless stream has no epochs; give steps or images")
+            images = epochs * epoch_images
+        return round(images / self.batch_size) if images is not None else steps or 0
+
+
+_UNITS = ("steps", "images", "epochs")
+
+
+def _given(recipe: Recipe, prefix: str, at_least: int) -> None:
+    keys = [prefix + unit for unit in _UNITS]
+    given = [key for key in keys if getattr(recipe, key) is not None]
+    if len(given) > 1:
+        raise ValueError(f"recipe: {' and '.join(given)} are both given; keep one")
+    if len(given) < at_least:
+        raise ValueError(f"recipe: one of {', '.join(keys)} is needed")
+
+
+class Measure(Section):
+    """What is measured beside the loss; none of it changes a result."""
+
+    log_every_steps: PositiveInt = 50
+    fvcore: Annotated[bool, Field(description="cross-check FLOPs with fvcore")] = True

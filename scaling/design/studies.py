@@ -1,0 +1,152 @@
+"""A study: a named grid of designs with one data set and one recipe, and the cells it expands to."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from scaling.design.architectures import ARCHITECTURES, HEADS
+from scaling.design.designs import Design, DesignError, check_divides, check_known
+from scaling.design.recipes import DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
+
+Several = Field(min_length=1)
+# Raised when the same specification would no longer give the same result.
+CELL_GENERATION = 1
+
+
+class Grid(Section):
+    """The axes of a study; its cells are their product, without what an exclusion removes."""
+
+    architectures: Annotated[tuple[str, ...], Several]
+    sizes: Annotated[tuple[str, ...], Several]
+    patch_sizes: Annotated[tuple[PositiveInt, ...], Several]
+    input_sizes: Annotated[tuple[PositiveInt, ...], Several]
+    heads: tuple[str, ...] = ()
+    seeds: Annotated[tuple[NonNegativeInt, ...], Several] = (0,)
+
+
+class Exclusion(Section):
+    """A rule that removes designs: those that match the pattern and exceed the length, if given."""
+
+    design: Annotated[str, Field(description="pattern such as 'deit-*/1@*'")] = "*"
+    sequence_length_above: NonNegativeInt | None = None
+    reason: str = ""
+
+    def removes(self, name: str, sequence_length: float) -> bool:
+        """Whether a design of this short name and sequence length is left out."""
+        limit = self.sequence_length_above
+        return matches(name, self.design) and (limit is None or sequence_length > limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One design and seed of a study: the unit that is trained and recorded."""
+
+    study: str
+    design: Design
+    seed: int
+    data: DigitsData
+    recipe: Recipe
+    measure: Measure
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of a hash of everything that determines the result."""
+        identity = {
+            "generation": CELL_GENERATION,
+            "design": str(self.design),
+            "seed": self.seed,
+            "data": self.data.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"micro_batch_size"}),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """Short name with the seed, for tables and messages."""
+        return f"{self.design} seed {self.seed}"
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a short name matches a shell pattern; the head may be left out of the pattern."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name.split("+")[0], pattern)
+
+
+class Study(Section):
+    """A grid of designs with one data set, task and recipe; see docs/studies.md for the keys."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    data: DigitsData
+    grid: Grid
+    exclude: tuple[Exclusion, ...] = ()
+    recipe: Recipe
+    measure: Measure = Measure()
+
+    @model_validator(mode="after")
+    def _is_runnable(self) -> "Study":
+        self._check_axes()
+        try:
+            self.recipe.training_steps(self.data.epoch_images)
+            self.recipe.warmup(self.data.epoch_images)
+        except ValueError as error:
+            raise ValueError(f"recipe.epochs: {error}") from None
+        if not list(self._designs()):
+            raise ValueError("exclude: the rules leave no cell; loosen one")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the study, in the order of the axes."""
+        return [
+            Cell(self.name, design, seed, self.data, self.recipe, self.measure)
+            for design in self._designs()
+            for seed in self.grid.seeds
+        ]
+
+    def _heads(self) -> tuple[str | None, ...]:
+        if self.data.task == "classification":
+            return (None,)
+        return self.grid.heads or HEADS[:1]
+
+    def _designs(self) -> Iterator[Design]:
+        grid = self.grid
+        axes = (grid.architectures, grid.sizes, enumerate(grid.patch_sizes), grid.input_sizes, self._heads())
+        for architecture, size, (index, patch_size), input_size, head in product(*axes):
+            name = f"{architecture}-{size}/{patch_size}@{input_size}" + (f"+{head}" if head else "")
+            if any(rule.removes(name, (input_size / patch_size) ** 2) for rule in self.exclude):
+                continue
+            with _at(f"grid.patch_sizes[{index}]"):
+                check_divides(patch_size, input_size)
+            yield Design(architecture, size, patch_size, input_size, head)
+
+    def _check_axes(self) -> None:
+        if self.data.task == "classification" and self.grid.heads:
+            raise ValueError("grid.heads: classification reads the class token; remove the key")
+        for axis, values in self.grid:
+            for index, value in enumerate(values):
+                if value in values[:index]:
+                    raise ValueError(f"grid.{axis}[{index}]: {value} is given twice")
+        for index, name in enumerate(self.grid.architectures):
+            with _at(f"grid.architectures[{index}]"):
+                check_known("architecture", name, tuple(ARCHITECTURES))
+            for position, size in enumerate(self.grid.sizes):
+                with _at(f"grid.sizes[{position}]"):
+                    check_known(f"{name} size", size, tuple(ARCHITECTURES[name]))
+        for index, head in enumerate(self.grid.heads):
+            with _at(f"grid.heads[{index}]"):
+                check_known("head", head, HEADS)
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    """Turn a design error into a value error that names the place in the study."""
+    try:
+        yield
+    except DesignError as error:
+        raise ValueError(f"{path}: {error}") from None

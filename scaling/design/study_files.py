@@ -1,0 +1,132 @@
+"""Studies as TOML: loading, saving, and errors that name the key, the value and the fix."""
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeGuard, get_args
+
+import tomli_w
+from pydantic import ValidationError
+
+from scaling.design.recipes import Section
+from scaling.design.studies import Study
+from scaling.errors import UsageError, nearest
+
+SHOWN_PROBLEMS = 3
+
+
+class StudyError(UsageError):
+    """A study that cannot be run as written."""
+
+
+def builtin_studies() -> dict[str, str]:
+    """TOML text of each built-in study by name."""
+    folder = resources.files("scaling.design") / "builtin"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda f: f.name)
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def load_study(source: str | Path) -> Study:
+    """Load a built-in study by name, a TOML file, or the study of a run directory.
+
+    Raises:
+        StudyError: when there is no such study, the file is not TOML, or a value is refused.
+    """
+    return parse_study(study_text(source), origin=str(source))
+
+
+def study_text(source: str | Path) -> str:
+    """TOML text behind a study's name or path."""
+    path = Path(source)
+    builtin = builtin_studies()
+    if path.is_dir() and (path / "study.toml").is_file():
+        path = path / "study.toml"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(f"{path}: cannot be read as a study: {error}") from None
+    if str(source) in builtin:
+        return builtin[str(source)]
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise StudyError(f"{path}: no such study file; 'scaling init NAME' writes one")
+    raise StudyError(f"no built-in study '{source}' ({nearest(str(source), builtin)}); or give a path to a .toml file")
+
+
+def parse_study(text: str, origin: str) -> Study:
+    """Read a study from TOML text; `origin` names it in errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{origin}: not TOML: {error}") from None
+    return build_study(values, origin)
+
+
+def build_study(values: dict[str, Any], origin: str = "study") -> Study:
+    """Check plain values and make a study of them, refusing every bad value with its dotted path."""
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors(include_url=False)]
+    lines = [f"{origin}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines[-1] += f" (and {len(problems) - SHOWN_PROBLEMS} more)"
+    raise StudyError("\n".join(lines))
+
+
+def study_to_toml(study: Study) -> str:
+    """TOML with every default written out, so that it means the same to a later version."""
+    return tomli_w.dumps(study.model_dump(mode="json", exclude_none=True))
+
+
+def start_study(path: Path, name: str, template: str) -> None:
+    """Write a new study file from a built-in study or another file, under a new name.
+
+    Raises:
+        StudyError: if the name or the template is not one, or the file exists or cannot be written.
+    """
+    text = re.sub(r'(?m)^name = ".*"$', f'name = "{name}"', study_text(template), count=1)
+    parse_study(text, origin=str(path))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise StudyError(f"{path} exists already; choose another name") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _explain(problem: Any) -> str:
+    """One line for one pydantic problem: dotted path, value, fix."""
+    path = _dotted(problem["loc"])
+    kind, message, value = problem["type"], problem["msg"], problem["input"]
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key; {nearest(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+    if kind == "missing":
+        return f"{path}: missing; add it (see 'scaling init' for a complete study)"
+    if kind == "value_error":
+        own = str(problem["ctx"]["error"])
+        return own if not path or own.startswith(path.split(".")[0]) else f"{path}: {own}"
+    if kind == "literal_error":
+        return f"{path}: {value!r} is not allowed; use {problem['ctx']['expected']}"
+    return f"{path}: {value!r}: {message[0].lower()}{message[1:]}"
+
+
+def _dotted(location: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+    """Keys that are legal where an unknown one stands."""
+    keys = Study.model_fields
+    for part in location[:-1]:
+        if isinstance(part, str):
+            annotation = keys[part].annotation
+            section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))
+            keys = section.model_fields
+    return list(keys)
+
+
+def _is_section(kind: object) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)

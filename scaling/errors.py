@@ -1,0 +1,23 @@
+"""The two kinds of error a user can meet; both print as a few plain lines, never a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ScalingError(Exception):
+    """Work that failed: a broken record, an unwritable folder. The command exits with 1."""
+
+    exit_code = 1
+
+
+class UsageError(ScalingError):
+    """A request that cannot be carried out as written. The command exits with 2."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt word: the nearest known one, or the list of them."""
+    known = list(known)
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"

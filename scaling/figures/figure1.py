@@ -1,0 +1,119 @@
+"""Figure 1: test loss against patch size, both on log axes, with the fitted law and its band."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.design import ARCHITECTURES
+from scaling.figures.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    log_axis,
+    nice_log_ticks,
+    styled,
+)
+from scaling.laws import CurveFit, FitStatus, default_groups, fit, usable
+from scaling.records import RecordError
+
+X, Y, ERROR = "patch_size", "test_loss", "test_loss_standard_error"
+COLUMNS = 3
+SIZES = tuple(dict.fromkeys(size for sizes in ARCHITECTURES.values() for size in sizes))
+LOSS_LABELS = {"classification": "Test loss (nats)", "segmentation": "Test loss (nats per pixel)"}
+
+
+def figure1(table: pd.DataFrame, law: str = "auto") -> Figure:
+    """Draw one panel per task, architecture, head and input size, with one curve per model size.
+
+    Raises:
+        RecordError: if no record has both a patch size and a test loss.
+    """
+    used, left_out = usable(table, X, Y) if {X, Y} <= set(table) else (table[:0], ())
+    if used.empty:
+        raise RecordError("no finished record has both patch_size and test_loss; nothing to draw")
+    keys = [key for key in default_groups(table, X) if key != "size"]
+    panels = [(_title(keys, key), rows) for key, rows in used.groupby(keys, dropna=False, sort=False)] if keys else []
+    panels = panels or [("", used)]
+    rows, columns = math.ceil(len(panels) / COLUMNS), min(len(panels), COLUMNS)
+    with styled():
+        figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + 0.25), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis, (title, panel) in zip(axes.flat, panels, strict=False):
+            _draw_panel(axis, title, panel, law)
+        for spare in axes.flat[len(panels) :]:
+            spare.set_visible(False)
+        figure.supxlabel(_caption(used, left_out), fontsize=6.5, color="0.35")
+    return figure
+
+
+def _title(keys: list[str], values: tuple[Any, ...]) -> str:
+    """Such as 'Segmentation, DeiT, 24x24 input, linear head'."""
+    words = {"deit": "DeiT", "adventurer": "Adventurer"}
+    parts = []
+    for key, value in zip(keys, values, strict=True):
+        if value != value or value is None:
+            continue
+        if key == "input_size":
+            parts.append(f"{int(value)}×{int(value)} input")
+        elif key == "head":
+            parts.append(f"{value} head")
+        else:
+            parts.append(words.get(str(value), str(value).replace("-", " ").capitalize()))
+    return ", ".join(parts)
+
+
+def _draw_panel(axis: Axes, title: str, panel: pd.DataFrame, law: str) -> None:
+    for curve in sorted(fit(panel, X, Y, law), key=_rank):
+        rows = panel[panel["size"] == curve.group["size"]] if "size" in curve.group else panel
+        _draw_curve(axis, _rank(curve), curve, rows)
+    axis.set(xscale="log", yscale="log", title=title, xlabel="Patch size (pixels)")
+    task = panel["task"].iloc[0] if "task" in panel else ""
+    axis.set_ylabel(LOSS_LABELS.get(task, "Test loss"))
+    axis.margins(x=0.07, y=0.08)
+    axis.invert_xaxis()
+    log_axis(axis.xaxis, sorted(set(panel[X].astype(float))))
+    log_axis(axis.yaxis, nice_log_ticks(*sorted(axis.get_ylim())))
+    axis.legend(loc="best")
+
+
+def _rank(curve: CurveFit) -> int:
+    """Place of a curve's size from small to large; a size of its own gets the middle of the palette."""
+    size = curve.group.get("size")
+    return SIZES.index(size) if size in SIZES else len(SIZES) // 2
+
+
+def _draw_curve(axis: Axes, index: int, curve: CurveFit, rows: pd.DataFrame) -> None:
+    colour, label = COLOURS[index], str(curve.group.get("size", ""))
+    errors = 1.96 * rows[ERROR].to_numpy(float) if ERROR in rows else None
+    fitted = curve.fit
+    if fitted is not None:
+        x = np.geomspace(fitted.x.min(), fitted.x.max(), 200)
+        low, high = fitted.band(x)
+        solid = fitted.status is FitStatus.CONVERGED
+        axis.fill_between(x, np.maximum(low, 1e-12), high, color=colour, alpha=0.18, linewidth=0)
+        axis.plot(x, fitted.predict(x), color=colour, linestyle=LINES[index] if solid else ":")
+        label += f"  ${fitted.law.latex('p')}$"
+    axis.errorbar(
+        rows[X],
+        rows[Y],
+        yerr=errors,
+        fmt=MARKERS[index],
+        color=colour,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        elinewidth=0.9,
+        capsize=2,
+        label=label.strip() or "records",
+    )
+
+
+def _caption(used: pd.DataFrame, left_out: tuple[str, ...]) -> str:
+    bars = "bars: 95 % interval of the test set's sampling error; " if ERROR in used else ""
+    dropped = f"; {len(left_out)} left out" if left_out else ""
+    return f"{bars}bands: 95 % interval of the law; {len(used)} records{dropped}"

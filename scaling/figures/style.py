@@ -1,0 +1,60 @@
+"""The look of every figure: sizes for a paper, and marks that survive printing in grey."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+RC: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8.5,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scaling",
+    "figure.dpi": 110,
+    "savefig.dpi": 220,
+}
+PANEL_WIDTH, PANEL_HEIGHT = 3.4, 2.75
+# One for each size, nano to huge; they get darker, and marks and dashes differ, for print in grey.
+COLOURS = ("#d1a33c", "#4f8f8b", "#b5523b", "#6a5a8c", "#2f4b7c", "#3b3b3b", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (2, 1.2)), "-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)))
+NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+
+
+def styled():
+    """Context in which figures are drawn; changes nothing outside it."""
+    return rc_context(RC)
+
+
+def nice_log_ticks(low: float, high: float) -> list[float]:
+    """Round values between low and high: from 1, 1.2, 1.5, 2, ... x 10^k, or even steps if few fit."""
+    exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**exponent for exponent in exponents for digit in NICE]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 8:
+        ticks = [tick for tick in ticks if round(tick / 10 ** np.floor(np.log10(tick)), 6) in (1, 2, 5)]
+    if len(ticks) < 3:
+        ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return ticks
+
+
+def log_axis(axis, ticks: list[float]) -> None:
+    """Plain-number ticks on a logarithmic axis, and no minor ones."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))

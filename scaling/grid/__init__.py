@@ -1,0 +1,21 @@
+"""Run a study's cells on this machine. Only the worker needs torch."""
+
+from scaling.grid.board import Board, Row
+from scaling.grid.devices import Device, find_device
+from scaling.grid.doctor import Check, examine
+from scaling.grid.jobs import Job, plan_jobs
+from scaling.grid.runner import GridResult, run_grid, worker_count
+
+__all__ = [
+    "Board",
+    "Check",
+    "Device",
+    "GridResult",
+    "Job",
+    "Row",
+    "examine",
+    "find_device",
+    "plan_jobs",
+    "run_grid",
+    "worker_count",
+]

@@ -1,0 +1,77 @@
+"""The state of a grid while it runs: one row per cell, and the time left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scaling.grid.jobs import Job
+from scaling.records import FINISHED, Record, Status
+
+
+@dataclass
+class Row:
+    """What is known of one cell right now."""
+
+    job: Job
+    status: Status
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    started: float | None = None
+    seconds: float | None = None
+    record: Record | None = None
+
+    @property
+    def share_done(self) -> float:
+        """Share of the training that is done, 0 to 1."""
+        if self.status in FINISHED:
+            return 1.0
+        return self.step / self.steps if self.steps else 0.0
+
+
+class Board:
+    """Rows by cell id, and what the rows together say."""
+
+    def __init__(self, jobs: list[Job], workers: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rows = {job.cell.id: Row(job, job.status) for job in jobs}
+        self.workers = workers
+        self.already_done = sum(row.status in FINISHED for row in self.rows.values())
+        self._clock = clock
+
+    def start(self, cell_id: str) -> None:
+        """A worker took the cell."""
+        row = self.rows[cell_id]
+        row.status, row.started, row.step = Status.RUNNING, self._clock(), 0
+
+    def progress(self, cell_id: str, step: int, steps: int, loss: float) -> None:
+        """The cell's training moved on."""
+        row = self.rows[cell_id]
+        row.step, row.steps, row.loss = step, steps, loss
+
+    def finish(self, record: Record) -> None:
+        """The cell has a record, or failed."""
+        row = self.rows[record.cell]
+        row.status, row.record = record.status, record
+        row.seconds = self._clock() - row.started if row.started is not None else None
+
+    def elapsed(self, row: Row) -> float | None:
+        """Seconds since the cell was started, or that it took."""
+        if row.seconds is not None or row.started is None:
+            return row.seconds
+        return self._clock() - row.started
+
+    def count(self, *statuses: Status) -> int:
+        """Number of cells with one of these statuses."""
+        return sum(row.status in statuses for row in self.rows.values())
+
+    def seconds_left(self) -> float | None:
+        """Expected time to the end, from the FLOPs done per second so far; None at the start."""
+        tried = [(row, self.elapsed(row)) for row in self.rows.values()]
+        seconds = sum(elapsed for _, elapsed in tried if elapsed is not None)
+        done = sum(row.share_done * row.job.training_flops for row, elapsed in tried if elapsed is not None)
+        if not done:
+            return None
+        open_rows = [row for row in self.rows.values() if row.status in (Status.PLANNED, Status.RUNNING)]
+        left = [(1 - row.share_done) * row.job.training_flops * seconds / done for row in open_rows]
+        # No cell is split between workers, so the longest one bounds the whole from below.
+        return max(sum(left) / self.workers, max(left, default=0.0))

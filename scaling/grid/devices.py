@@ -1,0 +1,50 @@
+"""Which device cells run on, how many of it and how much memory it has."""
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import ScalingError, UsageError, nearest
+
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where cells run: a kind, how many cells it takes at once by default, memory of one."""
+
+    kind: str
+    count: int
+    memory_bytes: int
+
+
+def find_device(choice: str) -> Device:
+    """The device behind 'auto', 'cpu' or 'cuda'; torch is imported only where a GPU is likely.
+
+    Raises:
+        UsageError: for another word.
+        ScalingError: for 'cuda' where torch finds no CUDA device.
+    """
+    if choice not in DEVICE_CHOICES:
+        raise UsageError(f"unknown device '{choice}': {nearest(choice, DEVICE_CHOICES)}")
+    if choice != "cpu" and (choice == "cuda" or shutil.which("nvidia-smi")) and importlib.util.find_spec("torch"):
+        import torch
+
+        if torch.cuda.is_available():
+            memory = torch.cuda.get_device_properties(0).total_memory
+            return Device("cuda", torch.cuda.device_count(), memory)
+    if choice == "cuda":
+        raise ScalingError("no CUDA device found; use --device cpu, or see 'scaling doctor'")
+    return Device(
+        "cpu", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _ram()
+    )
+
+
+def _ram() -> int:
+    """Physical memory, or the limit of the container."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
+    return min(physical, int(limit)) if limit.isdigit() else physical

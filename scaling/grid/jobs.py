@@ -1,0 +1,74 @@
+"""From a study to jobs: which cells are left to run, what each costs, and how it fits the device."""
+
+from dataclasses import dataclass
+
+from scaling.cost import Cost, estimate
+from scaling.design import Cell, Study, matches
+from scaling.errors import UsageError
+from scaling.grid.devices import Device
+from scaling.records import RunDirectory, Status
+
+# Share of a device's memory that jobs may plan to use.
+USABLE_MEMORY = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A cell with its cost, the micro-batch that fits the device, and what is known of it so far."""
+
+    cell: Cell
+    cost: Cost
+    micro_batch_size: int
+    status: Status
+
+    @property
+    def training_flops(self) -> int:
+        """Forward and backward FLOPs of the whole training."""
+        recipe = self.cell.recipe
+        steps = recipe.training_steps(self.cell.data.epoch_images)
+        return steps * recipe.batch_size * self.cost.training_flops_per_image
+
+    @property
+    def memory_bytes(self) -> int:
+        """Expected memory of a training step, without the framework's own."""
+        return self.cost.training_bytes(self.micro_batch_size)
+
+
+def plan_jobs(study: Study, run: RunDirectory, device: Device, workers: int, only: str | None = None) -> list[Job]:
+    """Every job of a study, finished ones included, in the order of its axes.
+
+    Raises:
+        UsageError: if `only` matches nothing, a precision needs another device, or a cell does
+            not fit the device even one image at a time.
+        RecordError: if a record already there cannot be read.
+    """
+    if study.recipe.precision == "fp16" and device.kind == "cpu":
+        raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
+    cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
+    if not cells:
+        raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
+    share = device.memory_bytes if device.kind == "cuda" else device.memory_bytes // workers
+    return [_job(cell, run, int(USABLE_MEMORY * share)) for cell in cells]
+
+
+def _job(cell: Cell, run: RunDirectory, memory_bytes: int) -> Job:
+    label_pixels = 1 if cell.data.task == "classification" else cell.data.canvas**2
+    cost = estimate(cell.design, cell.data.classes, label_pixels, cell.recipe.precision)
+    record = run.record(cell.id)
+    return Job(cell, cost, fitting_micro_batch(cell, cost, memory_bytes), record.status if record else Status.PLANNED)
+
+
+def fitting_micro_batch(cell: Cell, cost: Cost, memory_bytes: int) -> int:
+    """The study's micro-batch, or else the largest divisor of the batch that fits the memory."""
+    batch_size = cell.recipe.batch_size
+    asked = cell.recipe.micro_batch_size
+    candidates = [asked] if asked else [size for size in range(batch_size, 0, -1) if batch_size % size == 0]
+    for size in candidates:
+        if cost.training_bytes(size) <= memory_bytes:
+            return size
+    needed = cost.training_bytes(candidates[-1])
+    raise UsageError(
+        f"{cell.design}: needs {needed / 2**30:.1f} GiB for {candidates[-1]} image(s) per step, a worker may use "
+        f"{memory_bytes / 2**30:.1f} GiB;\n"
+        "leave it out with an [[exclude]] rule, or use fewer --workers or another device"
+    )

@@ -1,0 +1,212 @@
+"""The local runner: cells in processes of their own, records that survive whatever happens."""
+
+import importlib.util
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from scaling.design import Study, load_study
+from scaling.errors import ScalingError, UsageError
+from scaling.grid.board import Board
+from scaling.grid.devices import Device, find_device
+from scaling.grid.jobs import Job, plan_jobs
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
+
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "fvcore", "torchmetrics", "safetensors", "sklearn")
+REFRESH_SECONDS = 0.25
+
+Observer = Callable[[Board], None]
+"""Called whenever the state of the grid changed, and a few times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridResult:
+    """How a run ended: the run directory, and the cells by what became of them."""
+
+    path: Path
+    records: tuple[Record, ...]
+    interrupted: bool
+
+    @property
+    def failed(self) -> tuple[Record, ...]:
+        """Cells that did not finish; running again tries them again."""
+        return tuple(record for record in self.records if record.status not in FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    job: Job
+    process: BaseProcess
+    pipe: Connection
+    slot: int
+
+
+def run_grid(
+    study: Study | str | Path,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    only: str | None = None,
+    observer: Observer | None = None,
+) -> GridResult:
+    """Train every cell of a study that has no record yet; running again completes what is missing.
+
+    In a script, call it under `if __name__ == "__main__":`, since cells run in processes that
+    import the script again.
+
+    Args:
+        study: a Study, the name of a built-in one, or the path of a TOML file.
+        out: run directory, runs/<name of the study> by default.
+        device: 'auto', 'cpu' or 'cuda'.
+        workers: cells at a time; one per core or GPU by default.
+        only: pattern of design names, such as 'deit-*/8@*'.
+        observer: called with the state of the grid as it changes.
+
+    Raises:
+        UsageError: for a bad argument or a cell that does not fit the device.
+        ScalingError: if a record is broken, the folder is in use or cannot be written, or torch
+            is missing.
+    """
+    study = study if isinstance(study, Study) else load_study(study)
+    run = RunDirectory(out or Path("runs") / study.name)
+    place = find_device(device)
+    count = worker_count(workers, place, len(study.cells()))
+    require_training()
+    jobs = plan_jobs(study, run, place, count, only)
+    run.prepare(study)
+    with _only_runner(run.path):
+        board = Board(jobs, count)
+        interrupted = _run(jobs, run, place, count, board, observer or (lambda _: None))
+    records = tuple(row.record for row in board.rows.values() if row.record is not None)
+    return GridResult(run.path, records, interrupted)
+
+
+def worker_count(asked: int | None, device: Device, cells: int) -> int:
+    """Cells at a time: what was asked for, else one per core or GPU, never more than cells."""
+    if asked is not None and asked < 1:
+        raise UsageError(f"--workers {asked}: at least 1 is needed")
+    return min(asked or device.count, cells)
+
+
+def require_training() -> None:
+    """Raise ScalingError, with the command that helps, if a package of the extra 'train' is missing."""
+    missing = [package for package in TRAINING_PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ScalingError(f"training needs {', '.join(missing)}; run: pip install 'patch-scaling[train]'")
+
+
+@contextmanager
+def _only_runner(path: Path) -> Iterator[None]:
+    """Hold the run directory against a second runner on this machine; released however we end."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with (path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ScalingError(f"{path}: another 'scaling run-grid' is at work there; wait for it or stop it") from None
+        yield
+
+
+def _run(jobs: list[Job], run: RunDirectory, device: Device, workers: int, board: Board, observer: Observer) -> bool:
+    """Run the open jobs, longest first; returns whether Ctrl-C ended it."""
+    open_jobs = [job for job in jobs if job.status not in FINISHED]
+    pending = deque(sorted(open_jobs, key=lambda job: -job.training_flops))
+    context = _process_context()
+    running: dict[str, _Running] = {}
+    try:
+        while pending or running:
+            while pending and len(running) < workers:
+                slot = min(set(range(workers)) - {entry.slot for entry in running.values()})
+                job = pending.popleft()
+                running[job.cell.id] = _start(job, run, device, workers, slot, context)
+                board.start(job.cell.id)
+            wait([entry.pipe for entry in running.values()], timeout=REFRESH_SECONDS)
+            for entry in list(running.values()):
+                record = _listen(entry, run, board)
+                if record is not None:
+                    del running[record.cell]
+                    entry.process.join()
+                    board.finish(record)
+            observer(board)
+    except KeyboardInterrupt:
+        for entry in running.values():
+            entry.process.terminate()
+        for entry in running.values():
+            entry.process.join()
+        return True
+    return False
+
+
+def _process_context() -> Any:
+    """Processes forked from a server that imported torch once; spawned where that is impossible."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scaling.grid.worker"])
+    return context
+
+
+def _start(job: Job, run: RunDirectory, device: Device, workers: int, slot: int, context: Any) -> _Running:
+    threads = max(1, device.count // workers) if device.kind == "cpu" else 1
+    ours, theirs = context.Pipe(duplex=False)
+    arguments = (
+        job.cell,
+        run.path,
+        device.kind,
+        slot % device.count,
+        threads,
+        job.micro_batch_size,
+        time.time(),
+        theirs,
+    )
+    process = context.Process(target=_work, args=arguments, name=job.cell.name)
+    process.start()
+    theirs.close()
+    return _Running(job, process, ours, slot)
+
+
+def _work(*arguments: Any) -> None:
+    """Entry of a worker; the import happens in the worker's process, not in the runner's."""
+    from scaling.grid.worker import work
+
+    work(*arguments)
+
+
+def _listen(entry: _Running, run: RunDirectory, board: Board) -> Record | None:
+    """Take what a worker sent; returns the record if the cell has ended, however it ended."""
+    try:
+        while entry.pipe.poll():
+            message = entry.pipe.recv()
+            if isinstance(message, Record):
+                return message
+            board.progress(entry.job.cell.id, *message)
+    except (EOFError, OSError):
+        return _lost(entry, run)
+    return None
+
+
+def _lost(entry: _Running, run: RunDirectory) -> Record:
+    """The record of a worker that vanished: its own if it got that far, else a failure."""
+    entry.process.join()
+    finished = run.record(entry.job.cell.id)
+    if finished is not None:
+        return finished
+    cell, code = entry.job.cell, entry.process.exitcode
+    reason = f"worker killed by signal {-code}" if code is not None and code < 0 else f"worker exited with {code}"
+    if code == -9:
+        reason += " (out of memory?)"
+    run.begin(cell)
+    record = Record(**describe(cell), status=Status.FAILED, error=reason)
+    run.fail(record, reason)
+    return record

@@ -1,0 +1,87 @@
+"""DeiT on timm's VisionTransformer (Touvron et al. 2021), for any patch and input size.
+
+Shapes: B images, T tokens (class token first), L = T - 1 patches, D width, H heads, P head width.
+"""
+
+import importlib.util
+
+import torch
+from jaxtyping import Float
+from timm.layers.attention import Attention
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from scaling.design import Design
+
+NARROW = 192  # models narrower than the paper's start from weights scaled by their fan-in
+HALF_PRECISION = (torch.float16, torch.bfloat16)
+
+
+def has_flash_attention() -> bool:
+    """Whether the flash-attn package is installed."""
+    return importlib.util.find_spec("flash_attn") is not None
+
+
+class FlashAttention(Attention):
+    """timm's attention, through flash-attn's packed kernel for half-precision CUDA tensors.
+
+    Same parameters and results as timm's; anything else goes to scaled_dot_product_attention.
+    """
+
+    def forward(self, x: Float[Tensor, "B T D"], *args: object, **kwargs: object) -> Float[Tensor, "B T D"]:
+        """Self-attention over all tokens."""
+        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") in HALF_PRECISION
+        if not x.is_cuda or not (autocast or x.dtype in HALF_PRECISION):
+            return super().forward(x, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+        from flash_attn import flash_attn_qkvpacked_func  # pyright: ignore[reportMissingImports]
+
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        return self.proj(flash_attn_qkvpacked_func(qkv, softmax_scale=self.scale).flatten(2))
+
+
+def build_deit(
+    design: Design, classes: int, drop_path: float = 0.0, position_init: str = "normal"
+) -> VisionTransformer:
+    """A DeiT with learned positions; `classes` = 0 leaves out the classifier.
+
+    Positions start from a truncated normal of 0.02, or for 'sincos' from the 2-D sine-cosine
+    table, which helps small patches early in training; they are learned either way.
+    """
+    shape = design.shape
+    model = VisionTransformer(
+        img_size=design.input_size,
+        patch_size=design.patch_size,
+        num_classes=classes,
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        mlp_ratio=shape.mlp_width / shape.width,
+        drop_path_rate=drop_path,
+        attn_layer=FlashAttention if has_flash_attention() else Attention,
+    )
+    if shape.width < NARROW:
+        _start_by_fan_in(model)
+    if position_init == "sincos":
+        _start_from_sincos(model)
+    return model
+
+
+def _start_by_fan_in(model: VisionTransformer) -> None:
+    """Torch's default initialisation, standard deviation 1 / sqrt(3 fan-in), for every linear layer.
+
+    At width 768 this is DeiT's constant 0.02; at width 64 the constant is 3.6 times smaller, and
+    training is slower for it (docs/digits.md).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+
+
+def _start_from_sincos(model: VisionTransformer) -> None:
+    grid = model.patch_embed.grid_size
+    table = build_sincos2d_pos_embed(list(grid), dim=model.embed_dim, interleave_sin_cos=False)
+    with torch.no_grad():
+        positions: Tensor = model.pos_embed  # pyright: ignore[reportAssignmentType]
+        positions.zero_()
+        positions[0, model.num_prefix_tokens :] = table

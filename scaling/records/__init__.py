@@ -1,0 +1,18 @@
+"""Records: the schema, the crash-safe store and the table. Needs no torch."""
+
+from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
+from scaling.records.store import RecordError, RunDirectory, write_whole
+from scaling.records.tables import load_records, save_table
+
+__all__ = [
+    "FINISHED",
+    "SCHEMA_VERSION",
+    "Record",
+    "RecordError",
+    "RunDirectory",
+    "Status",
+    "describe",
+    "load_records",
+    "save_table",
+    "write_whole",
+]

@@ -1,0 +1,130 @@
+"""The record of one cell: costs, results, status and provenance, with units in the field names."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from scaling.design import Cell
+
+SCHEMA_VERSION = 1
+
+
+class Status(StrEnum):
+    """What became of a cell. `oom` and `diverged` are results; `failed` is tried again."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DONE = "done"
+    OOM = "oom"
+    DIVERGED = "diverged"
+    PREEMPTED = "preempted"
+    FAILED = "failed"
+
+
+FINISHED = frozenset({Status.DONE, Status.OOM, Status.DIVERGED})
+
+
+class Record(BaseModel):
+    """What was learned of one cell. What is not known is None, never 0 and never a guess."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    cell: str
+    """Cell id: a hash of everything that determines the result."""
+    study: str
+    design: str
+    """Short name, such as 'deit-base/16@224'."""
+    architecture: str
+    size: str
+    patch_size: int
+    """Pixels per side."""
+    input_size: int
+    """Pixels per side."""
+    sequence_length: int
+    """Patch tokens, (input / patch)^2."""
+    head: str | None = None
+    seed: int | None
+    task: str
+    dataset: str
+    source: Literal["measured", "published", "digitised", "estimated"] = "measured"
+    status: Status
+    error: str | None = None
+    """Why the cell is not done, in one line."""
+
+    test_loss: float | None = None
+    """Sum of per-example losses over the test set, divided once (nats)."""
+    test_loss_standard_error: float | None = None
+    """Sampling error of the test set; it does not contain the spread between seeds."""
+    accuracy: float | None = None
+    """Top-1 accuracy, 0 to 1."""
+    mean_iou: float | None = None
+    pixel_accuracy: float | None = None
+    test_images: int | None = None
+
+    parameters: int | None = None
+    """Total."""
+    parameters_without_positions: int | None = None
+    parameters_without_embedding_and_head: int | None = None
+    """Blocks and final norm: without patch embedding, class token, positions and head."""
+    forward_flops_per_image: int | None = None
+    """One multiply-add is 2 FLOPs; matrix and convolution products, counted on the model."""
+    training_flops_per_image: int | None = None
+    """Forward and backward, without recomputation."""
+    fvcore_forward_flops_per_image: int | None = None
+    flops_note: str | None = None
+    """Why the two counts differ by more than 1 %, or why there is only one."""
+    activation_bytes_per_image: int | None = None
+    """Bytes autograd saves for backward, forward and loss, without parameters."""
+    peak_memory_bytes_per_image: int | None = None
+    """Slope of peak allocated memory over two batch sizes; CUDA only."""
+
+    steps: int | None = None
+    batch_size: int | None = None
+    micro_batch_size: int | None = None
+    images_seen: int | None = None
+    images_per_second: float | None = None
+    """Training throughput, data included."""
+    training_seconds: float | None = None
+    data_seconds: float | None = None
+    """Part of training_seconds spent on making batches."""
+    evaluation_seconds: float | None = None
+    overhead_seconds: float | None = None
+    """From the start of the cell's process to its record, less training and evaluation."""
+    gpu_hours: float | None = None
+    """Training only; None on a CPU."""
+    device: str | None = None
+    threads: int | None = None
+    attention: str | None = None
+    precision: str | None = None
+    recipe: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    versions: dict[str, str] | None = None
+    commit: str | None = None
+    """Commit of the repository the command was given in; None outside one."""
+    finished_at: str | None = None
+    """UTC, ISO 8601."""
+
+
+def describe(cell: Cell) -> dict[str, Any]:
+    """The fields of a record that are known before anything is run."""
+    design = cell.design
+    return {
+        "cell": cell.id,
+        "study": cell.study,
+        "design": str(design),
+        "architecture": design.architecture,
+        "size": design.size,
+        "patch_size": design.patch_size,
+        "input_size": design.input_size,
+        "sequence_length": design.sequence_length,
+        "head": design.head,
+        "seed": cell.seed,
+        "task": cell.data.task,
+        "dataset": cell.data.name,
+        "precision": cell.recipe.precision,
+        "batch_size": cell.recipe.batch_size,
+        "recipe": cell.recipe.model_dump(mode="json", exclude_none=True),
+        "data": cell.data.model_dump(mode="json"),
+    }

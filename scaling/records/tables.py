@@ -1,0 +1,76 @@
+"""Records as a table: from a run directory, a CSV or a Parquet file, and back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.design import ARCHITECTURES
+from scaling.records.schema import Record
+from scaling.records.store import RecordError, RunDirectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def load_records(source: str | Path) -> "pd.DataFrame":
+    """One row per record, sorted by design; failed cells included, see the column `status`.
+
+    Args:
+        source: a run directory, or a CSV or Parquet file with named columns.
+
+    Raises:
+        RecordError: if there is no such source, or a record in it is broken.
+    """
+    import pandas as pd
+
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "study.toml").is_file():
+            raise RecordError(f"{path}: not a run directory (no study.toml in it)")
+        rows = [_flat(record) for record in RunDirectory(path).records()]
+        if not rows:
+            raise RecordError(f"{path}: no cell is finished yet; 'scaling run-grid' fills it")
+        return pd.DataFrame(sorted(rows, key=_design_order))
+    if not path.is_file():
+        raise RecordError(f"{path}: no such run directory or table")
+    if path.suffix not in TABLE_SUFFIXES:
+        raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise RecordError(f"{path}: cannot be read as a table: {error}") from None
+    if table.empty:
+        raise RecordError(f"{path}: the table has no rows")
+    return table
+
+
+def save_table(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV or Parquet, by the suffix of its path."""
+    if path.suffix not in TABLE_SUFFIXES:
+        raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            table.to_csv(path, index=False)
+        else:
+            table.to_parquet(path, index=False)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _design_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Small models first, and for each the large patches first."""
+    width = ARCHITECTURES[row["architecture"]][row["size"]].width
+    return row["architecture"], row["head"] or "", row["input_size"], width, -row["patch_size"], row["seed"] or 0
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    """Columns of a record; nested tables become dotted columns such as 'recipe.learning_rate'."""
+    row: dict[str, Any] = {}
+    for key, value in record.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            row |= {f"{key}.{inner}": str(item) if isinstance(item, list) else item for inner, item in value.items()}
+        else:
+            row[key] = value
+    return row

@@ -1,0 +1,69 @@
+"""The test: summed per-example losses divided once, with their standard error, and the metrics."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from scaling.data import Scenes
+
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Result of a test set; the metrics that do not apply to the task are None."""
+
+    test_loss: float
+    test_loss_standard_error: float
+    accuracy: float | None
+    mean_iou: float | None
+    pixel_accuracy: float | None
+    images: int
+
+
+def mean_and_error(sums_N: Float[Tensor, "N"], counts_N: Float[Tensor, "N"]) -> tuple[float, float]:
+    """Mean loss per label and its standard error, over N images in float64.
+
+    Images are the independent units: with labels counted per image (pixels), the mean is a ratio
+    of sums and its error that of a ratio estimator (Cochran, Sampling Techniques, 2.11).
+    """
+    sums, counts = sums_N.double(), counts_N.double()
+    images, total = len(sums), counts.sum()
+    mean = sums.sum() / total
+    spread = (sums - mean * counts).square().sum() * images / (images - 1)
+    return float(mean), float(spread.sqrt() / total)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, scenes: Scenes, classes: int, batch_size: int, device: torch.device) -> Evaluation:
+    """Evaluate on every scene; the batch size, also a short last batch, changes nothing."""
+    model.eval()
+    dense = scenes.labels.ndim == 3
+    accuracy = MulticlassAccuracy(classes, average="micro").to(device)
+    overlap = MulticlassJaccardIndex(classes).to(device) if dense else None
+    sums, counts = [], []
+    for start in range(0, len(scenes.labels), batch_size):
+        images = scenes.images[start : start + batch_size].to(device)
+        labels = scenes.labels[start : start + batch_size].to(device)
+        logits = model(images).float()
+        losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
+        sums.append(losses.double().flatten(1 if dense else 0).sum(1) if dense else losses.double())
+        labelled = (labels != IGNORED_LABEL).double()
+        counts.append(labelled.flatten(1).sum(1) if dense else labelled)
+        accuracy.update(logits, labels)
+        if overlap is not None:
+            overlap.update(logits, labels)
+    mean, error = mean_and_error(torch.cat(sums).cpu(), torch.cat(counts).cpu())
+    right = float(accuracy.compute())
+    return Evaluation(
+        test_loss=mean,
+        test_loss_standard_error=error,
+        accuracy=None if dense else right,
+        mean_iou=float(overlap.compute()) if overlap is not None else None,
+        pixel_accuracy=right if dense else None,
+        images=len(scenes.labels),
+    )

@@ -1,0 +1,179 @@
+"""Every command as a user types it, in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scaling.design import study_to_toml
+from scaling.records import Record, RunDirectory, Status, describe
+from tests.conftest import small_study
+from tests.laws.test_curves import table
+
+
+def scaling(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scaling", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with 5 patch sizes, one of them failed, without training anything."""
+    study = small_study(grid__patch_sizes=[16, 8, 4, 2, 1])
+    run = RunDirectory(tmp_path_factory.mktemp("cli") / "small")
+    run.prepare(study)
+    for cell in study.cells():
+        run.begin(cell)
+        patch = cell.design.patch_size
+        known = describe(cell) | {"parameters": 1000, "training_seconds": 3.0}
+        if patch == 16:
+            run.fail(Record(**known, status=Status.FAILED, error="ValueError: no luck"), "Traceback")
+        else:
+            loss = 0.5 + 0.01 * patch + 0.001 * (patch == 4)
+            run.finish(Record(**known, status=Status.DONE, test_loss=loss, test_loss_standard_error=0.002, mean_iou=0.5))
+    return run.path
+
+
+COMMANDS = ("run-grid", "fit", "plot", "records", "init", "doctor")
+
+
+def test_help_lists_every_command_and_shows_examples() -> None:
+    top = scaling("--help")
+    assert top.returncode == 0
+    assert all(command in top.stdout for command in COMMANDS)
+    for command in COMMANDS:
+        assert "Example" in scaling(command, "--help").stdout
+
+
+def test_version() -> None:
+    assert scaling("--version").stdout.strip().count(".") == 2
+
+
+def test_dry_run_lists_cells_and_touches_nothing(tmp_path: Path) -> None:
+    result = scaling("run-grid", "digits-quick", "--dry-run", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "deit-micro/2@24+linear seed 0" in result.stdout
+    rows = json.loads(scaling("run-grid", "digits-quick", "--dry-run", "--format", "json", cwd=tmp_path).stdout)
+    assert len(rows) == 12
+    assert all(row["status"] == "planned" and row["forward_flops_per_image"] > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_table_and_json(run_path: Path) -> None:
+    shown = scaling("fit", run_path)
+    assert shown.returncode == 0
+    assert "segmentation deit nano 16 linear" in shown.stdout
+    assert "left out of the fits: deit-nano/16@16+linear: failed" in shown.stderr
+    (curve,) = json.loads(scaling("fit", run_path, "--format", "json", "--law", "power").stdout)
+    assert curve["law"] == "power"
+    assert curve["points"] == 4
+    low, high = curve["intervals"]["alpha"]
+    assert low < curve["parameters"]["alpha"] < high
+
+
+def test_fit_of_a_csv_by_other_columns(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "t.csv", index=False)
+    result = scaling("fit", tmp_path / "t.csv", "--group-by", "size", "--format", "json")
+    assert [curve["group"] for curve in json.loads(result.stdout)] == [{"size": "nano"}, {"size": "micro"}]
+
+
+def test_plot_writes_three_files(run_path: Path, tmp_path: Path) -> None:
+    result = scaling("plot", run_path, "--figure", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "analysis" / "small").iterdir()) == [
+        "figure1.pdf",
+        "figure1.png",
+        "figure1.svg",
+    ]
+
+
+def test_records_table_json_and_export(run_path: Path, tmp_path: Path) -> None:
+    assert "failed" in scaling("records", run_path).stdout
+    rows = json.loads(scaling("records", run_path, "--format", "json").stdout)
+    assert [row["patch_size"] for row in rows] == [16, 8, 4, 2, 1]
+    assert rows[0]["test_loss"] is None
+    result = scaling("records", run_path, "--export", tmp_path / "all.csv")
+    assert result.returncode == 0
+    assert len(pd.read_csv(tmp_path / "all.csv")) == 5
+
+
+def test_init_then_dry_run(tmp_path: Path) -> None:
+    assert scaling("init", "mine", cwd=tmp_path).returncode == 0
+    assert scaling("run-grid", "mine.toml", "--dry-run", cwd=tmp_path).returncode == 0
+
+
+def test_doctor_reports_in_both_formats() -> None:
+    assert "attention" in scaling("doctor").stdout
+    assert json.loads(scaling("doctor", "--format", "json").stdout)["can_train"] is True
+
+
+WRONG = [
+    ("run-grid", "digits-quik"),
+    ("run-grid", "nowhere.toml"),
+    ("run-grid", "bad.toml"),
+    ("run-grid", "not.toml"),
+    ("run-grid", "digits-quick", "--only", "vit-*"),
+    ("run-grid", "digits-quick", "--device", "gpu"),
+    ("run-grid", "digits-quick", "--workers", "0"),
+    ("run-grid", "digits-quick", "--wrokers", "2"),
+    ("run-grid", "huge.toml"),
+    ("fit", "good.csv", "--x", "patchsize"),
+    ("fit", "good.csv", "--law", "cubic"),
+    ("fit", "good.csv", "--level", "95"),
+    ("plot", "good.csv", "--figure", "9"),
+    ("init", "a/b"),
+    ("init", "new", "--from", "nothing"),
+    ("nonsense",),
+]
+FAILING = [
+    ("run-grid", "good.toml", "--out", "a-file/run"),
+    ("run-grid", "good.toml", "--out", "other-run"),
+    ("fit", "nothing.csv"),
+    ("fit", "empty.csv"),
+    ("fit", "other-run"),
+    ("fit", "short.csv"),
+    ("records", "broken-run"),
+    ("records", "newer-run"),
+    ("records", "good.csv", "--export", "a-file/t.csv"),
+    ("plot", "empty.csv"),
+    ("plot", "good.csv", "--out", "a-file/figures"),
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workplace")
+    good = study_to_toml(small_study())
+    (folder / "good.toml").write_text(good)
+    (folder / "bad.toml").write_text(good.replace("learning_rate", "learning_rat"))
+    (folder / "huge.toml").write_text(good.replace("input_sizes = [\n    16,", "input_sizes = [\n    8192,"))
+    (folder / "not.toml").write_text("= = =")
+    (folder / "a-file").write_text("")
+    (folder / "empty.csv").write_text("")
+    table().to_csv(folder / "good.csv", index=False)
+    table().head(2).to_csv(folder / "short.csv", index=False)
+    RunDirectory(folder / "other-run").prepare(small_study(name="other"))
+    for name, content in (("broken-run", '{"schema_version": 1, "cel'), ("newer-run", '{"schema_version": 99}')):
+        run = RunDirectory(folder / name)
+        run.prepare(small_study())
+        (run.begin(small_study().cells()[0]) / "record.json").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [pytest.param(arguments, 2, id=" ".join(arguments)) for arguments in WRONG]
+    + [pytest.param(arguments, 1, id=" ".join(arguments)) for arguments in FAILING],
+)
+def test_bad_input_gets_one_clear_error(workplace: Path, arguments: tuple[str, ...], code: int) -> None:
+    before = {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()}
+    result = scaling(*arguments, cwd=workplace)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    assert "rror" in result.stderr
+    if result.stderr.startswith("error: "):
+        assert len(result.stderr.splitlines()) <= 3
+    assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from scaling.data import DigitStream, draw_scenes, glyphs, held_out_scenes
+from scaling.data.digits import LABEL_INK, PIXEL_MEAN, PIXEL_STD
+from scaling.design import DigitsData
+
+SEGMENTATION = DigitsData(task="segmentation", canvas=24, digits=3, clutter=2, test_images=64)
+CLASSIFICATION = DigitsData(task="classification", canvas=16, clutter=0, noise=0.0, test_images=64)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shades(pixels: np.ndarray) -> np.ndarray:
+    """Pixels between the lightest, 0, and the darkest, 100."""
+    return ((pixels - pixels.min()) / np.ptp(pixels) * 100).round().astype(np.int32)
+
+
+def test_splits_share_no_glyph_and_cover_all() -> None:
+    train, test = glyphs("train")[0], glyphs("test")[0]
+    assert len(train) + len(test) == len(load_digits().target) == 1797
+    train_glyphs = {glyph.numpy().tobytes() for glyph in train}
+    assert not train_glyphs & {glyph.numpy().tobytes() for glyph in test}
+
+
+@pytest.mark.parametrize("data", [SEGMENTATION, CLASSIFICATION])
+def test_scenes_follow_from_the_seed_alone(data: DigitsData) -> None:
+    first, again, other = (DigitStream(data, seed, data.canvas).batch(5, 20) for seed in (7, 7, 8))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_the_stream_does_not_depend_on_how_batches_are_cut() -> None:
+    whole = DigitStream(SEGMENTATION, 0, 24).batch(1000, 60)  # across a chunk's end at 1024
+    stream = DigitStream(SEGMENTATION, 0, 24)
+    parts = [stream.batch(start, 20) for start in (1000, 1020, 1040)]
+    assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+    assert torch.equal(whole.labels, torch.cat([part.labels for part in parts]))
+
+
+def test_the_stream_does_not_end_or_repeat() -> None:
+    stream = DigitStream(SEGMENTATION, 0, 24)
+    assert not torch.equal(stream.batch(0, 8).images, stream.batch(1_000_000_000, 8).images)
+
+
+def test_classification_shows_its_glyph_untouched() -> None:
+    """Without noise the ink, undone from paper and pen, is a glyph of that class."""
+    scenes = draw_scenes(CLASSIFICATION, "test", 16, generator(0))
+    ink, digit = glyphs("test")
+    known = {(int(label), shades(glyph.numpy()).tobytes()) for glyph, label in zip(ink, digit, strict=True)}
+    for image, label in zip(scenes.images * PIXEL_STD + PIXEL_MEAN, scenes.labels, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(shades(image[0].numpy()), (8, 8)).reshape(-1, 8, 8)
+        assert any((int(label), window.tobytes()) in known for window in windows)
+
+
+def test_segmentation_labels_are_ink() -> None:
+    data = SEGMENTATION.model_copy(update={"noise": 0.0, "clutter": 0})
+    scenes = draw_scenes(data, "train", 32, generator(1))
+    channel = scenes.images[:, 0]
+    paper = channel.amin((1, 2), keepdim=True)
+    strength = (channel - paper) / (channel.amax((1, 2), keepdim=True) - paper) * 16
+    assert torch.equal(strength.round() >= LABEL_INK, scenes.labels > 0)
+    assert scenes.labels.max() <= 10
+
+
+def test_clutter_is_background() -> None:
+    """Torn quarters add ink but no label."""
+    clean = draw_scenes(SEGMENTATION.model_copy(update={"clutter": 0}), "train", 256, generator(2))
+    torn = draw_scenes(SEGMENTATION.model_copy(update={"clutter": 6}), "train", 256, generator(2))
+    assert torn.images.mean() > clean.images.mean()
+    assert (torn.labels > 0).float().mean() <= (clean.labels > 0).float().mean()
+
+
+def test_digits_land_everywhere() -> None:
+    """Digits keep apart, which favours the corners, but no row or column is left empty."""
+    labels = draw_scenes(SEGMENTATION, "train", 4096, generator(3)).labels > 0
+    share = labels.float().mean((0, 1))[2:-2]
+    assert share.min() > 0.25 * share.max()
+
+
+def test_the_test_set_is_fixed() -> None:
+    first, again = held_out_scenes(SEGMENTATION, 24), held_out_scenes(SEGMENTATION, 24)
+    assert torch.equal(first.images, again.images)
+    assert int(first.labels.sum()) == int(held_out_scenes(SEGMENTATION, 48).labels.sum())
+
+
+def test_another_input_size_resamples_the_image_not_the_labels() -> None:
+    small, large = held_out_scenes(SEGMENTATION, 12), held_out_scenes(SEGMENTATION, 48)
+    assert small.images.shape[-1] == 12
+    assert large.images.shape[-1] == 48
+    assert small.labels.shape == large.labels.shape == (64, 24, 24)
+    assert small.images.mean() == pytest.approx(float(large.images.mean()), abs=0.02)
+
+
+def test_pixels_are_normalised() -> None:
+    images = draw_scenes(SEGMENTATION, "train", 2048, generator(4)).images
+    assert abs(float(images.mean())) < 0.2
+    assert 0.8 < float(images.std()) < 1.2

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from scaling.design import StudyError, build_study, builtin_studies, load_study, parse_study, start_study, study_to_toml
+from tests.conftest import small_study, study_values
+
+
+def test_cells_are_the_product_of_the_axes() -> None:
+    study = small_study(grid__sizes=["nano", "micro"], grid__patch_sizes=[8, 4, 2], grid__seeds=[0, 1])
+    cells = study.cells()
+    assert len(cells) == 12
+    assert len({cell.id for cell in cells}) == 12
+
+
+def test_exclusion_by_length_and_pattern() -> None:
+    rule = {"design": "deit-nano/*", "sequence_length_above": 16}
+    study = small_study(grid__sizes=["nano", "micro"], grid__patch_sizes=[8, 4, 2], exclude=[rule])
+    names = [str(cell.design) for cell in study.cells()]
+    assert "deit-nano/2@16+linear" not in names
+    assert "deit-nano/4@16+linear" in names
+    assert "deit-micro/2@16+linear" in names
+
+
+def test_exclusion_makes_an_impossible_combination_legal() -> None:
+    study = small_study(grid__input_sizes=[16, 24], grid__patch_sizes=[8, 3], exclude=[{"design": "*/3@16"}])
+    assert len(study.cells()) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"measure__log_every_steps": 3}, True),
+        ({"recipe__micro_batch_size": 4}, True),
+        ({"grid__seeds": [1]}, False),
+        ({"recipe__learning_rate": 2e-3}, False),
+        ({"data__noise": 0.2}, False),
+        ({"name": "other"}, True),
+    ],
+)
+def test_cell_id_follows_what_determines_the_result(change: dict[str, object], same: bool) -> None:
+    before, after = small_study().cells()[0].id, small_study(**change).cells()[0].id
+    assert (before == after) is same
+
+
+def test_toml_round_trip_keeps_every_cell() -> None:
+    study = small_study(grid__seeds=[0, 3], exclude=[{"design": "*/8@*", "reason": "too coarse"}])
+    again = parse_study(study_to_toml(study), "again")
+    assert again == study
+    assert [cell.id for cell in again.cells()] == [cell.id for cell in study.cells()]
+
+
+@pytest.mark.parametrize("name", list(builtin_studies()))
+def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
+    assert load_study(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"grid__input_sizes": [32], "grid__patch_sizes": [8, 4, 3], "data__canvas": 32},
+            "grid.patch_sizes[2]: 3 does not divide input size 32; use one of 1, 2, 4, 8, 16, 32",
+        ),
+        ({"grid__patch_sizes": [8, 8]}, "grid.patch_sizes[1]: 8 is given twice"),
+        ({"grid__patch_sizes": [8, "x"]}, "grid.patch_sizes[1]: 'x'"),
+        ({"grid__patch_sizes": []}, "grid.patch_sizes: []"),
+        ({"grid__seeds": [-1]}, "grid.seeds[0]: -1: input should be greater than or equal to 0"),
+        ({"grid__sizes": ["nano", "bsae"]}, "grid.sizes[1]: unknown deit size 'bsae': did you mean 'base'?"),
+        ({"grid__architectures": ["vit"]}, "grid.architectures[0]: unknown architecture 'vit'"),
+        ({"grid__heads": ["liner"]}, "grid.heads[0]: unknown head 'liner': did you mean 'linear'?"),
+        ({"recipe__learning_rat": 1e-3}, "recipe.learning_rat: unknown key; did you mean 'learning_rate'?"),
+        ({"recpie": {}}, "recpie: unknown key; did you mean 'recipe'?"),
+        ({"exclude": [{"desing": "*"}]}, "exclude[0].desing: unknown key; did you mean 'design'?"),
+        ({"recipe__learning_rate": -1.0}, "recipe.learning_rate: -1.0: input should be greater than 0"),
+        ({"recipe__learning_rate": None}, "recipe.learning_rate: missing"),
+        ({"recipe__precision": "fp8"}, "recipe.precision: 'fp8' is not allowed; use 'fp32', 'bf16' or 'fp16'"),
+        ({"recipe__images": 640}, "recipe: steps and images are both given; keep one"),
+        ({"recipe__steps": None}, "recipe: one of steps, images, epochs is needed"),
+        ({"recipe__steps": None, "recipe__epochs": 3}, "an endless stream has no epochs; give steps or images"),
+        ({"recipe__micro_batch_size": 3}, "recipe.micro_batch_size: 3 does not divide batch_size 8"),
+        ({"data__name": "imagenet"}, "data.name: 'imagenet' is not allowed; use 'digits'"),
+        ({"data__task": "classification"}, "data.digits: 2 digits have no single class"),
+        ({"data__task": "classification", "data__digits": 1, "grid__heads": ["linear"]}, "grid.heads: classification"),
+        ({"exclude": [{"design": "*"}]}, "exclude: the rules leave no cell"),
+        ({"name": "a/b"}, "name: 'a/b'"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_refused_with_path_value_and_fix(change: dict[str, object], message: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        build_study(study_values(**change))
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_many_problems_are_cut_to_three_lines() -> None:
+    with pytest.raises(StudyError, match=r"\(and 2 more\)") as caught:
+        build_study({"name": "x", "recipe": {"batch_size": 0, "learning_rate": 0, "weight_decay": -1}})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("name = \n")
+    with pytest.raises(StudyError, match=r"broken.toml: not TOML: .*line 1"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("digits-quik", "did you mean 'digits-quick'"), ("nowhere/study.toml", "no such study file"), (".", "no built-in study")],
+)
+def test_a_study_that_is_not_there(source: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        load_study(source)
+
+
+def test_start_study_renames_and_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    start_study(path, "mine", "digits-quick")
+    assert load_study(path).name == "mine"
+    before = path.read_bytes()
+    with pytest.raises(StudyError, match="exists already"):
+        start_study(path, "mine", "digits-quick")
+    assert path.read_bytes() == before

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling import figure
+from scaling.errors import UsageError
+from scaling.figures import save_figure
+from scaling.figures.style import nice_log_ticks
+from scaling.records import RecordError
+from tests.laws.test_curves import table
+
+
+def test_one_panel_per_task_family_and_input_with_a_curve_per_size() -> None:
+    records = pd.concat([table(), table(input_size=128), table(architecture="adventurer")])
+    drawn = figure(records)
+    visible = [axis for axis in drawn.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in visible] == [
+        "Classification, DeiT, 64×64 input",
+        "Classification, DeiT, 128×128 input",
+        "Classification, Adventurer, 64×64 input",
+    ]
+    for axis in visible:
+        assert axis.get_xscale() == axis.get_yscale() == "log"
+        assert axis.get_xlabel() == "Patch size (pixels)"
+        assert axis.get_ylabel() == "Test loss (nats)"
+        legend = axis.get_legend()
+        assert legend is not None
+        assert [text.get_text().split()[0] for text in legend.get_texts()] == ["nano", "micro"]
+
+
+def test_error_bars_are_95_percent_of_the_records_error() -> None:
+    drawn = figure(table(test_loss_standard_error=0.01))
+    bars = drawn.axes[0].containers[0].lines[2][0]  # pyright: ignore
+    heights = [float(np.ptp(segment[:, 1])) for segment in bars.get_segments()]
+    assert heights == pytest.approx([2 * 1.96 * 0.01] * 5)
+
+
+def test_no_text_is_cut_off_or_overlapping() -> None:
+    drawn = figure(table(test_loss_standard_error=0.01))
+    drawn.draw_without_rendering()
+    page = drawn.bbox
+    for axis in drawn.axes:
+        boxes = [text.get_window_extent() for text in [axis.title, axis.xaxis.label, axis.yaxis.label]]
+        ticks = [label.get_window_extent() for label in axis.get_xticklabels()]
+        for box in [*boxes, *ticks]:
+            assert page.x0 <= box.x0
+            assert box.x1 <= page.x1
+            assert page.y0 <= box.y0
+            assert box.y1 <= page.y1
+        ticks.sort(key=lambda box: box.x0)
+        assert all(left.x1 < right.x0 for left, right in zip(ticks, ticks[1:], strict=False))
+
+
+def test_files_are_the_same_every_time(tmp_path: Path) -> None:
+    first = save_figure(figure(table()), tmp_path / "a", "figure1")
+    again = save_figure(figure(table()), tmp_path / "b", "figure1")
+    assert [path.suffix for path in first] == [".png", ".pdf", ".svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_what_cannot_be_drawn() -> None:
+    with pytest.raises(UsageError, match="no figure 7"):
+        figure(table(), number=7)
+    with pytest.raises(RecordError, match="nothing to draw"):
+        figure(table(status="failed"))
+    with pytest.raises(RecordError, match="nothing to draw"):
+        figure(pd.DataFrame({"a": [1.0]}))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.312, 0.337), (0.8, 1.2), (0.1, 3), (1e-4, 1e3), (99.0, 101.0)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    ticks = nice_log_ticks(low, high)
+    assert 3 <= len(ticks) <= 22
+    assert all(low <= tick <= high for tick in ticks)
+    assert all(len(f"{tick:.10g}".lstrip("0.").replace(".", "")) <= 4 for tick in ticks)

@@ -1,0 +1,89 @@
+import pytest
+
+from scaling.errors import ScalingError, UsageError
+from scaling.grid import Board, Device, find_device, plan_jobs, worker_count
+from scaling.records import Record, RunDirectory, Status, describe
+from tests.conftest import small_study
+
+ROOMY = Device("cpu", count=4, memory_bytes=8 << 30)
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+def test_only_selects_with_or_without_the_head(run: RunDirectory) -> None:
+    for pattern in ("*/4@*", "deit-nano/4@16", "deit-nano/4@16+linear"):
+        jobs = plan_jobs(small_study(), run, ROOMY, 1, only=pattern)
+        assert [job.cell.design.patch_size for job in jobs] == [4]
+    with pytest.raises(UsageError, match="--only 'deit-huge/\\*' matches none of the 2 cells of 'small'"):
+        plan_jobs(small_study(), run, ROOMY, 1, only="deit-huge/*")
+
+
+def test_micro_batch_is_the_largest_divisor_that_fits(run: RunDirectory) -> None:
+    study = small_study(recipe__batch_size=12)
+    cost = plan_jobs(study, run, ROOMY, 1)[0].cost
+    tight = int((cost.state_bytes + 5 * cost.activation_bytes_per_image) / 0.9)
+    job = plan_jobs(study, run, Device("cuda", 1, tight), 1, only="*/8@*")[0]
+    assert job.micro_batch_size == 4
+    assert job.memory_bytes <= tight
+
+
+def test_an_input_too_large_for_the_device_is_refused_before_anything_runs(run: RunDirectory) -> None:
+    study = small_study(grid__input_sizes=[1024], grid__patch_sizes=[1])
+    with pytest.raises(UsageError, match=r"deit-nano/1@1024\+linear: needs .* GiB for 1 image"):
+        plan_jobs(study, run, ROOMY, 1)
+    assert not run.path.exists()
+
+
+def test_what_this_version_cannot_train_is_refused(run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match="adventurer-nano/8@16.*'adventurer' cannot be trained"):
+        plan_jobs(small_study(grid__architectures=["adventurer"]), run, ROOMY, 1)
+    with pytest.raises(UsageError, match=r"recipe.precision: fp16 needs a CUDA device"):
+        plan_jobs(small_study(recipe__precision="fp16"), run, ROOMY, 1)
+
+
+def test_workers_and_devices() -> None:
+    assert worker_count(None, ROOMY, cells=12) == 4
+    assert worker_count(None, ROOMY, cells=3) == 3
+    assert worker_count(2, ROOMY, cells=12) == 2
+    with pytest.raises(UsageError, match="at least 1"):
+        worker_count(0, ROOMY, cells=12)
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        find_device("gpu")
+    cpu = find_device("cpu")
+    assert cpu.count >= 1
+    assert cpu.memory_bytes > 1 << 28
+
+
+def test_cuda_without_a_gpu_is_one_clear_error() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ScalingError, match="no CUDA device found; use --device cpu"):
+        find_device("cuda")
+
+
+def test_board_follows_cells_and_foresees_the_end(run: RunDirectory) -> None:
+    now = 100.0
+    jobs = plan_jobs(small_study(grid__seeds=[0, 1]), run, ROOMY, 2)
+    board = Board(jobs, workers=2, clock=lambda: now)
+    assert board.seconds_left() is None
+    first, second = jobs[0].cell.id, jobs[1].cell.id
+    board.start(first)
+    board.start(second)
+    assert board.seconds_left() is None
+    now = 110.0
+    board.progress(first, 3, 6, 1.25)
+    board.progress(second, 3, 6, 1.5)
+    # Half of two of four equal cells took 10 s each; 2 halves and 2 wholes are left for 2 workers.
+    flops = {job.cell.id: job.training_flops for job in jobs}
+    rate = 20 / ((flops[first] + flops[second]) / 2)
+    left = [rate * flops[job.cell.id] * (0.5 if job.cell.id in (first, second) else 1) for job in jobs]
+    assert board.seconds_left() == pytest.approx(max(sum(left) / 2, max(left)))
+    board.finish(Record(**describe(jobs[0].cell), status=Status.DIVERGED, error="training loss is nan"))
+    row = board.rows[first]
+    assert (row.status, row.share_done, board.elapsed(row)) == (Status.DIVERGED, 1.0, 10.0)
+    assert board.count(Status.RUNNING) == 1

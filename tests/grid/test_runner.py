@@ -1,0 +1,179 @@
+"""The runner with real processes: completion, crashes, kills, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scaling.design import Study, study_to_toml
+from scaling.grid import Board, run_grid
+from scaling.records import RecordError, RunDirectory, Status
+from tests.conftest import small_study
+
+PATIENCE_SECONDS = 90
+
+
+def records_of(path: Path) -> dict[str, bytes]:
+    return {file.parent.name: file.read_bytes() for file in path.glob("cells/*/record.json")}
+
+
+def wait_until(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class CommandLine:
+    """`scaling run-grid` of a study with one short and one long cell, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.study: Study = small_study(grid__patch_sizes=[8, 2], recipe__steps=150, measure__log_every_steps=5)
+        self.file, self.out = folder / "small.toml", folder / "run"
+        self.file.write_text(study_to_toml(self.study))
+        # The longest cell runs first, so with one worker the short one is the second.
+        self.second, self.first = (cell.id for cell in self.study.cells())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "scaling", "run-grid", str(self.file), "--out", str(self.out), "--workers", "1"]
+        return subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def finish(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def training(self, cell: str) -> bool:
+        log = self.out / "cells" / cell / "metrics.jsonl"
+        return log.exists() and bool(log.read_text()) and not (log.parent / "record.json").exists()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[CommandLine]:
+    yield CommandLine(tmp_path)
+
+
+def workers_of(runner: int) -> list[psutil.Process]:
+    """Workers are forked by the runner's fork server."""
+    return [grandchild for child in psutil.Process(runner).children() for grandchild in child.children()]
+
+
+def test_a_killed_worker_is_a_failed_cell_that_the_next_run_completes(command: CommandLine) -> None:
+    process = command.start()
+    wait_until(lambda: command.training(command.first), process)
+    for worker in workers_of(process.pid):
+        worker.kill()
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert "worker killed by signal 9" in err
+    assert "Traceback" not in err
+    before = records_of(command.out)
+    assert set(before) == {command.second}, out  # the other cell was run all the same
+    assert command.finish().returncode == 0
+    after = records_of(command.out)
+    assert set(after) == {command.first, command.second}
+    assert after[command.second] == before[command.second]
+
+
+def test_a_killed_runner_leaves_no_worker_and_no_damage(command: CommandLine) -> None:
+    process = command.start()
+    wait_until(lambda: command.training(command.first), process)
+    workers = workers_of(process.pid)
+    assert workers
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert records_of(command.out) == {}
+    again = command.start()
+    wait_until(lambda: (command.out / "cells" / command.first / "record.json").exists(), again)
+    before = records_of(command.out)
+    os.kill(again.pid, signal.SIGKILL)
+    again.communicate(timeout=PATIENCE_SECONDS)
+    assert command.finish().returncode == 0
+    after = records_of(command.out)
+    assert {cell: after[cell] for cell in before} == before
+    assert set(after) == {command.first, command.second}
+
+
+def test_ctrl_c_stops_cleanly(command: CommandLine) -> None:
+    process = command.start()
+    wait_until(lambda: command.training(command.first), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert records_of(command.out) == {}
+
+
+def test_a_second_runner_is_refused(command: CommandLine) -> None:
+    process = command.start()
+    wait_until(lambda: command.training(command.first), process)
+    second = command.finish()
+    process.kill()
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert second.returncode == 1
+    assert second.stderr.startswith("error: ")
+    assert "another 'scaling run-grid' is at work there" in second.stderr
+
+
+def test_json_output_is_json_and_a_second_run_has_nothing_to_do(command: CommandLine) -> None:
+    first = command.finish("--format", "json", "--only", "*/8@*")
+    assert first.returncode == 0, first.stderr
+    values = json.loads(first.stdout)
+    assert [record["status"] for record in values["records"]] == ["done"]
+    before = records_of(command.out)
+    again = command.finish("--format", "json", "--only", "*/8@*")
+    assert json.loads(again.stdout)["records"] == []
+    assert records_of(command.out) == before
+
+
+def test_the_same_study_twice_gives_identical_losses(tmp_path: Path) -> None:
+    study = small_study(grid__seeds=[0, 1], recipe__drop_path=0.1)
+    runs = [run_grid(study, tmp_path / name, device="cpu", workers=2) for name in ("a", "b")]
+    losses = [{record.cell: record.test_loss for record in result.records} for result in runs]
+    assert len(losses[0]) == 4
+    assert None not in losses[0].values()
+    assert losses[0] == losses[1]
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    study = small_study()
+    bad, good = study.cells()
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    blocked = run.begin(bad) / "checkpoint"
+    blocked.write_text("a file where the worker needs a folder")
+    result = run_grid(study, run.path, device="cpu", workers=1)
+    assert [record.cell for record in result.failed] == [bad.id]
+    assert result.failed[0].error is not None
+    assert "File exists" in result.failed[0].error
+    assert run.record(good.id) is not None
+    assert "Traceback" in json.loads((blocked.parent / "failure.json").read_text())["details"]
+    blocked.unlink()
+    assert not run_grid(study, run.path, device="cpu", workers=1).failed
+    assert {record.status for record in run.records()} == {Status.DONE}
+
+
+def test_a_broken_record_stops_everything_before_it_starts(tmp_path: Path) -> None:
+    study = small_study()
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    path = run.begin(study.cells()[0]) / "record.json"
+    path.write_text('{"schema_version": 1, "ce')
+    seen: list[Board] = []
+    with pytest.raises(RecordError, match="cut off"):
+        run_grid(study, run.path, device="cpu", observer=seen.append)
+    assert not seen
+    assert path.read_text() == '{"schema_version": 1, "ce'

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from scaling.data import Scenes
+from scaling.training.evaluate import evaluate, mean_and_error
+
+CPU = torch.device("cpu")
+
+
+class Replay(nn.Module):
+    """A 'model' whose logits are given: image i holds the number of its row."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits[images[:, 0, 0, 0].long()]
+
+
+def numbered(count: int) -> Tensor:
+    return torch.arange(count).float()[:, None, None, None].expand(-1, 3, 4, 4)
+
+
+def test_classification_loss_equals_numpy_for_any_batch_size() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(37, 5, generator=random), torch.randint(0, 5, (37,), generator=random)
+    losses = -log_softmax(logits.double().numpy(), axis=1)[np.arange(37), labels.numpy()]
+    for batch_size in (1, 8, 10, 37, 64):
+        result = evaluate(Replay(logits), Scenes(numbered(37), labels), 5, batch_size, CPU)
+        assert result.test_loss == pytest.approx(losses.mean(), rel=1e-6)
+        assert result.test_loss_standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(37), rel=1e-5)
+        assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+        assert result.mean_iou is None
+        assert result.images == 37
+
+
+def test_segmentation_metrics_equal_numpy() -> None:
+    random = torch.Generator().manual_seed(1)
+    logits = torch.randn(9, 4, 6, 6, generator=random)
+    labels = torch.randint(0, 4, (9, 6, 6), generator=random)
+    result = evaluate(Replay(logits), Scenes(numbered(9), labels), 4, 4, CPU)
+    flat = logits.permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
+    truth, guess = labels.flatten().numpy(), flat.argmax(1)
+    losses = -log_softmax(flat, axis=1)[np.arange(len(truth)), truth]
+    overlap = [((truth == k) & (guess == k)).sum() / ((truth == k) | (guess == k)).sum() for k in range(4)]
+    assert result.test_loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert result.mean_iou == pytest.approx(np.mean(overlap), rel=1e-5)
+    assert result.pixel_accuracy == pytest.approx((truth == guess).mean(), rel=1e-6)
+    assert result.accuracy is None
+
+
+def test_unlabelled_pixels_do_not_count() -> None:
+    random = torch.Generator().manual_seed(2)
+    sums, counts = torch.rand(500, generator=random) * 40, torch.randint(10, 50, (500,), generator=random).float()
+    mean, error = mean_and_error(sums, counts)
+    assert mean == pytest.approx(float(sums.double().sum() / counts.double().sum()))
+    draws = torch.randint(0, 500, (4000, 500), generator=random)  # bootstrap over images as the oracle
+    spread = (sums[draws].sum(1) / counts[draws].sum(1)).std()
+    assert error == pytest.approx(float(spread), rel=0.06)
