@@ -13,7 +13,13 @@ def study_values(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": "small",
         "data": {"name": "digits", "task": "segmentation", "canvas": 16, "digits": 2, "clutter": 1, "test_images": 40},
-        "grid": {"architectures": ["deit"], "sizes": ["nano"], "patch_sizes": [8, 4], "input_sizes": [16], "seeds": [0]},
+        "grid": {
+            "architectures": ["deit"],
+            "sizes": ["nano"],
+            "patch_sizes": [8, 4],
+            "input_sizes": [16],
+            "seeds": [0],
+        },
         "recipe": {"steps": 6, "batch_size": 8, "learning_rate": 1e-3},
         "measure": {"log_every_steps": 2},
     }

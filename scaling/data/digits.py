@@ -19,9 +19,9 @@ from scaling.design import DigitsData
 GLYPH_SIDE = 8
 FRAGMENT_SIDE = 4
 INK_LEVELS = 16
-LABEL_STRIDE = 16  # labels are below it, so that ink * stride + label keeps both
+LABEL_BITS = 4  # ink and label share an integer: ink << 4 | label
 LABEL_INK = 5  # ink (of 16) from which a pixel belongs to its digit; below it is background
-CHUNK_SCENES = 1024
+CHUNK_SCENES = 256  # drawn at once; small enough for the processor's cache
 PLACEMENTS = 16
 TEST_SEED = 20_251_120
 
@@ -53,7 +53,7 @@ def glyphs(split: str) -> tuple[Int[Tensor, "N 8 8"], Int[Tensor, "N"]]:
 
 def _pasted_keys(ink_NSS: Tensor, label_N: Tensor) -> Tensor:
     """Ink and label in one integer, so that one maximum decides both (more ink is on top)."""
-    return ink_NSS * LABEL_STRIDE + label_N[..., None, None]
+    return ink_NSS << LABEL_BITS | label_N[..., None, None]
 
 
 def _anywhere(count: int, pastes: int, side: int, canvas: int, random: torch.Generator) -> Tensor:
@@ -96,11 +96,11 @@ def draw_scenes(data: DigitsData, split: str, count: int, random: torch.Generato
         places.append(_canvas_index(corner, FRAGMENT_SIDE, size))
     canvas = torch.zeros(count, size * size, dtype=torch.int32)
     canvas.scatter_reduce_(1, torch.cat(places, 1), torch.cat(keys, 1).int(), "amax")
-    ink_BSS = (canvas // LABEL_STRIDE).view(count, size, size)
+    ink_BSS = (canvas >> LABEL_BITS).view(count, size, size)
     images = _paint(ink_BSS, data.noise, random)
     if data.task == "classification":
         return Scenes(images, digit[chosen[:, 0]].long())
-    label_BSS = (canvas % LABEL_STRIDE).view(count, size, size)
+    label_BSS = (canvas & (1 << LABEL_BITS) - 1).view(count, size, size)
     return Scenes(images, torch.where(ink_BSS >= LABEL_INK, label_BSS, 0).long())
 
 
@@ -109,9 +109,9 @@ def _paint(ink_BSS: Tensor, noise: float, random: torch.Generator) -> Tensor:
     count, size, _ = ink_BSS.shape
     paper = torch.rand(count, 3, 1, 1, generator=random) * 0.4
     pen = 0.5 + torch.rand(count, 3, 1, 1, generator=random) * 0.5
-    strength = (ink_BSS.float() / INK_LEVELS)[:, None]
-    grain = torch.randn(count, 1, size, size, generator=random) * noise
-    return (paper + strength * (pen - paper) + grain - PIXEL_MEAN) / PIXEL_STD
+    strength = ink_BSS[:, None] * (1 / INK_LEVELS)
+    grain = torch.randn(count, 1, size, size, generator=random) * (noise / PIXEL_STD)
+    return torch.addcmul((paper - PIXEL_MEAN) / PIXEL_STD, strength, (pen - paper) / PIXEL_STD).add_(grain)
 
 
 class DigitStream:

@@ -1,6 +1,7 @@
 """Figure 1: test loss against patch size, both on log axes, with the fitted law and its band."""
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def figure1(table: pd.DataFrame, law: str = "auto") -> Figure:
             _draw_panel(axis, title, panel, law)
         for spare in axes.flat[len(panels) :]:
             spare.set_visible(False)
-        figure.supxlabel(_caption(used, left_out), fontsize=6.5, color="0.35")
+        figure.supxlabel(textwrap.fill(_caption(used, left_out), 62 * columns), fontsize=6.5, color="0.35")
     return figure
 
 

@@ -33,7 +33,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.4, 2.75
 COLOURS = ("#d1a33c", "#4f8f8b", "#b5523b", "#6a5a8c", "#2f4b7c", "#3b3b3b", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (2, 1.2)), "-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)))
-NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+NICE = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6), (1, 2, 5), (1, 3), (1,))
+MOST_TICKS = 8
 
 
 def styled():
@@ -42,12 +43,14 @@ def styled():
 
 
 def nice_log_ticks(low: float, high: float) -> list[float]:
-    """Round values between low and high: from 1, 1.2, 1.5, 2, ... x 10^k, or even steps if few fit."""
+    """Round values between low and high: the densest of several series that is not crowded, or even steps."""
     exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
-    ticks = [digit * 10.0**exponent for exponent in exponents for digit in NICE]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    if len(ticks) > 8:
-        ticks = [tick for tick in ticks if round(tick / 10 ** np.floor(np.log10(tick)), 6) in (1, 2, 5)]
+    ticks = []
+    for digits in NICE:
+        ticks = [digit * 10.0**exponent for exponent in exponents for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= MOST_TICKS:
+            break
     if len(ticks) < 3:
         ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
     return ticks

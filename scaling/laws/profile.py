@@ -25,8 +25,8 @@ ZOOMS = 6
 class Profile:
     """Best (E, A) and residual sum of squares at each alpha of a grid (arrays of shape (G,)).
 
-    `E`, `A` and `ssr` respect the bounds; `free_*` are without them, `zero_floor_*` at E = 0.
-    H is the curvature of the sum of squares in (E, A).
+    `E`, `A` and `ssr` respect the bounds E >= 0 and A >= 0; `free_*` are without them; on the bounds,
+    `zero_floor_*` are at E = 0 and `flat_*` at A = 0. H is the curvature of the sum of squares in (E, A).
     """
 
     alpha: Array
@@ -38,6 +38,8 @@ class Profile:
     free_ssr: Array
     zero_floor_A: Array
     zero_floor_ssr: Array
+    flat_E: Array
+    flat_ssr: Array
     H_EE: Array
     H_EA: Array
     H_AA: Array
@@ -56,7 +58,6 @@ def profile(x_N: Array, y_N: Array, alpha_G: Array, floor: bool) -> Profile:
         return np.sum((E[:, None] * one_N + A[:, None] * power_GN - 1) ** 2, axis=1)
 
     zero = np.zeros_like(alpha_G)
-    zero_floor_ssr = ssr(zero, zero_floor_A)
     if not floor:
         free_E, free_A = zero, zero_floor_A
     else:
@@ -66,11 +67,26 @@ def profile(x_N: Array, y_N: Array, alpha_G: Array, floor: bool) -> Profile:
             free_A = (H_EE * b_A - H_EA * b_E) / determinant
         flat = determinant <= 1e-12 * H_EE * H_AA
         free_E, free_A = np.where(flat, 0, free_E), np.where(flat, zero_floor_A, free_A)
-    free_ssr = ssr(free_E, free_A)
+    flat_E = b_E / H_EE
     rising, below = free_A < 0, free_E < 0
-    E = np.where(rising, b_E / H_EE, np.where(below, 0, free_E))
+    E = np.where(rising, flat_E, np.where(below, 0, free_E))
     A = np.where(rising, 0, np.where(below, zero_floor_A, free_A))
-    return Profile(alpha_G, E, A, ssr(E, A), free_E, free_A, free_ssr, zero_floor_A, zero_floor_ssr, H_EE, H_EA, H_AA)
+    return Profile(
+        alpha=alpha_G,
+        E=E,
+        A=A,
+        ssr=ssr(E, A),
+        free_E=free_E,
+        free_A=free_A,
+        free_ssr=ssr(free_E, free_A),
+        zero_floor_A=zero_floor_A,
+        zero_floor_ssr=ssr(zero, zero_floor_A),
+        flat_E=flat_E,
+        flat_ssr=ssr(flat_E, zero),
+        H_EE=H_EE,
+        H_EA=H_EA,
+        H_AA=H_AA,
+    )
 
 
 def best(x_N: Array, y_N: Array, floor: bool) -> tuple[float, float, float, float]:
@@ -106,18 +122,20 @@ class Region:
 
     def _extreme(self, g_E: float, g_A: Array, sign: float) -> Array:
         fits = self.fits
-        reach_zero = np.sqrt(np.maximum(self.cutoff - fits.zero_floor_ssr, 0) / fits.H_AA)
-        at_zero = g_A * np.maximum(fits.zero_floor_A + sign * reach_zero, 0)
+        reach_A = np.sqrt(np.maximum(self.cutoff - fits.zero_floor_ssr, 0) / fits.H_AA)
+        at_zero_floor = g_A * np.maximum(fits.zero_floor_A + sign * reach_A, 0)
         if not self.floor:
-            return at_zero
+            return at_zero_floor
+        reach_E = np.sqrt(np.maximum(self.cutoff - fits.flat_ssr, 0) / fits.H_EE)
+        flat = g_E * (fits.flat_E + sign * reach_E)
         determinant = fits.H_EE * fits.H_AA - fits.H_EA**2
         with np.errstate(divide="ignore", invalid="ignore"):
             step_E = (fits.H_AA * g_E - fits.H_EA * g_A) / determinant
             step_A = (fits.H_EE * g_A - fits.H_EA * g_E) / determinant
             scale = sign * np.sqrt(np.maximum(self.cutoff - fits.free_ssr, 0) / (g_E * step_E + g_A * step_A))
             E, A = fits.free_E + scale * step_E, fits.free_A + scale * step_A
-        crossed = ~np.isfinite(E) | (E < 0)
-        return np.where(crossed, at_zero, g_E * E + g_A * np.maximum(A, 0))
+        below = ~np.isfinite(E) | (E < 0)
+        return np.where(below, at_zero_floor, np.where(A < 0, flat, g_E * E + g_A * A))
 
 
 def region(x_N: Array, y_N: Array, alpha: float, ssr: float, floor: bool, level: float) -> Region:

@@ -33,7 +33,9 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.fail(Record(**known, status=Status.FAILED, error="ValueError: no luck"), "Traceback")
         else:
             loss = 0.5 + 0.01 * patch + 0.001 * (patch == 4)
-            run.finish(Record(**known, status=Status.DONE, test_loss=loss, test_loss_standard_error=0.002, mean_iou=0.5))
+            run.finish(
+                Record(**known, status=Status.DONE, test_loss=loss, test_loss_standard_error=0.002, mean_iou=0.5)
+            )
     return run.path
 
 

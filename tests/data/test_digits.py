@@ -22,7 +22,7 @@ def shades(pixels: np.ndarray) -> np.ndarray:
 
 def test_splits_share_no_glyph_and_cover_all() -> None:
     train, test = glyphs("train")[0], glyphs("test")[0]
-    assert len(train) + len(test) == len(load_digits().target) == 1797
+    assert len(train) + len(test) == len(load_digits(return_X_y=True)[1]) == 1797
     train_glyphs = {glyph.numpy().tobytes() for glyph in train}
     assert not train_glyphs & {glyph.numpy().tobytes() for glyph in test}
 
@@ -52,10 +52,10 @@ def test_classification_shows_its_glyph_untouched() -> None:
     """Without noise the ink, undone from paper and pen, is a glyph of that class."""
     scenes = draw_scenes(CLASSIFICATION, "test", 16, generator(0))
     ink, digit = glyphs("test")
-    known = {(int(label), shades(glyph.numpy()).tobytes()) for glyph, label in zip(ink, digit, strict=True)}
     for image, label in zip(scenes.images * PIXEL_STD + PIXEL_MEAN, scenes.labels, strict=True):
-        windows = np.lib.stride_tricks.sliding_window_view(shades(image[0].numpy()), (8, 8)).reshape(-1, 8, 8)
-        assert any((int(label), window.tobytes()) in known for window in windows)
+        known = np.stack([shades(glyph.numpy()) for glyph in ink[digit == label]])
+        windows = np.lib.stride_tricks.sliding_window_view(shades(image[0].numpy()), (8, 8)).reshape(-1, 1, 8, 8)
+        assert np.abs(windows - known).max((2, 3)).min() <= 1  # rounding
 
 
 def test_segmentation_labels_are_ink() -> None:

@@ -14,9 +14,21 @@ def test_sequence_length_counts_patches() -> None:
 
 # Table 7 of the paper.
 TABLE_7 = {
-    "deit": {"tiny": (192, 768, 12), "small": (384, 1536, 12), "base": (768, 3072, 12), "large": (1024, 4096, 24), "huge": (1280, 5120, 32)},
-    "adventurer": {"tiny": (256, 640, 12), "small": (512, 1280, 12), "base": (768, 1920, 12), "large": (1024, 2560, 24), "huge": (1280, 3200, 32)},
-}  # fmt: skip
+    "deit": {
+        "tiny": (192, 768, 12),
+        "small": (384, 1536, 12),
+        "base": (768, 3072, 12),
+        "large": (1024, 4096, 24),
+        "huge": (1280, 5120, 32),
+    },
+    "adventurer": {
+        "tiny": (256, 640, 12),
+        "small": (512, 1280, 12),
+        "base": (768, 1920, 12),
+        "large": (1024, 2560, 24),
+        "huge": (1280, 3200, 32),
+    },
+}
 
 
 def test_sizes_are_table_7() -> None:
@@ -32,7 +44,10 @@ def test_sizes_are_table_7() -> None:
     [
         ("deit-bsae/16@224", "unknown deit size 'bsae': did you mean 'base'?"),
         ("diet-base/16@224", "unknown architecture 'diet': did you mean 'deit'?"),
-        ("deit-base/15@224", "15 does not divide input size 224; use one of 1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112, 224"),
+        (
+            "deit-base/15@224",
+            "15 does not divide input size 224; use one of 1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112, 224",
+        ),
         ("deit-base/0@224", "0 does not divide input size 224"),
         ("deit-base/16@0", "16 does not divide input size 0"),
         ("deit-base/16@224+upernte", "unknown head 'upernte'"),

@@ -108,7 +108,11 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("digits-quik", "did you mean 'digits-quick'"), ("nowhere/study.toml", "no such study file"), (".", "no built-in study")],
+    [
+        ("digits-quik", "did you mean 'digits-quick'"),
+        ("nowhere/study.toml", "no such study file"),
+        (".", "no built-in study"),
+    ],
 )
 def test_a_study_that_is_not_there(source: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):

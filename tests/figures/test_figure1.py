@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ def test_no_text_is_cut_off_or_overlapping() -> None:
     drawn = figure(table(test_loss_standard_error=0.01))
     drawn.draw_without_rendering()
     page = drawn.bbox
+    caption = drawn.findobj(lambda artist: getattr(artist, "get_text", str)().startswith("bars"))[0]
+    assert page.x0 <= caption.get_window_extent().x0
+    assert caption.get_window_extent().x1 <= page.x1
     for axis in drawn.axes:
         boxes = [text.get_window_extent() for text in [axis.title, axis.xaxis.label, axis.yaxis.label]]
         ticks = [label.get_window_extent() for label in axis.get_xticklabels()]
@@ -50,7 +54,7 @@ def test_no_text_is_cut_off_or_overlapping() -> None:
             assert page.y0 <= box.y0
             assert box.y1 <= page.y1
         ticks.sort(key=lambda box: box.x0)
-        assert all(left.x1 < right.x0 for left, right in zip(ticks, ticks[1:], strict=False))
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(ticks))
 
 
 def test_files_are_the_same_every_time(tmp_path: Path) -> None:
@@ -72,6 +76,6 @@ def test_what_cannot_be_drawn() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.312, 0.337), (0.8, 1.2), (0.1, 3), (1e-4, 1e3), (99.0, 101.0)])
 def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
     ticks = nice_log_ticks(low, high)
-    assert 3 <= len(ticks) <= 22
+    assert 3 <= len(ticks) <= 8
     assert all(low <= tick <= high for tick in ticks)
     assert all(len(f"{tick:.10g}".lstrip("0.").replace(".", "")) <= 4 for tick in ticks)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -43,7 +43,17 @@ class CommandLine:
         self.second, self.first = (cell.id for cell in self.study.cells())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "scaling", "run-grid", str(self.file), "--out", str(self.out), "--workers", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "scaling",
+            "run-grid",
+            str(self.file),
+            "--out",
+            str(self.out),
+            "--workers",
+            "1",
+        ]
         return subprocess.Popen(
             [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -59,8 +69,8 @@ class CommandLine:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[CommandLine]:
-    yield CommandLine(tmp_path)
+def command(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
 
 
 def workers_of(runner: int) -> list[psutil.Process]:
@@ -92,7 +102,7 @@ def test_a_killed_runner_leaves_no_worker_and_no_damage(command: CommandLine) ->
     assert workers
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE_SECONDS)
-    gone, alive = psutil.wait_procs(workers, timeout=10)
+    _gone, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
     assert records_of(command.out) == {}
     again = command.start()
@@ -110,7 +120,7 @@ def test_ctrl_c_stops_cleanly(command: CommandLine) -> None:
     process = command.start()
     wait_until(lambda: command.training(command.first), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "run the same command again" in err
     assert "Traceback" not in err

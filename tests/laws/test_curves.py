@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,11 @@ from scaling.laws import fit
 from scaling.records import RecordError
 
 
-def table(**columns: object) -> pd.DataFrame:
+def table(**columns: Any) -> pd.DataFrame:
     rows = [
-        {"design": f"deit-{size}/{patch}@64", "architecture": "deit", "size": size, "patch_size": patch, "input_size": 64,
-         "task": "classification", "seed": 0, "status": "done", "test_loss": floor + 0.02 * patch**0.9}
+        {"design": f"deit-{size}/{patch}@64", "architecture": "deit", "size": size, "patch_size": patch,
+         "input_size": 64, "task": "classification", "seed": 0, "status": "done",
+         "test_loss": floor + 0.02 * patch**0.9}
         for size, floor in (("nano", 0.9), ("micro", 0.7)) for patch in (16, 8, 4, 2, 1)
     ]  # fmt: skip
     return pd.DataFrame(rows).assign(**columns)
@@ -67,7 +69,7 @@ def test_a_plain_csv_needs_no_design_columns(tmp_path: Path) -> None:
     (curve,) = fit(path, x="width", y="error")
     assert curve.fit is not None
     assert curve.fit.law.alpha == pytest.approx(-1, abs=1e-6)
-    assert curve.fit.law.E == pytest.approx(1, abs=1e-6)
+    assert pytest.approx(1, abs=1e-6) == curve.fit.law.E
 
 
 @pytest.mark.parametrize(

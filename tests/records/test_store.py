@@ -105,7 +105,7 @@ def test_another_study_is_refused_and_a_grown_grid_welcome(run: RunDirectory) ->
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="cannot be written .*; choose another --out"):
+    with pytest.raises(RecordError, match=r"cannot be written .*; choose another --out"):
         RunDirectory(tmp_path / "file" / "run").prepare(small_study())
 
 

@@ -1,0 +1,51 @@
+# Every target creates .venv and installs what it needs; the second time it is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu lint wheel benchmarks clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# Two stamps, so that the demo does not install what only developers need.
+.venv/train.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable '.[train]'
+	touch $@
+
+.venv/dev.stamp: .venv/train.stamp
+	$(INSTALL) --editable '.[train,dev]'
+	touch $@
+
+demo: .venv/train.stamp  ## measure a patchification scaling law on real digits, afresh, into demo/
+	rm -rf $(DEMO)
+	$(BIN)/scaling run-grid digits-quick --out $(DEMO)/runs/digits-quick
+	$(BIN)/scaling fit $(DEMO)/runs/digits-quick
+	$(BIN)/scaling plot $(DEMO)/runs/digits-quick --figure 1 --out $(DEMO)/analysis/digits-quick
+
+test: .venv/dev.stamp  ## the default tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/dev.stamp  ## the tests that take minutes
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+test-gpu: .venv/dev.stamp  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: .venv/dev.stamp  ## style, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+wheel: .venv/dev.stamp  ## build the wheel and check it in an empty environment, without torch
+	bash .ci/check-wheel
+
+benchmarks: .venv/dev.stamp  ## speed and memory of the main job
+	$(BIN)/python -m benchmarks.main_job
+
+clean:  ## remove what the other targets made, .venv too
+	rm -rf .venv build dist $(DEMO)
