@@ -4,9 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from scaling import fit, load_records
+
+
+def halvings(records: pd.DataFrame) -> list[float]:
+    """Ratio of mean test losses over seeds at half a patch size and at the whole, for each size and halving."""
+    loss = records.groupby(["size", "patch_size"])["test_loss"].mean().to_dict()
+    return [loss[size, patch // 2] / value for (size, patch), value in loss.items() if (size, patch // 2) in loss]
 
 
 @pytest.mark.slow
@@ -17,9 +24,8 @@ def test_the_demo_finds_that_loss_falls_with_the_patch(tmp_path: Path) -> None:
     records = load_records(tmp_path / "runs" / "digits-quick")
     reference = load_records(Path(__file__).parents[1] / "runs" / "digits-quick")
     assert list(records["cell"]) == list(reference["cell"])
-    for _, curve in records.groupby("size"):
-        losses = list(curve.sort_values("patch_size")["test_loss"])
-        assert losses == sorted(losses)
+    for halved in halvings(records):
+        assert halved < 0.95
     # Other processors round otherwise, and training amplifies it, but not to another result.
     assert list(records["test_loss"]) == pytest.approx(list(reference["test_loss"]), rel=0.1)
     for curve in fit(records):

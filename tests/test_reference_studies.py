@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from scaling.design import load_study
-from scaling.records import RunDirectory, Status
+from scaling.records import RunDirectory, Status, load_records
+from tests.test_demo import halvings
 
 RUNS = Path(__file__).parents[1] / "runs"
 ANALYSIS = Path(__file__).parents[1] / "analysis"
@@ -24,13 +25,9 @@ def test_reference_study_is_whole(name: str) -> None:
     assert (ANALYSIS / name / "fit.json").is_file()
 
 
-def test_digits_quick_falls_at_every_smaller_patch() -> None:
-    by_size: dict[str, list[tuple[int, float]]] = {}
-    for record in RunDirectory(RUNS / "digits-quick").records():
-        assert record.test_loss is not None
-        by_size.setdefault(record.size, []).append((record.patch_size, record.test_loss))
-    assert set(by_size) == {"nano", "micro"}
-    for points in by_size.values():
-        losses = [loss for _, loss in sorted(points)]
-        assert losses == sorted(losses)
-        assert len(losses) >= 4
+def test_digits_quick_falls_at_every_halving_of_the_patch() -> None:
+    records = load_records(RUNS / "digits-quick")
+    assert records["patch_size"].nunique() >= 4
+    ratios = halvings(records)
+    assert len(ratios) == 6  # 12 to 6, 8 to 4, 6 to 3, for two sizes
+    assert max(ratios) < 0.95

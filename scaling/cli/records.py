@@ -55,9 +55,9 @@ def records_table(found: "pd.DataFrame") -> Any:
         "tokens",
         "test loss",
         "mean IoU" if dense else "accuracy",
-        "parameters",
-        "training FLOPs/image",
-        "memory/image",
+        "params",
+        "train FLOPs/img",
+        "memory/img",
         "trained in",
     )
     rows = [
