@@ -1,7 +1,9 @@
 """The main job, whole: what `make demo` promises."""
 
+import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +14,11 @@ from scaling import fit, load_records
 
 def halvings(records: pd.DataFrame) -> list[float]:
     """Ratio of mean test losses over seeds at half a patch size and at the whole, for each size and halving."""
-    loss = records.groupby(["size", "patch_size"])["test_loss"].mean().to_dict()
-    return [loss[size, patch // 2] / value for (size, patch), value in loss.items() if (size, patch // 2) in loss]
+    losses: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for size, patch, loss in zip(records["size"], records["patch_size"], records["test_loss"], strict=True):
+        losses[size, patch].append(loss)
+    means = {key: statistics.mean(values) for key, values in losses.items()}
+    return [means[size, patch // 2] / mean for (size, patch), mean in means.items() if (size, patch / 2) in means]
 
 
 @pytest.mark.slow

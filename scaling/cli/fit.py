@@ -26,7 +26,7 @@ def fit(
     y: Annotated[str, typer.Option(help="Column of the loss.")] = "test_loss",
     group_by: Annotated[
         list[str] | None,
-        typer.Option(help="Column that tells curves apart; may be repeated.", show_default="the design columns"),
+        typer.Option(help="Columns that tell curves apart, with commas.", show_default="the design columns"),
     ] = None,
     law: Annotated[
         LawChoice, typer.Option(help="auto takes the saturating law where the data identify its floor.")
@@ -40,11 +40,12 @@ def fit(
 
     scaling fit runs/digits-quick
 
-    scaling fit table.csv --x parameters --y test_loss --group-by patch_size --law saturating
+    scaling fit table.csv --x parameters --y test_loss --group-by architecture,patch_size --law saturating
     """
     from scaling.laws import fit as fit_curves
 
-    curves = fit_curves(source, x, y, law.value, group_by, level)
+    columns = [column for given in group_by for column in given.split(",")] if group_by else None
+    curves = fit_curves(source, x, y, law.value, columns, level)
     if output is Format.JSON:
         print_json([curve.to_json() for curve in curves])
     else:

@@ -67,10 +67,11 @@ class LiveTable(AbstractContextManager["LiveTable"]):
                 number(row.loss),
                 result(row),
                 duration(board.elapsed(row)),
+                duration(board.seconds_left_of(row)),
             )
             for row in rows
         ]
-        drawn = table("", ("cell", "status", "trained", "train loss", "test loss", "time"), cells, left=2)
+        drawn = table("", ("cell", "status", "trained", "train loss", "test loss", "time", "left"), cells, left=2)
         drawn.caption, drawn.caption_justify = summary(board), "left"
         return drawn
 

@@ -60,6 +60,13 @@ class Board:
             return row.seconds
         return self._clock() - row.started
 
+    def seconds_left_of(self, row: Row) -> float | None:
+        """Expected time to the end of a running cell's training; None before its first progress."""
+        elapsed = self.elapsed(row)
+        if row.status is not Status.RUNNING or not row.share_done or elapsed is None:
+            return None
+        return elapsed * (1 - row.share_done) / row.share_done
+
     def count(self, *statuses: Status) -> int:
         """Number of cells with one of these statuses."""
         return sum(row.status in statuses for row in self.rows.values())

@@ -206,6 +206,8 @@ def _lost(entry: _Running, run: RunDirectory) -> Record:
     reason = f"worker killed by signal {-code}" if code is not None and code < 0 else f"worker exited with {code}"
     if code == -9:
         reason += " (out of memory?)"
+    elif code and code > 0:
+        reason += "; in a script, call run_grid under if __name__ == '__main__':"
     run.begin(cell)
     record = Record(**describe(cell), status=Status.FAILED, error=reason)
     run.fail(record, reason)
