@@ -37,8 +37,7 @@ def test_what_needs_no_torch_does_not_import_it() -> None:
 def test_planning_a_grid_on_the_cpu_does_not_import_torch() -> None:
     code = (
         "from scaling.grid import find_device, plan_jobs\nfrom scaling.design import load_study\n"
-        "from scaling.records import RunDirectory\n"
-        "plan_jobs(load_study('digits-quick'), RunDirectory('x'), find_device('cpu'), 1)"
+        "plan_jobs(load_study('digits-quick'), find_device('cpu'), 1)"
     )
     assert "torch" not in modules_after(code)
 

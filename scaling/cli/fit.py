@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, console, message, print_json, table
+from scaling.cli.output import Format, message, print_json, show_table
 
 if TYPE_CHECKING:
     from scaling.laws import CurveFit
@@ -60,20 +60,20 @@ def fit(
 
 def _show(curves: list["CurveFit"]) -> None:
     first = curves[0]
-    title = f"{first.y} against {first.x}, x = {first.x}"
+    title = f"y = {first.y} against x = {first.x}"
     columns = ("curve", "law", "E", "A", "alpha", "relative error", "points")
     rows = [_row(curve, str(index)) for index, curve in enumerate(curves, 1)]
     level = next((curve.fit.level for curve in curves if curve.fit is not None), None)
     if level is not None:
-        title += f"; brackets: {level:.0%} intervals"
-    console().print(table(title, columns, rows, left=2))
+        title += f"; in brackets, {level:.0%} intervals"
+    show_table(title, columns, rows, left=2)
     for index, curve in enumerate(curves, 1):
         for note in curve.fit.notes if curve.fit else (curve.problem,):
-            console().print(f"[{index}] {note}", markup=False)
+            print(f"[{index}] {note}")
 
 
 def _row(curve: "CurveFit", index: str) -> tuple[str, ...]:
-    name = f"\\[{index}] {curve.label}"
+    name = f"[{index}] {curve.label}"
     if curve.fit is None:
         return (name, "-", "-", "-", "-", "-", "-")
     values = [_with_interval(curve.fit, parameter) for parameter in ("E", "A", "alpha")]
@@ -84,4 +84,4 @@ def _with_interval(result: Any, parameter: str) -> str:
     if parameter not in result.intervals:
         return "-"
     low, high = result.intervals[parameter]
-    return f"{getattr(result.law, parameter):.4g} \\[{low:.3g}, {high:.3g}]"
+    return f"{getattr(result.law, parameter):.4g} [{low:.3g}, {high:.3g}]"

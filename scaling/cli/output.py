@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+UNBOUNDED = 10_000  # columns
 PLAIN_WIDTH = 160  # of tables that go to a file or a pipe
 
 
@@ -24,17 +25,35 @@ def console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Any:
-    """A rich table whose first `left` columns are words and the others numbers."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> Any:
+    """A rich table whose first `left` columns are words and the others numbers; text is never markup."""
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", box=SIMPLE, pad_edge=False, header_style="bold")
+    title_text = Text(title) if title else None
+    drawn = Table(title=title_text, title_justify="left", box=SIMPLE, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index < left else "right", no_wrap=index < left)
+        drawn.add_column(Text(column), justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return drawn
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table to stdout; where it is wider than the terminal, each row as a block of lines."""
+    out = console()
+    drawn = table(title, columns, rows, left)
+    if out.measure(drawn, options=out.options.update(max_width=UNBOUNDED)).maximum <= out.width:
+        out.print(drawn)
+        return
+    lines = [title, *("\n".join(_block(columns, row)) for row in rows)]
+    print("\n\n".join(filter(None, lines)))
+
+
+def _block(columns: Sequence[str], row: Sequence[str]) -> list[str]:
+    width = max(map(len, columns))
+    return [row[0], *(f"  {name:<{width}}  {cell}" for name, cell in zip(columns[1:], row[1:], strict=True))]
 
 
 def print_json(value: Any) -> None:

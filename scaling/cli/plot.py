@@ -28,8 +28,14 @@ def plot(
     from scaling.figures import save_figure
 
     drawn = draw(source, figure, law.value)
-    paths = save_figure(drawn, out or Path("analysis") / source.resolve().stem, f"figure{figure}")
+    paths = save_figure(drawn, out or Path("analysis") / _name(source), f"figure{figure}")
     if output is Format.JSON:
         print_json([str(path) for path in paths])
     else:
         print("\n".join(map(str, paths)))
+
+
+def _name(source: Path) -> str:
+    """Name of a run directory, which may contain dots, or of a table without its suffix."""
+    path = source.resolve()
+    return path.name if path.is_dir() else path.stem

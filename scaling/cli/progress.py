@@ -4,11 +4,12 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from scaling.cli.output import console, duration, number, table
+from scaling.cli.output import console, duration, message, number, table
 from scaling.grid import Board, Row
 from scaling.records import FINISHED, Status
 
 LIVE_ROWS = 24
+NARROW_TERMINAL = 110
 PLAIN_STEP = 0.25  # share of a cell's training between two plain lines
 COLOURS = {"running": "cyan", "done": "green", "failed": "red", "oom": "yellow", "diverged": "yellow"}
 
@@ -59,10 +60,12 @@ class LiveTable(AbstractContextManager["LiveTable"]):
         if len(rows) > LIVE_ROWS:
             urgency = {Status.RUNNING: 0, Status.FAILED: 1, Status.PLANNED: 3}
             rows = sorted(rows, key=lambda row: urgency.get(row.status, 2))[:LIVE_ROWS]
+        from rich.text import Text
+
         cells = [
             (
                 row.job.cell.name,
-                f"[{COLOURS.get(row.status, 'default')}]{row.status}[/]",
+                Text(row.status, style=COLOURS.get(row.status, "")),
                 f"{row.share_done:.0%}",
                 number(row.loss),
                 result(row),
@@ -71,8 +74,11 @@ class LiveTable(AbstractContextManager["LiveTable"]):
             )
             for row in rows
         ]
-        drawn = table("", ("cell", "status", "trained", "train loss", "test loss", "time", "left"), cells, left=2)
-        drawn.caption, drawn.caption_justify = summary(board), "left"
+        columns = ("cell", "status", "trained", "train loss", "test loss", "time", "left")
+        if self._live.console.width < NARROW_TERMINAL:  # keep what matters most
+            columns, cells = columns[:3] + columns[4:5], [cell[:3] + cell[4:5] for cell in cells]
+        drawn = table("", columns, cells, left=2)
+        drawn.caption, drawn.caption_justify = Text(summary(board)), "left"
         return drawn
 
 
@@ -81,7 +87,6 @@ class PlainLines(AbstractContextManager["PlainLines"]):
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[Status, int]] = {}
-        self._console = console(stderr=True)
         self._started = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
@@ -94,9 +99,7 @@ class PlainLines(AbstractContextManager["PlainLines"]):
             before = self._said.setdefault(cell_id, (row.job.status, int(row.share_done / PLAIN_STEP)))
             if state != before:
                 self._said[cell_id] = state
-                self._console.print(
-                    f"[dim]{duration(time.monotonic() - self._started):>11}[/]  {self._line(board, row)}"
-                )
+                message(f"{duration(time.monotonic() - self._started):>11}  {self._line(board, row)}")
 
     def _line(self, board: Board, row: Row) -> str:
         if row.status is Status.RUNNING and row.step:

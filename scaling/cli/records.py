@@ -1,11 +1,14 @@
 """`scaling records`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, console, duration, message, number, print_json, si, size, table
+from scaling.cli.output import Format, duration, message, number, print_json, show_table, si, size
+
+JSON_KINDS = (str, int, float, bool, type(None))
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,19 +36,23 @@ def records(
     if output is Format.JSON:
         print_json([_without_gaps(row) for row in found.to_dict("records")])
     elif export is None:
-        console().print(records_table(found))
+        show_records(found)
 
 
 def _without_gaps(row: dict[Any, Any]) -> dict[str, Any]:
-    """JSON knows no NaN: missing is null."""
-    return {str(key): None if value != value else value for key, value in row.items()}
+    """JSON knows no NaN and no infinity: they become null, and dates text."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    return {str(key): value if isinstance(value, JSON_KINDS) else str(value) for key, value in finite.items()}
 
 
-def records_table(found: "pd.DataFrame") -> Any:
-    """The main columns of a table of records, or all of a table that is not one of ours."""
+def show_records(found: "pd.DataFrame") -> None:
+    """Print the main columns of a table of records, or all of a table that is not one of ours."""
     if "design" not in found:
         rows = [[str(value) for value in row] for row in found.itertuples(index=False)]
-        return table("", list(map(str, found.columns)), rows)
+        show_table("", list(map(str, found.columns)), rows)
+        return
     dense = "mean_iou" in found and found["mean_iou"].notna().any()
     metric = "mean_iou" if dense else "accuracy"
     columns = (
@@ -75,4 +82,4 @@ def records_table(found: "pd.DataFrame") -> Any:
         )
         for row in found.to_dict("records")
     ]
-    return table("", columns, rows, left=2)
+    show_table("", columns, rows, left=2)

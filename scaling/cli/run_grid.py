@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, console, duration, message, print_json, si, size, table
+from scaling.cli.output import Format, duration, message, print_json, show_table, si, size
 
 if TYPE_CHECKING:
     from scaling.grid import GridResult, Job
@@ -73,36 +73,43 @@ def run_grid(
 
 
 def _report(outcome: "GridResult", seconds: float) -> None:
-    from scaling.cli.records import records_table
+    from scaling.cli.records import show_records
     from scaling.records import RecordError, load_records
 
     try:
-        console().print(records_table(load_records(outcome.path)))
+        show_records(load_records(outcome.path))
     except RecordError:
         return  # stopped before the first cell was finished
-    ran = len(outcome.records)
+    ran = len(outcome.ran)
     message(f"{ran} cell{'s' * (ran != 1)} run in {duration(seconds)}; records in {outcome.path}")
     message(f"next: scaling fit {outcome.path}    scaling plot {outcome.path} --figure 1")
 
 
 def _as_json(outcome: "GridResult") -> dict[str, Any]:
     records = [record.model_dump(mode="json") for record in outcome.records]
-    return {"run": str(outcome.path), "interrupted": outcome.interrupted, "records": records}
+    return {
+        "run": str(outcome.path),
+        "interrupted": outcome.interrupted,
+        "ran": list(outcome.ran),
+        "records": records,
+    }
 
 
 def _list_cells(
     study: Any, folder: Path, device: DeviceChoice, workers: int | None, only: str | None, output: Format
 ) -> None:
-    from scaling.grid import find_device, plan_jobs, worker_count
-    from scaling.records import RunDirectory
+    from scaling.grid import find_device, plan_jobs, with_status, worker_count
+    from scaling.records import FINISHED, RunDirectory
 
     place = find_device(device.value)
     count = worker_count(workers, place, len(study.cells()))
-    jobs = plan_jobs(study, RunDirectory(folder), place, count, only)
+    run = RunDirectory(folder)
+    run.check(study)
+    jobs = with_status(plan_jobs(study, place, count, only), run)
     if output is Format.JSON:
         print_json([_job_json(job) for job in jobs])
         return
-    columns = ("cell", "status", "tokens", "parameters", "FLOPs/image", "training FLOPs", "memory/image", "memory/step")
+    columns = ("cell", "status", "tokens", "params", "FLOPs/img", "train FLOPs", "memory/img", "memory/step")
     rows = [
         (
             job.cell.name,
@@ -116,9 +123,9 @@ def _list_cells(
         )
         for job in jobs
     ]
-    console().print(table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2))
-    total = si(sum(job.training_flops for job in jobs))
-    message(f"{total}FLOPs of training in all; memory/step is weights, gradients, optimiser and activations")
+    show_table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2)
+    left = si(sum(job.training_flops for job in jobs if job.status not in FINISHED))
+    message(f"{left}FLOPs of training to do; memory/step is weights, gradients, optimiser and activations")
 
 
 def _job_json(job: "Job") -> dict[str, Any]:

@@ -4,6 +4,7 @@ Shapes: N glyphs, B scenes, P placements, K pasted glyphs, S and R pixels per si
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -139,10 +140,11 @@ class DigitStream:
         return self._chunk.images[part], self._chunk.labels[part]
 
 
-def held_out_scenes(data: DigitsData, input_size: int) -> Scenes:
-    """The fixed test set, drawn from test glyphs only; the same for every seed and input size."""
+def held_out_scenes(data: DigitsData, input_size: int, batch_size: int) -> Iterator[Scenes]:
+    """The fixed test set in batches, drawn from test glyphs only; the same for every seed and input size."""
     scenes = draw_scenes(data, "test", data.test_images, _seeded("test", TEST_SEED))
-    return Scenes(resample(scenes.images, input_size), scenes.labels)
+    for images, labels in zip(scenes.images.split(batch_size), scenes.labels.split(batch_size), strict=True):
+        yield Scenes(resample(images, input_size), labels)
 
 
 def resample(images: Float[Tensor, "B 3 S S"], input_size: int) -> Float[Tensor, "B 3 R R"]:

@@ -1,7 +1,7 @@
 """Architectures and sizes: the one table of widths and depths.
 
-Tiny to Huge are the paper's Table 7 (heads = width / 64); nano and micro are ours, small enough
-for a study on a CPU.
+Tiny to Huge are the paper's Table 7, with heads of 64 channels; nano and micro are ours, small
+enough for a study on a CPU.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ Task = Literal["classification", "segmentation"]
 class Section(BaseModel):
     """A TOML table: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DigitsData(Section):
@@ -43,6 +43,11 @@ class DigitsData(Section):
         return 10 if self.task == "classification" else 11
 
     @property
+    def label_pixels(self) -> int:
+        """Labels per image: one class, or one for each pixel of the canvas."""
+        return 1 if self.task == "classification" else self.canvas**2
+
+    @property
     def epoch_images(self) -> int | None:
         """Images in one epoch; None for an endless stream."""
         return None
@@ -52,8 +57,8 @@ class Recipe(Section):
     """How every cell of a study is trained: AdamW, linear warm-up, cosine decay to zero.
 
     Exactly one of `steps`, `images` and `epochs` says how long, at most one of the `warmup_` keys
-    how long the learning rate rises. `micro_batch_size` splits the batch without changing the
-    result, so it is not part of a cell's identity.
+    how long the learning rate rises. `micro_batch_size` splits the batch, which changes the result
+    by rounding and by the draws of drop path only, so it is not part of a cell's identity.
     """
 
     steps: PositiveInt | None = None
@@ -67,7 +72,7 @@ class Recipe(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    gradient_clip: Annotated[float, Field(ge=0, description="global norm; 0 switches it off")] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position_init: Literal["normal", "sincos"] = "normal"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,10 @@ from scaling.design.architectures import ARCHITECTURES, HEADS
 from scaling.design.designs import Design, DesignError, check_divides, check_known
 from scaling.design.recipes import DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
 
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Several = Field(min_length=1)
-# Raised when the same specification would no longer give the same result.
+# Raised when the same specification would no longer give the same result; a new key with a default
+# that changes nothing leaves ids alone, since they are made of what differs from the defaults.
 CELL_GENERATION = 1
 
 
@@ -62,8 +64,8 @@ class Cell:
             "generation": CELL_GENERATION,
             "design": str(self.design),
             "seed": self.seed,
-            "data": self.data.model_dump(mode="json"),
-            "recipe": self.recipe.model_dump(mode="json", exclude={"micro_batch_size"}),
+            "data": {"name": self.data.name} | self.data.model_dump(mode="json", exclude_defaults=True),
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"micro_batch_size"}),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -81,7 +83,7 @@ def matches(name: str, pattern: str) -> bool:
 class Study(Section):
     """A grid of designs with one data set, task and recipe; see docs/studies.md for the keys."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=STUDY_NAME)]
     description: str = ""
     data: DigitsData
     grid: Grid
@@ -93,12 +95,18 @@ class Study(Section):
     def _is_runnable(self) -> "Study":
         self._check_axes()
         try:
-            self.recipe.training_steps(self.data.epoch_images)
-            self.recipe.warmup(self.data.epoch_images)
+            steps = self.recipe.training_steps(self.data.epoch_images)
+            warmup = self.recipe.warmup(self.data.epoch_images)
         except ValueError as error:
             raise ValueError(f"recipe.epochs: {error}") from None
+        if warmup > steps:
+            raise ValueError(f"recipe: the warm-up of {warmup} steps is longer than the training of {steps}")
         if not list(self._designs()):
             raise ValueError("exclude: the rules leave no cell; loosen one")
+        names = [self._name(*axes) for axes in product(*self._axes())]
+        for index, rule in enumerate(self.exclude):
+            if not any(matches(name, rule.design) for name in names):
+                raise ValueError(f"exclude[{index}].design: '{rule.design}' matches no design, such as {names[0]}")
         return self
 
     def cells(self) -> list[Cell]:
@@ -115,15 +123,22 @@ class Study(Section):
         return self.grid.heads or HEADS[:1]
 
     def _designs(self) -> Iterator[Design]:
-        grid = self.grid
-        axes = (grid.architectures, grid.sizes, enumerate(grid.patch_sizes), grid.input_sizes, self._heads())
-        for architecture, size, (index, patch_size), input_size, head in product(*axes):
-            name = f"{architecture}-{size}/{patch_size}@{input_size}" + (f"+{head}" if head else "")
-            if any(rule.removes(name, (input_size / patch_size) ** 2) for rule in self.exclude):
+        for axes in product(*self._axes()):
+            architecture, size, patch_size, input_size, head = axes
+            if any(rule.removes(self._name(*axes), (input_size / patch_size) ** 2) for rule in self.exclude):
                 continue
-            with _at(f"grid.patch_sizes[{index}]"):
+            with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
                 check_divides(patch_size, input_size)
             yield Design(architecture, size, patch_size, input_size, head)
+
+    def _axes(self) -> tuple[tuple[Any, ...], ...]:
+        grid = self.grid
+        return grid.architectures, grid.sizes, grid.patch_sizes, grid.input_sizes, self._heads()
+
+    @staticmethod
+    def _name(architecture: str, size: str, patch_size: int, input_size: int, head: str | None) -> str:
+        """Short name of a combination that need not be a legal design."""
+        return f"{architecture}-{size}/{patch_size}@{input_size}" + (f"+{head}" if head else "")
 
     def _check_axes(self) -> None:
         if self.data.task == "classification" and self.grid.heads:

@@ -1,5 +1,6 @@
 """Studies as TOML: loading, saving, and errors that name the key, the value and the fix."""
 
+import json
 import re
 import tomllib
 from importlib import resources
@@ -10,7 +11,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from scaling.design.recipes import Section
-from scaling.design.studies import Study
+from scaling.design.studies import STUDY_NAME, Study
 from scaling.errors import UsageError, nearest
 
 SHOWN_PROBLEMS = 3
@@ -66,7 +67,8 @@ def parse_study(text: str, origin: str) -> Study:
 def build_study(values: dict[str, Any], origin: str = "study") -> Study:
     """Check plain values and make a study of them, refusing every bad value with its dotted path."""
     try:
-        return Study.model_validate(values)
+        # By way of JSON, whose strict mode takes lists for tuples but no text for numbers.
+        return Study.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors(include_url=False)]
     lines = [f"{origin}: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
@@ -86,8 +88,11 @@ def start_study(path: Path, name: str, template: str) -> None:
     Raises:
         StudyError: if the name or the template is not one, or the file exists or cannot be written.
     """
-    text = re.sub(r'(?m)^name = ".*"$', f'name = "{name}"', study_text(template), count=1)
-    parse_study(text, origin=str(path))
+    if re.match(STUDY_NAME, name) is None:
+        raise StudyError(f"'{name}' cannot name a study; use letters, digits, dots, dashes and underscores")
+    text = re.sub(r"(?m)^name\s*=.*$", f'name = "{name}"', study_text(template), count=1)
+    if parse_study(text, origin=str(path)).name != name:
+        raise StudyError(f'{template}: its first key must be name = "..." to be a template')
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -110,6 +115,8 @@ def _explain(problem: Any) -> str:
         return own if not path or own.startswith(path.split(".")[0]) else f"{path}: {own}"
     if kind == "literal_error":
         return f"{path}: {value!r} is not allowed; use {problem['ctx']['expected']}"
+    if kind == "tuple_type":
+        message = "Input should be a list, in square brackets"
     return f"{path}: {value!r}: {message[0].lower()}{message[1:]}"
 
 

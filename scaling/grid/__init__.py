@@ -3,7 +3,7 @@
 from scaling.grid.board import Board, Row
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import Check, examine
-from scaling.grid.jobs import Job, plan_jobs
+from scaling.grid.jobs import Job, plan_jobs, with_status
 from scaling.grid.runner import GridResult, run_grid, worker_count
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "find_device",
     "plan_jobs",
     "run_grid",
+    "with_status",
     "worker_count",
 ]

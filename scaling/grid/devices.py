@@ -9,7 +9,8 @@ from pathlib import Path
 from scaling.errors import ScalingError, UsageError, nearest
 
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,18 @@ def find_device(choice: str) -> Device:
             return Device("cuda", torch.cuda.device_count(), memory)
     if choice == "cuda":
         raise ScalingError("no CUDA device found; use --device cpu, or see 'scaling doctor'")
-    return Device(
-        "cpu", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _ram()
-    )
+    return Device("cpu", _cores(), _ram())
+
+
+def _cores() -> int:
+    """Cores this process may use: its affinity (on Linux) and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = CGROUP_CPU.read_text().split() if CGROUP_CPU.is_file() else ("max", "1")
+    return max(1, min(cores, int(quota) // int(period))) if quota.isdigit() else cores
 
 
 def _ram() -> int:
     """Physical memory, or the limit of the container."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
+    limit = CGROUP_MEMORY.read_text().strip() if CGROUP_MEMORY.is_file() else "max"
     return min(physical, int(limit)) if limit.isdigit() else physical

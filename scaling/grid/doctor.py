@@ -10,9 +10,19 @@ from scaling.errors import ScalingError
 from scaling.grid.devices import find_device
 
 BASE = ("patch-scaling", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "pydantic", "typer")
-TRAIN = ("torch", "torchvision", "timm", "accelerate", "fvcore", "torchmetrics", "safetensors", "scikit-learn")
+TRAIN = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "accelerate": "accelerate",
+    "fvcore": "fvcore",
+    "torchmetrics": "torchmetrics",
+    "safetensors": "safetensors",
+    "scikit-learn": "sklearn",
+    "jaxtyping": "jaxtyping",
+}  # what the extra 'train' installs, and the module of each
 KERNELS = {"flash-attn": "flash_attn", "mamba-ssm": "mamba_ssm", "causal-conv1d": "causal_conv1d"}
-INSTALL_TRAIN = "to train: pip install 'patch-scaling[train]'"
+INSTALL_TRAIN = "pip install 'patch-scaling[train]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,7 @@ def examine() -> list[Check]:
     """Examine the installation; imports torch if it is there."""
     checks = [Check("python", True, platform.python_version())]
     checks += [_package(name) for name in BASE]
-    checks += [_package(name, needed=True, fix=INSTALL_TRAIN) for name in TRAIN]
+    checks += [_package(name, needed=True, fix=f"to train: {INSTALL_TRAIN}") for name in TRAIN]
     checks.append(_device())
     checks += [_kernel(name, module) for name, module in KERNELS.items()]
     checks.append(_attention())
@@ -48,6 +58,13 @@ def _package(name: str, needed: bool = False, fix: str | None = None) -> Check:
         return Check(name, False, "not installed", needed, fix)
 
 
+def require_training() -> None:
+    """Raise ScalingError, with the command that helps, if a package of the extra 'train' is missing."""
+    missing = [package for package, module in TRAIN.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ScalingError(f"training needs {', '.join(missing)}; run: {INSTALL_TRAIN}")
+
+
 def _device() -> Check:
     try:
         device = find_device("cuda")
@@ -57,7 +74,13 @@ def _device() -> Check:
     except ScalingError:
         device = find_device("cpu")
         finding = f"CPU, {device.count} cores, {device.memory_bytes / 2**30:.0f} GiB; no CUDA device"
+    except Exception as error:  # a broken torch is what this command is for
+        return Check("device", False, f"torch does not load: {_first_line(error)}", True, "reinstall torch")
     return Check("device", True, finding, needed=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _kernel(name: str, module: str) -> Check:
@@ -67,17 +90,18 @@ def _kernel(name: str, module: str) -> Check:
     try:
         importlib.import_module(module)
     except Exception as error:  # a kernel built for another torch fails in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         fix = f"{name} does not match the installed torch; rebuild it: pip install --no-build-isolation {name}"
-        return Check(name, False, f"installed, but does not load: {reason}", fix=fix)
+        return Check(name, False, f"installed, but does not load: {_first_line(error)}", fix=fix)
     return Check(name, True, metadata.version(name))
 
 
 def _attention() -> Check:
     if importlib.util.find_spec("torch") is None:
         return Check("attention", False, "needs torch")
-    import torch
-
+    try:
+        import torch
+    except Exception as error:
+        return Check("attention", False, f"torch does not load: {_first_line(error)}")
     if torch.cuda.is_available() and _kernel("flash-attn", "flash_attn").ok:
         return Check("attention", True, "flash-attn in 16-bit training, scaled_dot_product_attention in fp32")
     return Check("attention", True, "torch's scaled_dot_product_attention")

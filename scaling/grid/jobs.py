@@ -1,6 +1,7 @@
 """From a study to jobs: which cells are left to run, what each costs, and how it fits the device."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from scaling.cost import Cost, estimate
 from scaling.design import Cell, Study, matches
@@ -19,7 +20,7 @@ class Job:
     cell: Cell
     cost: Cost
     micro_batch_size: int
-    status: Status
+    status: Status = Status.PLANNED
 
     @property
     def training_flops(self) -> int:
@@ -34,28 +35,34 @@ class Job:
         return self.cost.training_bytes(self.micro_batch_size)
 
 
-def plan_jobs(study: Study, run: RunDirectory, device: Device, workers: int, only: str | None = None) -> list[Job]:
-    """Every job of a study, finished ones included, in the order of its axes.
+def plan_jobs(study: Study, device: Device, workers: int, only: str | None = None) -> list[Job]:
+    """Every job of a study that `only` selects, in the order of its axes.
 
     Raises:
         UsageError: if `only` matches nothing, a precision needs another device, or a cell does
             not fit the device even one image at a time.
-        RecordError: if a record already there cannot be read.
     """
     if study.recipe.precision == "fp16" and device.kind == "cpu":
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
     if not cells:
         raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
-    share = device.memory_bytes if device.kind == "cuda" else device.memory_bytes // workers
-    return [_job(cell, run, int(USABLE_MEMORY * share)) for cell in cells]
+    sharing = workers if device.kind == "cpu" else math.ceil(workers / device.count)
+    return [_job(cell, int(USABLE_MEMORY * device.memory_bytes / sharing)) for cell in cells]
 
 
-def _job(cell: Cell, run: RunDirectory, memory_bytes: int) -> Job:
-    label_pixels = 1 if cell.data.task == "classification" else cell.data.canvas**2
-    cost = estimate(cell.design, cell.data.classes, label_pixels, cell.recipe.precision)
-    record = run.record(cell.id)
-    return Job(cell, cost, fitting_micro_batch(cell, cost, memory_bytes), record.status if record else Status.PLANNED)
+def _job(cell: Cell, memory_bytes: int) -> Job:
+    cost = estimate(cell.design, cell.data.classes, cell.data.label_pixels, cell.recipe.precision)
+    return Job(cell, cost, fitting_micro_batch(cell, cost, memory_bytes))
+
+
+def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:
+    """The same jobs, with what a run directory knows of them.
+
+    Raises:
+        RecordError: if a record already there cannot be read.
+    """
+    return [replace(job, status=run.status(job.cell.id)) for job in jobs]
 
 
 def fitting_micro_batch(cell: Cell, cost: Cost, memory_bytes: int) -> int:

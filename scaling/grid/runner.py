@@ -1,12 +1,16 @@
 """The local runner: cells in processes of their own, records that survive whatever happens."""
 
-import importlib.util
+import fcntl
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,10 +20,10 @@ from scaling.design import Study, load_study
 from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
 from scaling.grid.devices import Device, find_device
-from scaling.grid.jobs import Job, plan_jobs
+from scaling.grid.doctor import require_training
+from scaling.grid.jobs import Job, plan_jobs, with_status
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
-TRAINING_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "fvcore", "torchmetrics", "safetensors", "sklearn")
 REFRESH_SECONDS = 0.25
 
 Observer = Callable[[Board], None]
@@ -28,10 +32,11 @@ Observer = Callable[[Board], None]
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """How a run ended: the run directory, and the cells by what became of them."""
+    """How a run ended: its directory, the records of the selected cells, and which were run now."""
 
     path: Path
     records: tuple[Record, ...]
+    ran: tuple[str, ...]
     interrupted: bool
 
     @property
@@ -79,13 +84,24 @@ def run_grid(
     place = find_device(device)
     count = worker_count(workers, place, len(study.cells()))
     require_training()
-    jobs = plan_jobs(study, run, place, count, only)
-    run.prepare(study)
+    jobs = plan_jobs(study, place, count, only)
+    run.check(study)
+    run.create()
     with _only_runner(run.path):
+        jobs = with_status(jobs, run)
+        run.prepare(study)
         board = Board(jobs, count)
         interrupted = _run(jobs, run, place, count, board, observer or (lambda _: None))
-    records = tuple(row.record for row in board.rows.values() if row.record is not None)
-    return GridResult(run.path, records, interrupted)
+    ran = tuple(cell for cell, row in board.rows.items() if row.record is not None)
+    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
+
+
+def _records(board: Board, run: RunDirectory) -> Iterator[Record]:
+    """Records of this run and of earlier ones, in the order of the study."""
+    for cell_id, row in board.rows.items():
+        record = row.record or run.record(cell_id)
+        if record is not None:
+            yield record
 
 
 def worker_count(asked: int | None, device: Device, cells: int) -> int:
@@ -95,42 +111,36 @@ def worker_count(asked: int | None, device: Device, cells: int) -> int:
     return min(asked or device.count, cells)
 
 
-def require_training() -> None:
-    """Raise ScalingError, with the command that helps, if a package of the extra 'train' is missing."""
-    missing = [package for package in TRAINING_PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ScalingError(f"training needs {', '.join(missing)}; run: pip install 'patch-scaling[train]'")
-
-
 @contextmanager
 def _only_runner(path: Path) -> Iterator[None]:
     """Hold the run directory against a second runner on this machine; released however we end."""
+    folder = os.open(path, os.O_RDONLY)
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (path / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ScalingError(f"{path}: another 'scaling run-grid' is at work there; wait or stop it") from None
         except OSError:
-            raise ScalingError(f"{path}: another 'scaling run-grid' is at work there; wait for it or stop it") from None
+            pass  # a file system without locks
         yield
+    finally:
+        os.close(folder)
 
 
 def _run(jobs: list[Job], run: RunDirectory, device: Device, workers: int, board: Board, observer: Observer) -> bool:
-    """Run the open jobs, longest first; returns whether Ctrl-C ended it."""
+    """Run the open jobs, longest first; returns whether Ctrl-C ended it. No worker outlives this call."""
     open_jobs = [job for job in jobs if job.status not in FINISHED]
     pending = deque(sorted(open_jobs, key=lambda job: -job.training_flops))
-    context = _process_context()
     running: dict[str, _Running] = {}
+    observer(board)
     try:
+        context = _process_context()
         while pending or running:
             while pending and len(running) < workers:
                 slot = min(set(range(workers)) - {entry.slot for entry in running.values()})
                 job = pending.popleft()
-                running[job.cell.id] = _start(job, run, device, workers, slot, context)
                 board.start(job.cell.id)
+                running[job.cell.id] = _start(job, run, device, workers, slot, context)
             wait([entry.pipe for entry in running.values()], timeout=REFRESH_SECONDS)
             for entry in list(running.values()):
                 record = _listen(entry, run, board)
@@ -140,20 +150,29 @@ def _run(jobs: list[Job], run: RunDirectory, device: Device, workers: int, board
                     board.finish(record)
             observer(board)
     except KeyboardInterrupt:
+        return True
+    finally:
         for entry in running.values():
             entry.process.terminate()
         for entry in running.values():
             entry.process.join()
-        return True
     return False
 
 
 def _process_context() -> Any:
-    """Processes forked from a server that imported torch once; spawned where that is impossible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+    """Processes forked from a server that imported torch once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["scaling.grid.worker"])
+    # Ctrl-C reaches every process of the terminal; the server and its workers leave it to us.
+    ours = signal.getsignal(signal.SIGINT)
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGINT, ours)
     return context
 
 
@@ -206,9 +225,8 @@ def _lost(entry: _Running, run: RunDirectory) -> Record:
     reason = f"worker killed by signal {-code}" if code is not None and code < 0 else f"worker exited with {code}"
     if code == -9:
         reason += " (out of memory?)"
-    elif code and code > 0:
-        reason += "; in a script, call run_grid under if __name__ == '__main__':"
-    run.begin(cell)
     record = Record(**describe(cell), status=Status.FAILED, error=reason)
-    run.fail(record, reason)
+    with suppress(OSError):  # a full disk: the other cells go on, and the message is shown
+        run.begin(cell)
+        run.fail(record, reason)
     return record

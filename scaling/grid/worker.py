@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import traceback
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -32,19 +33,20 @@ def work(
     if device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(device_index)
     run = RunDirectory(run_path)
-    folder = run.begin(cell)
-    _redirect_output(folder / "log.txt")
 
     def report(step: int, steps: int, loss: float) -> None:
         pipe.send((step, steps, loss))
 
     try:
+        folder = run.begin(cell)
+        _redirect_output(folder / "log.txt")
         record = run_cell(cell, folder, device, micro_batch_size, started, report)
         run.finish(record)
     except Exception as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        record = Record(**describe(cell), **provenance(device), status=Status.FAILED, error=message)
-        run.fail(record, traceback.format_exc())
+        record = Record(**describe(cell), **provenance(cell, device), status=Status.FAILED, error=message)
+        with suppress(OSError):  # a full disk must not hide the first error
+            run.fail(record, traceback.format_exc())
     pipe.send(record)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROUP_COLUMNS = ("task", "architecture", "size", "input_size", "head", "patch_size")
+SOURCE_COLUMNS = ("study", "dataset")  # tell curves apart in a table of several studies
 # The design column that moves along each axis; curves differ in all the others.
 MOVES_ALONG = {"patch_size": "patch_size", "sequence_length": "patch_size", "input_size": "input_size"}
 
@@ -101,7 +102,8 @@ def default_groups(table: "pd.DataFrame", x: str) -> list[str]:
     """Design columns of the table that tell its curves along x apart."""
     moving = MOVES_ALONG.get(x, "size")
     columns = [column for column in GROUP_COLUMNS if column in table and column != moving]
-    return [column for column in columns if table[column].notna().any()]
+    columns = [column for column in columns if table[column].notna().any()]
+    return [column for column in SOURCE_COLUMNS if column in table and table[column].nunique() > 1] + columns
 
 
 def _shared(columns: list[str], key: tuple[Any, ...]) -> dict[str, Any]:

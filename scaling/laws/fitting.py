@@ -165,6 +165,9 @@ def _doubts(result: FitResult) -> list[str]:
     parameters = len(result.law.parameter_names)
     if result.status is not FitStatus.CONVERGED:
         notes.append(str(result.status))
+    low, high = result.intervals["alpha"]
+    if low <= 0 <= high:
+        notes.append("no trend: a constant fits these data too")
     if isinstance(result.law, SaturatingPowerLaw):
         low, high = result.intervals["E"]
         if low <= 0:

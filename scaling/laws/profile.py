@@ -146,7 +146,7 @@ def region(x_N: Array, y_N: Array, alpha: float, ssr: float, floor: bool, level:
     smallest = len(x_N) * (64 * np.finfo(float).eps) ** 2
     cutoff = max(ssr, smallest) * (1 + float(stats.f.ppf(level, 1, freedom)) / freedom)
     coarse = profile(x_N, y_N, np.linspace(-ALPHA_BOUND, ALPHA_BOUND, GRID_POINTS), floor)
-    inside = coarse.alpha[(coarse.ssr <= cutoff) & (coarse.A > 0)]
+    inside = coarse.alpha[coarse.ssr <= cutoff]
     low = _edge(x_N, y_N, floor, cutoff, alpha, min(inside.min(initial=alpha), alpha), -1)
     high = _edge(x_N, y_N, floor, cutoff, alpha, max(inside.max(initial=alpha), alpha), +1)
     return Region(profile(x_N, y_N, np.linspace(low, high, 801), floor), cutoff, floor)
@@ -161,5 +161,5 @@ def _edge(x_N: Array, y_N: Array, floor: bool, cutoff: float, alpha: float, insi
     for _ in range(60):
         middle = (near + far) / 2
         fit = profile(x_N, y_N, np.array([middle]), floor)
-        near, far = (middle, far) if fit.ssr[0] <= cutoff and fit.A[0] > 0 else (near, middle)
+        near, far = (middle, far) if fit.ssr[0] <= cutoff else (near, middle)
     return near

@@ -3,7 +3,8 @@
 Shapes: B images, T tokens (class token first), L = T - 1 patches, D width, H heads, P head width.
 """
 
-import importlib.util
+import importlib
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,14 @@ NARROW = 192  # models narrower than the paper's start from weights scaled by th
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
+@cache
 def has_flash_attention() -> bool:
-    """Whether the flash-attn package is installed."""
-    return importlib.util.find_spec("flash_attn") is not None
+    """Whether the flash-attn package is installed, and made for the installed torch."""
+    try:
+        importlib.import_module("flash_attn")
+    except Exception:  # built for another torch or CUDA, it fails in many ways
+        return False
+    return True
 
 
 class FlashAttention(Attention):

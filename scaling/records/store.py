@@ -1,4 +1,4 @@
-"""The run directory: files written whole and renamed into place, each with one writer.
+"""The run directory: every file has one writer; records are written whole and renamed into place.
 
 study.toml                        the specification, with every default written out
 cells/<cell id>/cell.json         what the cell is
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from scaling.design import Cell, Study, load_study, study_to_toml
 from scaling.errors import ScalingError
-from scaling.records.schema import SCHEMA_VERSION, Record
+from scaling.records.schema import SCHEMA_VERSION, Record, Status
 
 
 class RecordError(ScalingError):
@@ -34,6 +34,11 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)  # makes the new name survive a power cut too
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class RunDirectory:
@@ -64,13 +69,28 @@ class RunDirectory:
         Raises:
             RecordError: if the folder belongs to another study or cannot be written.
         """
-        if self.study_file.exists():
-            self._check_same(self.study(), study)
+        self.check(study)
+        self.create()
         try:
-            (self.path / "cells").mkdir(parents=True, exist_ok=True)
+            (self.path / "cells").mkdir(exist_ok=True)
             write_whole(self.study_file, study_to_toml(study))
         except OSError as error:
-            raise RecordError(f"{self.path}: cannot be written ({error.strerror}); choose another --out") from None
+            raise self._unwritable(error) from None
+
+    def create(self) -> None:
+        """Make the folder itself; raises RecordError where that is impossible."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> RecordError:
+        return RecordError(f"{self.path}: cannot be written ({error.strerror}); choose another --out")
+
+    def check(self, study: Study) -> None:
+        """Raise RecordError if the directory belongs to another study, data set or recipe."""
+        if self.study_file.exists():
+            self._check_same(self.study(), study)
 
     def _check_same(self, there: Study, here: Study) -> None:
         if there.name != here.name:
@@ -115,13 +135,25 @@ class RunDirectory:
         path = self.cell_folder(cell_id) / "record.json"
         return _read_record(path) if path.exists() else None
 
+    def status(self, cell_id: str) -> Status:
+        """What became of a cell so far; raises RecordError as `record` does."""
+        record = self.record(cell_id) or self.failure(cell_id)
+        return record.status if record else Status.PLANNED
+
+    def failure(self, cell_id: str) -> Record | None:
+        """The record of a cell's last try, if that failed."""
+        path = self.cell_folder(cell_id) / "failure.json"
+        return _read_record(path, within="record") if path.exists() else None
+
     def records(self) -> Iterator[Record]:
-        """Every finished cell and every failed one, in the order of their ids."""
-        for folder in sorted((self.path / "cells").glob("*")):
-            if (folder / "record.json").exists():
-                yield _read_record(folder / "record.json")
-            elif (folder / "failure.json").exists():
-                yield _read_record(folder / "failure.json", within="record")
+        """The finished and the failed cells of the study, in its order.
+
+        Cells in the folder that the study no longer has are left out.
+        """
+        for cell in self.study().cells():
+            record = self.record(cell.id) or self.failure(cell.id)
+            if record is not None:
+                yield record
 
 
 def _read_record(path: Path, within: str | None = None) -> Record:

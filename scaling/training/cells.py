@@ -1,7 +1,9 @@
 """Run one cell: build, measure, train, evaluate, and make its record."""
 
 import json
+import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from scaling.training.loop import DivergedError, Progress, Trained, build_accele
 from scaling.training.measure import activation_bytes_per_image, count_flops, peak_memory_bytes_per_image
 from scaling.training.provenance import commit, device_name, versions
 
+EVALUATION_BATCHES = 4  # micro-batches at once, since no activations are kept for backward
 OUT_OF_MEMORY_WORDS = ("not enough memory", "can't allocate memory", "out of memory")
 
 
@@ -36,66 +39,65 @@ def run_cell(cell: Cell, folder: Path, device: str, micro_batch_size: int, start
         report: called as training moves on.
 
     Returns:
-        A record with status done, or oom or diverged, which are results too.
+        A record with status done, or oom or diverged, which are results too and keep what was
+        measured before.
     """
-    known = describe(cell) | provenance(device)
+    found: dict[str, Any] = describe(cell) | provenance(cell, device) | {"micro_batch_size": micro_batch_size}
     try:
-        record = _measured(cell, folder, device, micro_batch_size, started, report)
-        return Record(**known, **record, status=Status.DONE, finished_at=_now())
-    except DivergedError as error:
-        return Record(**known, status=Status.DIVERGED, error=str(error), finished_at=_now())
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Record(**known, status=Status.OOM, error=_first_line(error), finished_at=_now())
-    except RuntimeError as error:
-        if not any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS):
+        for part in _parts(cell, folder, device, micro_batch_size, report):
+            found |= part
+        status, error = Status.DONE, None
+    except DivergedError as reason:
+        status, error = Status.DIVERGED, str(reason)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
+        if not _is_out_of_memory(reason):
             raise
-        return Record(**known, status=Status.OOM, error=_first_line(error), finished_at=_now())
+        status, error = Status.OOM, str(reason).splitlines()[0] if str(reason) else "out of memory"
+    spent = found.get("training_seconds", 0.0) + found.get("evaluation_seconds", 0.0)
+    found["overhead_seconds"] = time.time() - started - spent if status is Status.DONE else None
+    return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _measured(
-    cell: Cell, folder: Path, device: str, micro_batch_size: int, started: float, report: Progress
-) -> dict[str, Any]:
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch's allocator on a CPU raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS)
+
+
+def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report: Progress) -> Iterator[dict[str, Any]]:
+    """Fields of the record, as they become known."""
     torch.manual_seed(cell.seed)
     model = build_model(cell.design, cell.data, cell.recipe)
-    costs = _costs(model, cell)
+    yield _costs(model, cell)
     accelerator = build_accelerator(cell, device, micro_batch_size)
-    peak = peak_memory_bytes_per_image(
-        model.to(accelerator.device), cell, micro_batch_size, lambda: accelerator.autocast()
-    )
+    model.to(accelerator.device)
+    slope = peak_memory_bytes_per_image(model, cell, micro_batch_size, lambda: accelerator.autocast())
+    yield {"peak_memory_bytes_per_image": slope}
     # Measuring must not move the random state that training starts from.
     torch.manual_seed(cell.seed)
     with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
 
         def note(step: int, steps: int, loss: float) -> None:
-            print(
-                json.dumps({"step": step, "images": step * cell.recipe.batch_size, "loss": loss}), file=log, flush=True
-            )
+            row = {"step": step, "images": step * cell.recipe.batch_size, "loss": loss}
+            print(json.dumps(row), file=log, flush=True)
             report(step, steps, loss)
 
         trained = train(model, cell, accelerator, micro_batch_size, note)
-    asked = time.perf_counter()
-    scenes = held_out_scenes(cell.data, cell.design.input_size)
-    batch_size = max(micro_batch_size, min(256, cell.recipe.batch_size))
-    result = evaluate(trained.model, scenes, cell.data.classes, batch_size, accelerator.device)
-    evaluation_seconds = time.perf_counter() - asked
     _save_weights(accelerator.unwrap_model(trained.model), folder / "checkpoint")
-    images_seen = trained.steps * cell.recipe.batch_size
-    results = asdict(result)
-    return (
-        costs
-        | {"test_images": results.pop("images"), **results, "peak_memory_bytes_per_image": peak}
-        | _times(trained, device, images_seen)
-        | {
-            "evaluation_seconds": evaluation_seconds,
-            "overhead_seconds": time.time() - started - trained.seconds - evaluation_seconds,
-        }
-    )
+    yield _times(trained, cell, device)
+    asked = time.perf_counter()
+    batches = held_out_scenes(cell.data, cell.design.input_size, EVALUATION_BATCHES * micro_batch_size)
+    dense = cell.data.task != "classification"
+    result = asdict(evaluate(trained.model, batches, cell.data.classes, dense, accelerator.device))
+    if not math.isfinite(result["test_loss"]):
+        raise DivergedError(f"test loss is {result['test_loss']} after the last step")
+    yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
 
 
 def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
     flops = count_flops(model, cell)
-    label_pixels = 1 if cell.data.task == "classification" else cell.data.canvas**2
-    parts = estimate(cell.design, cell.data.classes, label_pixels, cell.recipe.precision).parameters
+    parts = estimate(cell.design, cell.data.classes, cell.data.label_pixels, cell.recipe.precision).parameters
     total = sum(parameter.numel() for parameter in model.parameters())
     if total != parts.total:
         raise RuntimeError(f"{cell.design}: the model has {total} parameters, the closed form says {parts.total}")
@@ -111,10 +113,10 @@ def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _times(trained: Trained, device: str, images_seen: int) -> dict[str, Any]:
+def _times(trained: Trained, cell: Cell, device: str) -> dict[str, Any]:
+    images_seen = trained.steps * cell.recipe.batch_size
     return {
         "steps": trained.steps,
-        "micro_batch_size": trained.micro_batch_size,
         "images_seen": images_seen,
         "images_per_second": images_seen / trained.seconds,
         "training_seconds": trained.seconds,
@@ -130,20 +132,13 @@ def _save_weights(model: nn.Module, folder: Path) -> None:
     part.replace(folder / "model.safetensors")
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(cell: Cell, device: str) -> dict[str, Any]:
     """Where and with what a cell runs."""
+    flash = device == "cuda" and cell.recipe.precision != "fp32" and has_flash_attention()
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "attention": "flash-attn" if device == "cuda" and has_flash_attention() else "sdpa",
+        "attention": "flash-attn" if flash else "sdpa",
         "versions": versions(),
         "commit": commit(),
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,5 +1,6 @@
 """The test: summed per-example losses divided once, with their standard error, and the metrics."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -39,21 +40,20 @@ def mean_and_error(sums_N: Float[Tensor, "N"], counts_N: Float[Tensor, "N"]) -> 
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, scenes: Scenes, classes: int, batch_size: int, device: torch.device) -> Evaluation:
-    """Evaluate on every scene; the batch size, also a short last batch, changes nothing."""
+def evaluate(
+    model: nn.Module, batches: Iterable[Scenes], classes: int, dense: bool, device: torch.device
+) -> Evaluation:
+    """Evaluate on every scene; how batches are cut, also a short last one, changes nothing."""
     model.eval()
-    dense = scenes.labels.ndim == 3
     accuracy = MulticlassAccuracy(classes, average="micro").to(device)
     overlap = MulticlassJaccardIndex(classes).to(device) if dense else None
     sums, counts = [], []
-    for start in range(0, len(scenes.labels), batch_size):
-        images = scenes.images[start : start + batch_size].to(device)
-        labels = scenes.labels[start : start + batch_size].to(device)
-        logits = model(images).float()
+    for scenes in batches:
+        labels = scenes.labels.to(device)
+        logits = model(scenes.images.to(device)).float()
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
-        sums.append(losses.double().flatten(1 if dense else 0).sum(1) if dense else losses.double())
-        labelled = (labels != IGNORED_LABEL).double()
-        counts.append(labelled.flatten(1).sum(1) if dense else labelled)
+        sums.append(losses.double().view(len(labels), -1).sum(1))
+        counts.append((labels != IGNORED_LABEL).double().view(len(labels), -1).sum(1))
         accuracy.update(logits, labels)
         if overlap is not None:
             overlap.update(logits, labels)
@@ -65,5 +65,5 @@ def evaluate(model: nn.Module, scenes: Scenes, classes: int, batch_size: int, de
         accuracy=None if dense else right,
         mean_iou=float(overlap.compute()) if overlap is not None else None,
         pixel_accuracy=right if dense else None,
-        images=len(scenes.labels),
+        images=sum(map(len, sums)),
     )

@@ -27,9 +27,7 @@ class Trained:
     """A trained model and how long it took."""
 
     model: nn.Module
-    accelerator: Accelerator
     steps: int
-    micro_batch_size: int
     seconds: float
     data_seconds: float
 
@@ -68,7 +66,7 @@ def train(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_si
                 labels = scenes.labels.to(accelerator.device)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
                 accelerator.backward(loss)
-                if accelerator.sync_gradients and recipe.gradient_clip is not None:
+                if accelerator.sync_gradients and recipe.gradient_clip:
                     accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -82,4 +80,4 @@ def train(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_si
             report(step + 1, steps, mean_loss)
             loss_sum, loss_count = torch.zeros_like(loss_sum), 0
     seconds = time.perf_counter() - started
-    return Trained(model, accelerator, steps, micro_batch_size, seconds, data_seconds)
+    return Trained(model, steps, seconds, data_seconds)

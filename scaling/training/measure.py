@@ -62,23 +62,24 @@ def count_flops(model: nn.Module, cell: Cell) -> FlopCount:
         return FlopCount(ours, training.get_total_flops(), None, "fvcore: switched off in the study")
     if ours > FVCORE_LIMIT_FLOPS:
         return FlopCount(ours, training.get_total_flops(), None, "fvcore: not run, its trace needs a real forward pass")
-    theirs = count_with_fvcore(model, images_like(cell, 1, "cpu")[0])
+    theirs, unknown = count_with_fvcore(model, images_like(cell, 1, "cpu")[0])
     apart = theirs / ours - 1
-    note = f"fvcore counts {apart:+.1%}" if abs(apart) > AGREEMENT else None
+    note = f"fvcore counts {apart:+.1%}; it does not know {', '.join(unknown)}" if abs(apart) > AGREEMENT else None
     return FlopCount(ours, training.get_total_flops(), theirs, note)
 
 
-def count_with_fvcore(model: nn.Module, images: Tensor) -> int:
-    """Forward FLOPs by fvcore (2 x its multiply-adds), with the product it does not know added.
+def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[int, list[str]]:
+    """Forward FLOPs by fvcore (2 x its multiply-adds), and the operators it does not know.
 
-    fvcore skips scaled_dot_product_attention; its own counts of norms and interpolation are
+    It skips scaled_dot_product_attention, which is added here; its own counts of norms and interpolation are
     elementwise work and are left out.
     """
     traced = copy.deepcopy(model).to("cpu").eval()
     analysis = FlopCountAnalysis(traced, images).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_products)
-    return 2 * int(sum(count for kind, count in analysis.by_operator().items() if kind not in ELEMENTWISE))
+    products = sum(count for kind, count in analysis.by_operator().items() if kind not in ELEMENTWISE)
+    return 2 * int(products), sorted(analysis.unsupported_ops())
 
 
 def _attention_products(inputs: list[Any], _outputs: list[Any]) -> int:
@@ -127,8 +128,11 @@ def activation_bytes_per_image(model: nn.Module, cell: Cell) -> int:
 def peak_memory_bytes_per_image(
     model: nn.Module, cell: Cell, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
 ) -> int | None:
-    """Slope of peak allocated CUDA memory of a training step over two batch sizes; None on a CPU."""
-    if not next(model.parameters()).is_cuda:
+    """Slope of peak allocated CUDA memory of a training step over two batch sizes up to `batch_size`.
+
+    None on a CPU, or where only one image fits.
+    """
+    if batch_size < 2 or not next(model.parameters()).is_cuda:
         return None
 
     def peak(count: int) -> int:
@@ -142,7 +146,7 @@ def peak_memory_bytes_per_image(
         model.zero_grad(set_to_none=False)
         return torch.cuda.max_memory_allocated()
 
-    half = max(1, batch_size // 2)
+    half = batch_size // 2
     peak(half)  # allocates gradients and workspaces, which would count for the smaller batch only
     small, large = peak(half), peak(2 * half)
     return (large - small) // half

@@ -1,6 +1,7 @@
 """Every command as a user types it, in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scaling.design import study_to_toml
+from scaling.design import load_study, study_to_toml
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 from tests.laws.test_curves import table
@@ -57,9 +58,9 @@ def test_version() -> None:
 def test_dry_run_lists_cells_and_touches_nothing(tmp_path: Path) -> None:
     result = scaling("run-grid", "digits-quick", "--dry-run", cwd=tmp_path)
     assert result.returncode == 0
-    assert "deit-micro/2@24+linear seed 0" in result.stdout
+    assert "deit-micro/3@24+linear seed 0" in result.stdout
     rows = json.loads(scaling("run-grid", "digits-quick", "--dry-run", "--format", "json", cwd=tmp_path).stdout)
-    assert len(rows) == 12
+    assert len(rows) == len(load_study("digits-quick").cells())
     assert all(row["status"] == "planned" and row["forward_flops_per_image"] > 0 for row in rows)
     assert list(tmp_path.iterdir()) == []
 
@@ -74,6 +75,27 @@ def test_fit_table_and_json(run_path: Path) -> None:
     assert curve["points"] == 4
     low, high = curve["intervals"]["alpha"]
     assert low < curve["parameters"]["alpha"] < high
+
+
+def test_narrow_terminals_get_blocks_instead_of_ellipses(run_path: Path) -> None:
+    script = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    command = [sys.executable, "-c", script, sys.executable, "-m", "scaling", "fit", str(run_path)]
+    narrow = os.environ | {"COLUMNS": "60", "TERM": "xterm"}
+    result = subprocess.run(command, capture_output=True, text=True, env=narrow, timeout=120)
+    assert result.returncode == 0
+    assert "…" not in result.stdout
+    assert "alpha" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) < 100
+
+
+def test_text_in_a_table_is_never_markup(tmp_path: Path) -> None:
+    pd.DataFrame({"size": ["[/b]"] * 5, "patch_size": [16, 8, 4, 2, 1], "test_loss": [5, 4, 3, 2, 1.5]}).to_csv(
+        tmp_path / "odd.csv", index=False
+    )
+    for command in ("fit", "records"):
+        result = scaling(command, tmp_path / "odd.csv")
+        assert result.returncode == 0, result.stderr
+        assert "[/b]" in result.stdout
 
 
 def test_fit_of_a_csv_by_other_columns(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scaling.cost import estimate
+from scaling.cost import deit, estimate
 from scaling.design import Design
 from scaling.models import build_deit, build_model
 from scaling.training.measure import activation_bytes_per_image, count_flops
@@ -63,8 +63,9 @@ def test_flops_and_memory_equal_counts_on_the_model(task: str, size: str, precis
 
 
 def test_halving_the_patch() -> None:
-    """Per-token products grow x4 with the tokens, attention x16; the patch embedding stays (style.md)."""
-    coarse, fine = (estimate(Design("deit", "base", patch, 224), 1) for patch in (16, 8))
-    growth = fine.forward_flops_per_image / coarse.forward_flops_per_image
-    assert 4 < growth < 16
-    assert fine.parameters.without_embedding_and_head == coarse.parameters.without_embedding_and_head
+    """Projections grow with the tokens, attention with their square; the patch embedding stays."""
+    coarse, fine = (Design("deit", "base", patch, 224) for patch in (16, 8))
+    assert deit.patch_embedding_flops(fine) == deit.patch_embedding_flops(coarse)
+    T, t, d = 785, 197, 768
+    assert deit.block_flops(fine) * t == deit.block_flops(coarse) * T + 4 * T * t * d * (T - t)
+    assert deit.parameters(fine, 1).blocks == deit.parameters(coarse, 1).blocks

@@ -83,18 +83,25 @@ def test_digits_land_everywhere() -> None:
     assert share.min() > 0.25 * share.max()
 
 
-def test_the_test_set_is_fixed() -> None:
-    first, again = held_out_scenes(SEGMENTATION, 24), held_out_scenes(SEGMENTATION, 24)
-    assert torch.equal(first.images, again.images)
-    assert int(first.labels.sum()) == int(held_out_scenes(SEGMENTATION, 48).labels.sum())
+def held_out(input_size: int, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = list(held_out_scenes(SEGMENTATION, input_size, batch_size))
+    return torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+
+
+def test_the_test_set_is_fixed_however_it_is_cut() -> None:
+    images, labels = held_out(24)
+    assert len(images) == 64
+    for batch_size in (1, 7, 64):
+        assert torch.equal(held_out(24, batch_size)[0], images)
+    assert torch.equal(held_out(48)[1], labels)
 
 
 def test_another_input_size_resamples_the_image_not_the_labels() -> None:
-    small, large = held_out_scenes(SEGMENTATION, 12), held_out_scenes(SEGMENTATION, 48)
-    assert small.images.shape[-1] == 12
-    assert large.images.shape[-1] == 48
-    assert small.labels.shape == large.labels.shape == (64, 24, 24)
-    assert small.images.mean() == pytest.approx(float(large.images.mean()), abs=0.02)
+    (small, small_labels), (large, large_labels) = held_out(12), held_out(48)
+    assert small.shape[-1] == 12
+    assert large.shape[-1] == 48
+    assert small_labels.shape == large_labels.shape == (64, 24, 24)
+    assert float(small.mean()) == pytest.approx(float(large.mean()), abs=0.02)
 
 
 def test_pixels_are_normalised() -> None:

@@ -36,6 +36,7 @@ def test_exclusion_makes_an_impossible_combination_legal() -> None:
         ({"recipe__learning_rate": 2e-3}, False),
         ({"data__noise": 0.2}, False),
         ({"name": "other"}, True),
+        ({"recipe__weight_decay": 0.05}, True),  # the default, written out
     ],
 )
 def test_cell_id_follows_what_determines_the_result(change: dict[str, object], same: bool) -> None:
@@ -84,6 +85,12 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"data__task": "classification", "data__digits": 1, "grid__heads": ["linear"]}, "grid.heads: classification"),
         ({"exclude": [{"design": "*"}]}, "exclude: the rules leave no cell"),
         ({"name": "a/b"}, "name: 'a/b'"),
+        ({"recipe__learning_rate": float("inf")}, "recipe.learning_rate: inf"),
+        ({"recipe__steps": "6"}, "recipe.steps: '6'"),
+        ({"grid__seeds": [True]}, "grid.seeds[0]: True"),
+        ({"grid__seeds": 0}, "grid.seeds: 0: input should be a list"),
+        ({"recipe__warmup_steps": 7}, "recipe: the warm-up of 7 steps is longer than the training of 6"),
+        ({"exclude": [{"design": "diet-*"}]}, "exclude[0].design: 'diet-*' matches no design, such as deit-nano/8@16"),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_with_path_value_and_fix(change: dict[str, object], message: str) -> None:
@@ -117,6 +124,14 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 def test_a_study_that_is_not_there(source: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         load_study(source)
+
+
+def test_a_template_must_begin_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text("description = 'x'\n[data]\nname = 'digits'\n")
+    with pytest.raises(StudyError):
+        start_study(tmp_path / "new.toml", "new", str(tmp_path / "odd.toml"))
+    with pytest.raises(StudyError, match="name"):
+        start_study(tmp_path / "new.toml", "a\\1", "digits-quick")
 
 
 def test_start_study_renames_and_never_overwrites(tmp_path: Path) -> None:

@@ -1,47 +1,65 @@
+from pathlib import Path
+
 import pytest
 
 from scaling.errors import ScalingError, UsageError
-from scaling.grid import Board, Device, find_device, plan_jobs, worker_count
+from scaling.grid import Board, Device, find_device, plan_jobs, with_status, worker_count
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 
 ROOMY = Device("cpu", count=4, memory_bytes=8 << 30)
 
 
-@pytest.fixture
-def run(tmp_path) -> RunDirectory:
-    return RunDirectory(tmp_path / "run")
-
-
-def test_only_selects_with_or_without_the_head(run: RunDirectory) -> None:
+def test_only_selects_with_or_without_the_head() -> None:
     for pattern in ("*/4@*", "deit-nano/4@16", "deit-nano/4@16+linear"):
-        jobs = plan_jobs(small_study(), run, ROOMY, 1, only=pattern)
+        jobs = plan_jobs(small_study(), ROOMY, 1, only=pattern)
         assert [job.cell.design.patch_size for job in jobs] == [4]
     with pytest.raises(UsageError, match="--only 'deit-huge/\\*' matches none of the 2 cells of 'small'"):
-        plan_jobs(small_study(), run, ROOMY, 1, only="deit-huge/*")
+        plan_jobs(small_study(), ROOMY, 1, only="deit-huge/*")
 
 
-def test_micro_batch_is_the_largest_divisor_that_fits(run: RunDirectory) -> None:
+def test_micro_batch_is_the_largest_divisor_that_fits() -> None:
     study = small_study(recipe__batch_size=12)
-    cost = plan_jobs(study, run, ROOMY, 1)[0].cost
+    cost = plan_jobs(study, ROOMY, 1)[0].cost
     tight = int((cost.state_bytes + 5 * cost.activation_bytes_per_image) / 0.9)
-    job = plan_jobs(study, run, Device("cuda", 1, tight), 1, only="*/8@*")[0]
+    job = plan_jobs(study, Device("cuda", 1, tight), 1, only="*/8@*")[0]
     assert job.micro_batch_size == 4
     assert job.memory_bytes <= tight
 
 
-def test_an_input_too_large_for_the_device_is_refused_before_anything_runs(run: RunDirectory) -> None:
+def test_workers_that_share_a_gpu_share_its_memory() -> None:
+    study = small_study(recipe__batch_size=64)
+    cost = plan_jobs(study, ROOMY, 1, only="*/4@*")[0].cost
+    gpu = Device("cuda", 2, int((cost.state_bytes + 64 * cost.activation_bytes_per_image) / 0.89))
+    assert plan_jobs(study, gpu, 2, only="*/4@*")[0].micro_batch_size == 64
+    assert plan_jobs(study, gpu, 4, only="*/4@*")[0].micro_batch_size < 64
+
+
+def test_status_comes_from_the_run_directory(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[8, 4, 2])
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    jobs = plan_jobs(study, ROOMY, 1)
+    done, failed, _ = (Record(**describe(job.cell), status=Status.DONE) for job in jobs)
+    for job in jobs:
+        run.begin(job.cell)
+    run.finish(done)
+    run.fail(failed.model_copy(update={"status": Status.FAILED}), "Traceback")
+    statuses = [job.status for job in with_status(jobs, run)]
+    assert statuses == [Status.DONE, Status.FAILED, Status.PLANNED]
+
+
+def test_an_input_too_large_for_the_device_is_refused_before_anything_runs() -> None:
     study = small_study(grid__input_sizes=[2048], grid__patch_sizes=[1])
     with pytest.raises(UsageError, match=r"deit-nano/1@2048\+linear: needs .* GiB for 1 image"):
-        plan_jobs(study, run, ROOMY, 1)
-    assert not run.path.exists()
+        plan_jobs(study, ROOMY, 1)
 
 
-def test_what_this_version_cannot_train_is_refused(run: RunDirectory) -> None:
+def test_what_this_version_cannot_train_is_refused() -> None:
     with pytest.raises(UsageError, match=r"adventurer-nano/8@16.*'adventurer' cannot be trained"):
-        plan_jobs(small_study(grid__architectures=["adventurer"]), run, ROOMY, 1)
+        plan_jobs(small_study(grid__architectures=["adventurer"]), ROOMY, 1)
     with pytest.raises(UsageError, match=r"recipe.precision: fp16 needs a CUDA device"):
-        plan_jobs(small_study(recipe__precision="fp16"), run, ROOMY, 1)
+        plan_jobs(small_study(recipe__precision="fp16"), ROOMY, 1)
 
 
 def test_workers_and_devices() -> None:
@@ -66,9 +84,9 @@ def test_cuda_without_a_gpu_is_one_clear_error() -> None:
         find_device("cuda")
 
 
-def test_board_follows_cells_and_foresees_the_end(run: RunDirectory) -> None:
+def test_board_follows_cells_and_foresees_the_end() -> None:
     now = 100.0
-    jobs = plan_jobs(small_study(grid__seeds=[0, 1]), run, ROOMY, 2)
+    jobs = plan_jobs(small_study(grid__seeds=[0, 1]), ROOMY, 2)
     board = Board(jobs, workers=2, clock=lambda: now)
     assert board.seconds_left() is None
     first, second = jobs[0].cell.id, jobs[1].cell.id

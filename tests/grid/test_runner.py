@@ -17,7 +17,7 @@ from scaling.grid import Board, run_grid
 from scaling.records import RecordError, RunDirectory, Status
 from tests.conftest import small_study
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 240
 
 
 def records_of(path: Path) -> dict[str, bytes]:
@@ -127,10 +127,37 @@ def test_ctrl_c_stops_cleanly(command: CommandLine) -> None:
     assert records_of(command.out) == {}
 
 
+def test_ctrl_c_in_the_first_second_stops_cleanly_too(command: CommandLine) -> None:
+    process = command.start()
+    wait_until((command.out / "study.toml").exists, process)  # torch is being imported now
+    os.killpg(process.pid, signal.SIGINT)
+    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert command.finish("--only", "*/8@*").returncode == 0
+
+
+def test_a_failing_observer_leaves_no_worker(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[2], recipe__steps=2000, measure__log_every_steps=1)
+
+    def give_up(board: Board) -> None:
+        if any(row.step for row in board.rows.values()):
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run_grid(study, tmp_path / "run", device="cpu", observer=give_up)
+    assert not [worker for worker in workers_of(os.getpid()) if worker.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_a_second_runner_is_refused(command: CommandLine) -> None:
     process = command.start()
     wait_until(lambda: command.training(command.first), process)
+    study = (command.out / "study.toml").read_bytes()
+    command.file.write_text(
+        command.file.read_text().replace("patch_sizes = [\n    8,", "patch_sizes = [\n    16,\n    8,")
+    )
     second = command.finish()
+    assert (command.out / "study.toml").read_bytes() == study
     process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
     assert second.returncode == 1
@@ -144,8 +171,9 @@ def test_json_output_is_json_and_a_second_run_has_nothing_to_do(command: Command
     values = json.loads(first.stdout)
     assert [record["status"] for record in values["records"]] == ["done"]
     before = records_of(command.out)
-    again = command.finish("--format", "json", "--only", "*/8@*")
-    assert json.loads(again.stdout)["records"] == []
+    again = json.loads(command.finish("--format", "json", "--only", "*/8@*").stdout)
+    assert again["ran"] == []
+    assert again["records"] == values["records"]
     assert records_of(command.out) == before
 
 

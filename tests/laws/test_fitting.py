@@ -125,9 +125,20 @@ def test_a_false_floor_is_rarely_claimed() -> None:
     assert false <= 14
 
 
-def test_flat_data_are_called_flat() -> None:
-    result = fit_curve([1, 2, 4, 8, 16], [0.5, 0.51, 0.49, 0.505, 0.5], "saturating")
-    assert result.notes
+@pytest.mark.parametrize("law", ["power", "saturating", "auto"])
+def test_flat_data_have_no_trend_and_say_so(law: str) -> None:
+    result = fit_curve([1, 2, 4, 8, 16], [0.5, 0.51, 0.49, 0.505, 0.5], law)
+    low, high = result.intervals["alpha"]
+    assert low < 0 < high
+    assert any("no trend" in note for note in result.notes)
+
+
+def test_a_weak_trend_is_covered_and_its_sign_not_claimed() -> None:
+    truth = SaturatingPowerLaw(A=0.002, alpha=0.7, E=0.5)
+    x = np.repeat(PATCHES, 2)
+    intervals = [fit_curve(x, noisy(truth, x, 0.02, seed), "saturating").intervals["alpha"] for seed in range(100)]
+    assert sum(low <= 0.7 <= high for low, high in intervals) >= 90
+    assert sum(high < 0 for low, high in intervals) <= 5
 
 
 def test_few_points_are_refused_or_doubted() -> None:

@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_records_come_back_as_written(run: RunDirectory) -> None:
-    assert sorted(run.records(), key=lambda r: r.cell) == sorted((record(i) for i in range(3)), key=lambda r: r.cell)
+    assert list(run.records()) == [record(index) for index in range(3)]
 
 
 def test_a_finished_record_never_changes(run: RunDirectory) -> None:
@@ -38,12 +38,15 @@ def test_a_finished_record_never_changes(run: RunDirectory) -> None:
 
 
 def test_a_failure_is_shown_and_gives_way_to_a_record(run: RunDirectory) -> None:
-    cell = small_study(grid__seeds=[5]).cells()[0]
+    study = small_study(grid__patch_sizes=[8, 4, 2], grid__seeds=[0, 5])
+    run.prepare(study)
+    cell = study.cells()[1]
     run.begin(cell)
     failed = Record(**describe(cell), status=Status.FAILED, error="no luck")
     run.fail(failed, "Traceback ...")
     assert run.record(cell.id) is None
     assert failed in list(run.records())
+    assert run.status(cell.id) is Status.FAILED
     run.finish(failed.model_copy(update={"status": Status.DONE, "error": None}))
     assert [r.status for r in run.records()] == [Status.DONE] * 4
 
@@ -101,6 +104,12 @@ def test_another_study_is_refused_and_a_grown_grid_welcome(run: RunDirectory) ->
     assert run.study_file.read_bytes() == before
     run.prepare(small_study(grid__patch_sizes=[8, 4, 2, 1], recipe__micro_batch_size=4))
     assert run.study().grid.patch_sizes == (8, 4, 2, 1)
+
+
+def test_cells_the_study_no_longer_has_are_left_out_but_kept(run: RunDirectory) -> None:
+    run.prepare(small_study(grid__patch_sizes=[4, 2]))
+    assert [record.patch_size for record in run.records()] == [4, 2]
+    assert len(list(run.path.glob("cells/*/record.json"))) == 3
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

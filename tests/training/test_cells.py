@@ -80,7 +80,7 @@ def test_bf16_trains_close_to_fp32(tmp_path: Path) -> None:
 
 
 def test_a_diverging_cell_is_a_result(tmp_path: Path) -> None:
-    cell = small_study(recipe__learning_rate=1e30, recipe__gradient_clip=None, recipe__steps=40).cells()[0]
+    cell = small_study(recipe__learning_rate=1e30, recipe__gradient_clip=0, recipe__steps=40).cells()[0]
     record = run(cell, tmp_path)
     assert record.status is Status.DIVERGED
     assert record.test_loss is None

@@ -21,6 +21,11 @@ class Replay(nn.Module):
         return self.logits[images[:, 0, 0, 0].long()]
 
 
+def batches(labels: Tensor, batch_size: int) -> list[Scenes]:
+    parts = zip(numbered(len(labels)).split(batch_size), labels.split(batch_size), strict=True)
+    return [Scenes(images, labels) for images, labels in parts]
+
+
 def numbered(count: int) -> Tensor:
     return torch.arange(count).float()[:, None, None, None].expand(-1, 3, 4, 4)
 
@@ -30,7 +35,7 @@ def test_classification_loss_equals_numpy_for_any_batch_size() -> None:
     logits, labels = torch.randn(37, 5, generator=random), torch.randint(0, 5, (37,), generator=random)
     losses = -log_softmax(logits.double().numpy(), axis=1)[np.arange(37), labels.numpy()]
     for batch_size in (1, 8, 10, 37, 64):
-        result = evaluate(Replay(logits), Scenes(numbered(37), labels), 5, batch_size, CPU)
+        result = evaluate(Replay(logits), batches(labels, batch_size), 5, False, CPU)
         assert result.test_loss == pytest.approx(losses.mean(), rel=1e-6)
         assert result.test_loss_standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(37), rel=1e-5)
         assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
@@ -42,7 +47,7 @@ def test_segmentation_metrics_equal_numpy() -> None:
     random = torch.Generator().manual_seed(1)
     logits = torch.randn(9, 4, 6, 6, generator=random)
     labels = torch.randint(0, 4, (9, 6, 6), generator=random)
-    result = evaluate(Replay(logits), Scenes(numbered(9), labels), 4, 4, CPU)
+    result = evaluate(Replay(logits), batches(labels, 4), 4, True, CPU)
     flat = logits.permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
     truth, guess = labels.flatten().numpy(), flat.argmax(1)
     losses = -log_softmax(flat, axis=1)[np.arange(len(truth)), truth]
