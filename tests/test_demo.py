@@ -32,7 +32,7 @@ def test_the_demo_finds_that_loss_falls_with_the_patch(tmp_path: Path) -> None:
     for halved in halvings(records):
         assert halved < 0.95
     # Other processors round otherwise, and training amplifies it, but not to another result.
-    assert list(records["test_loss"]) == pytest.approx(list(reference["test_loss"]), rel=0.1)
+    assert list(records["test_loss"]) == pytest.approx(list(reference["test_loss"]), rel=0.15)
     for curve in fit(records):
         assert curve.fit is not None
         assert curve.fit.intervals["alpha"][0] > 0

@@ -6,11 +6,13 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.laws.forms import LAWS, PowerLaw, SaturatingPowerLaw
 from scaling.laws.profile import ALPHA_BOUND, Region, best, region
 
+LACK_OF_FIT = 0.01
 LAW_CHOICES = ("auto", *LAWS)
 Interval = tuple[float, float]
 
@@ -159,6 +161,25 @@ def _fit(
     return FitResult(fitted, x_N, y_N, ssr, level, status, (*notes, *_doubts(result)))
 
 
+def lack_of_fit(result: FitResult) -> float | None:
+    """Chance of missing the points this far if the law were true, judged by repeats at the same x.
+
+    The classical F test of lack of fit against pure error (Draper and Smith, Applied Regression
+    Analysis, 2.1); None without repeats, or without more different x than parameters.
+    """
+    different, place = np.unique(result.x, return_inverse=True)
+    freedom = len(different) - len(result.law.parameter_names)
+    pure_freedom = result.n_points - len(different)
+    if freedom < 1 or pure_freedom < 1:
+        return None
+    means = np.bincount(place, result.y) / np.bincount(place)
+    pure = float(np.sum((result.y / means[place] - 1) ** 2))
+    lack = max(result.residual_sum_of_squares - pure, 0.0)
+    if pure == 0:
+        return 0.0 if lack > 0 else 1.0
+    return float(stats.f.sf(lack / freedom / (pure / pure_freedom), freedom, pure_freedom))
+
+
 def _doubts(result: FitResult) -> list[str]:
     """What a reader should know before quoting the fit."""
     notes = []
@@ -172,6 +193,11 @@ def _doubts(result: FitResult) -> list[str]:
         low, high = result.intervals["E"]
         if low <= 0:
             notes.append(f"floor not identified by these data: any E from 0 to {high:.3g} fits")
+    chance = lack_of_fit(result)
+    if chance is not None and chance < LACK_OF_FIT:
+        notes.append(
+            f"the law misses its points by more than repeats differ (lack of fit, p = {chance:.1g}): do not extrapolate"
+        )
     if result.n_points < 2 * parameters:
         notes.append(f"{result.n_points} points for {parameters} parameters: intervals are wide; add seeds")
     return notes

@@ -14,7 +14,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
     """AdamW; biases, norms, positions and class tokens are not decayed."""
     undecayed: set[str] = model.no_weight_decay()  # pyright: ignore[reportCallIssue, reportAssignmentType]
     groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=undecayed)
-    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
+    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kstest
 
 from scaling.errors import UsageError
 from scaling.laws import FitError, FitStatus, PowerLaw, SaturatingPowerLaw, fit_curve
+from scaling.laws.fitting import lack_of_fit
 
 PATCHES = np.array([16.0, 8, 4, 2, 1])
 TRUTHS = [
@@ -139,6 +140,21 @@ def test_a_weak_trend_is_covered_and_its_sign_not_claimed() -> None:
     intervals = [fit_curve(x, noisy(truth, x, 0.02, seed), "saturating").intervals["alpha"] for seed in range(100)]
     assert sum(low <= 0.7 <= high for low, high in intervals) >= 90
     assert sum(high < 0 for low, high in intervals) <= 5
+
+
+def test_a_law_that_bends_otherwise_is_doubted_where_repeats_show_it() -> None:
+    x = np.repeat(PATCHES, 2)
+    bent = np.exp(-1 + 0.2 * np.log(x) + 0.15 * np.log(x) ** 2)  # a parabola on log-log axes
+    y = bent * (1 + 0.005 * np.random.default_rng(0).standard_normal(len(x)))
+    assert any("lack of fit" in note for note in fit_curve(x, y, "power").notes)
+    assert not any("lack of fit" in note for note in fit_curve(PATCHES, y[::2], "power").notes)  # no repeats
+
+
+def test_lack_of_fit_is_rarely_claimed_of_the_true_law() -> None:
+    x = np.repeat(PATCHES, 2)
+    truth = PowerLaw(A=0.3, alpha=0.3)
+    chances = [lack_of_fit(fit_curve(x, noisy(truth, x, 0.01, seed), "power")) for seed in range(200)]
+    assert kstest([chance for chance in chances if chance is not None], "uniform").pvalue > 1e-3
 
 
 def test_few_points_are_refused_or_doubted() -> None:

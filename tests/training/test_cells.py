@@ -88,6 +88,24 @@ def test_a_diverging_cell_is_a_result(tmp_path: Path) -> None:
     assert "training loss is" in record.error
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_agrees_with_the_cpu_and_measures_memory(precision: str, tmp_path: Path) -> None:
+    from accelerate.state import AcceleratorState
+
+    expected = run(small_study(recipe__steps=20).cells()[1], tmp_path).test_loss
+    AcceleratorState._reset_state(True)
+    cell = small_study(recipe__steps=20, recipe__precision=precision).cells()[1]
+    record = run_cell(cell, tmp_path, "cuda", 8, time.time(), lambda step, steps, loss: None)
+    assert record.status is Status.DONE, record.error
+    assert record.test_loss == pytest.approx(expected, rel=0.03)
+    assert record.gpu_hours is not None
+    assert record.gpu_hours > 0
+    assert record.peak_memory_bytes_per_image is not None
+    assert record.activation_bytes_per_image is not None
+    assert record.peak_memory_bytes_per_image >= record.activation_bytes_per_image
+
+
 GOLDEN = Path(__file__).parent / "golden_loss.json"
 
 
