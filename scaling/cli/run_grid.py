@@ -46,11 +46,11 @@ def run_grid(
 
     scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
     """
-    from scaling.design import load_study
+    from scaling.design import load_study, run_directory_of
     from scaling.grid import run_grid as run
 
     chosen = load_study(study)
-    folder = out or (Path(study) if Path(study).is_dir() else Path("runs") / chosen.name)
+    folder = out or run_directory_of(study) or Path("runs") / chosen.name
     if dry_run:
         _list_cells(chosen, folder, device, workers, only, output)
         return
@@ -124,8 +124,9 @@ def _list_cells(
         for job in jobs
     ]
     show_table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2)
-    left = si(sum(job.training_flops for job in jobs if job.status not in FINISHED))
-    message(f"{left}FLOPs of training to do; memory/step is weights, gradients, optimiser and activations")
+    left = sum(job.training_flops for job in jobs if job.status not in FINISHED)
+    to_do = f"{si(left)}FLOPs of training to do" if left else "nothing left to do"
+    message(f"{to_do}; memory/step is weights, gradients, optimiser and activations")
 
 
 def _job_json(job: "Job") -> dict[str, Any]:

@@ -39,20 +39,25 @@ def load_study(source: str | Path) -> Study:
 
 def study_text(source: str | Path) -> str:
     """TOML text behind a study's name or path."""
-    path = Path(source)
     builtin = builtin_studies()
-    if path.is_dir() and (path / "study.toml").is_file():
-        path = path / "study.toml"
+    if str(source) in builtin:
+        return builtin[str(source)]
+    path = run_directory_of(source) or Path(source)
+    path = path / "study.toml" if path.is_dir() else path
     if path.is_file():
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise StudyError(f"{path}: cannot be read as a study: {error}") from None
-    if str(source) in builtin:
-        return builtin[str(source)]
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise StudyError(f"{path}: no such study file; 'scaling init NAME' writes one")
     raise StudyError(f"no built-in study '{source}' ({nearest(str(source), builtin)}); or give a path to a .toml file")
+
+
+def run_directory_of(source: str | Path) -> Path | None:
+    """The run directory that a source names; a built-in study's name never does."""
+    path = Path(source)
+    return path if str(source) not in builtin_studies() and (path / "study.toml").is_file() else None
 
 
 def parse_study(text: str, origin: str) -> Study:

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from scaling.design import StudyError, build_study, builtin_studies, load_study, parse_study, start_study, study_to_toml
+from scaling.design import (
+    StudyError,
+    build_study,
+    builtin_studies,
+    load_study,
+    parse_study,
+    run_directory_of,
+    start_study,
+    study_to_toml,
+)
 from tests.conftest import small_study, study_values
 
 
@@ -124,6 +133,20 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 def test_a_study_that_is_not_there(source: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         load_study(source)
+
+
+def test_a_run_directory_stands_for_its_study_but_never_hides_a_built_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "digits-quick"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.toml").write_text(study_to_toml(small_study()))
+    assert load_study("mine") == small_study()
+    assert run_directory_of("mine") == Path("mine")
+    assert load_study("digits-quick").name == "digits-quick"
+    assert load_study("./digits-quick") == small_study()
+    assert run_directory_of("digits-quick") is None
 
 
 def test_a_template_must_begin_with_its_name(tmp_path: Path) -> None:
