@@ -127,7 +127,7 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     [
         ("digits-quik", "did you mean 'digits-quick'"),
         ("nowhere/study.toml", "no such study file"),
-        (".", "no built-in study"),
+        (".", "no such study file"),
     ],
 )
 def test_a_study_that_is_not_there(source: str, message: str) -> None:
