@@ -152,7 +152,7 @@ def _fit(
     center = _center(x_N)
     E, A, alpha, ssr = best(x_N / center, y_N, floor=law is SaturatingPowerLaw)
     status = FitStatus.CONVERGED
-    if A <= 0:
+    if A <= 0 or np.ptp(y_N) == 0:
         status = FitStatus.FLAT
     elif abs(alpha) > ALPHA_BOUND - 1e-6:
         status = FitStatus.AT_BOUND

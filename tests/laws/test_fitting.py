@@ -134,6 +134,10 @@ def test_flat_data_have_no_trend_and_say_so(law: str) -> None:
     assert any("no trend" in note for note in result.notes)
 
 
+def test_constant_data_are_flat() -> None:
+    assert fit_curve([1, 2, 4, 8, 16], [0.5] * 5, "saturating").status is FitStatus.FLAT
+
+
 def test_a_weak_trend_is_covered_and_its_sign_not_claimed() -> None:
     truth = SaturatingPowerLaw(A=0.002, alpha=0.7, E=0.5)
     x = np.repeat(PATCHES, 2)
