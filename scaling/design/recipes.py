@@ -99,7 +99,9 @@ class Recipe(Section):
         steps, images, epochs = (getattr(self, prefix + unit) for unit in _UNITS)
         if epochs is not None:
             if epoch_images is None:
-                raise ValueError("an endless stream has no epochs; give steps or images")
+                raise ValueError(
+                    f"recipe.{prefix}epochs: an endless stream has no epochs; give {prefix}steps or {prefix}images"
+                )
             images = epochs * epoch_images
         return round(images / self.batch_size) if images is not None else steps or 0
 

@@ -94,11 +94,8 @@ class Study(Section):
     @model_validator(mode="after")
     def _is_runnable(self) -> "Study":
         self._check_axes()
-        try:
-            steps = self.recipe.training_steps(self.data.epoch_images)
-            warmup = self.recipe.warmup(self.data.epoch_images)
-        except ValueError as error:
-            raise ValueError(f"recipe.epochs: {error}") from None
+        steps = self.recipe.training_steps(self.data.epoch_images)
+        warmup = self.recipe.warmup(self.data.epoch_images)
         if warmup > steps:
             raise ValueError(f"recipe: the warm-up of {warmup} steps is longer than the training of {steps}")
         if not list(self._designs()):

@@ -42,7 +42,7 @@ def study_text(source: str | Path) -> str:
     builtin = builtin_studies()
     if str(source) in builtin:
         return builtin[str(source)]
-    path = run_directory_of(source) or Path(source)
+    path = Path(source)
     path = path / "study.toml" if path.is_dir() else path
     if path.is_file():
         try:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scaling.errors import UsageError, nearest
 from scaling.laws.fitting import FitError, FitResult, fit_curve
 from scaling.records import load_records
@@ -130,7 +132,7 @@ def usable(rows: "pd.DataFrame", x: str, y: str) -> tuple["pd.DataFrame", tuple[
     Used: status 'done' (or no status column) with finite x and y.
     """
     finished = rows["status"].eq("done") if "status" in rows else rows[x].notna()
-    known = rows[x].notna() & rows[y].notna()
+    known = rows[[x, y]].replace([np.inf, -np.inf], np.nan).notna().all(axis=1)
     reasons = rows["status"].where(~finished, "no value") if "status" in rows else known.map({False: "no value"})
     names = rows["design"] if "design" in rows else rows.index.map("row {}".format).to_series(index=rows.index)
     bad = ~(finished & known)

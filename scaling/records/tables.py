@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.design import ARCHITECTURES
 from scaling.records.schema import Record
 from scaling.records.store import RecordError, RunDirectory
 
@@ -14,7 +13,7 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def load_records(source: str | Path) -> "pd.DataFrame":
-    """One row per record, sorted by design; failed cells included, see the column `status`.
+    """One row per record, in the order of the study; failed cells included, see the column `status`.
 
     Args:
         source: a run directory, or a CSV or Parquet file with named columns.
@@ -31,7 +30,7 @@ def load_records(source: str | Path) -> "pd.DataFrame":
         rows = [_flat(record) for record in RunDirectory(path).records()]
         if not rows:
             raise RecordError(f"{path}: no cell is finished yet; 'scaling run-grid' fills it")
-        return pd.DataFrame(sorted(rows, key=_design_order))
+        return pd.DataFrame(rows)
     if not path.is_file():
         raise RecordError(f"{path}: no such run directory or table")
     if path.suffix not in TABLE_SUFFIXES:
@@ -57,12 +56,6 @@ def save_table(table: "pd.DataFrame", path: Path) -> None:
             table.to_parquet(path, index=False)
     except OSError as error:
         raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _design_order(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Small models first, and for each the large patches first."""
-    width = ARCHITECTURES[row["architecture"]][row["size"]].width
-    return row["architecture"], row["head"] or "", row["input_size"], width, -row["patch_size"], row["seed"] or 0
 
 
 def _flat(record: Record) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"recipe__images": 640}, "recipe: steps and images are both given; keep one"),
         ({"recipe__steps": None}, "recipe: one of steps, images, epochs is needed"),
         ({"recipe__steps": None, "recipe__epochs": 3}, "an endless stream has no epochs; give steps or images"),
+        ({"recipe__warmup_epochs": 1}, "recipe.warmup_epochs: an endless stream has no epochs; give warmup_steps"),
         ({"recipe__micro_batch_size": 3}, "recipe.micro_batch_size: 3 does not divide batch_size 8"),
         ({"data__name": "imagenet"}, "data.name: 'imagenet' is not allowed; use 'digits'"),
         ({"data__task": "classification"}, "data.digits: 2 digits have no single class"),

@@ -45,6 +45,16 @@ def test_left_out_records_are_named() -> None:
     assert nano.fit.n_points == 3
 
 
+def test_infinite_values_are_left_out_without_a_status_too() -> None:
+    records = table().drop(columns=["status", "design"])
+    records.loc[1, "test_loss"] = np.inf
+    nano, micro = fit(records)
+    assert nano.left_out == ("row 1: no value",)
+    assert nano.fit is not None
+    assert nano.fit.n_points == 4
+    assert micro.left_out == ()
+
+
 def test_a_curve_that_cannot_be_fitted_does_not_stop_the_others() -> None:
     records = table().iloc[4:]
     nano, micro = fit(records)
