@@ -1,55 +1,88 @@
-"""What a design needs, in closed form, before anything is run. Needs no torch."""
+"""What a design needs, in closed form, before anything is run. Needs no torch.
 
-from dataclasses import dataclass
+What needs numpy or scipy is resolved on first use, so that one estimate costs neither.
+"""
 
-from scaling.cost import deit
-from scaling.cost.deit import Parameters
-from scaling.design import Design
-from scaling.errors import UsageError
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["STATE_BYTES_PER_PARAMETER", "Cost", "Parameters", "estimate"]
+from scaling.cost.architectures import find_backbone, register_architecture
+from scaling.cost.backbone import Backbone
+from scaling.cost.breakdowns import (
+    BlockParameters,
+    BlockSaved,
+    Breakdown,
+    Flops,
+    Parameters,
+    SavedBytes,
+    StateBytes,
+)
+from scaling.cost.cost import Cost, cost_of, cost_of_shape, scan_flops_by_convention
+from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.hardware import find_hardware, hardware_names, hardware_of_device
+from scaling.cost.memory import SAFETY_MARGIN, Placement, place, usable_bytes
+from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, step_seconds
+from scaling.cost.shapes import Execution, Head, Shape
 
-# Weights, gradients and AdamW's two moments, all fp32.
-STATE_BYTES_PER_PARAMETER = 16
+if TYPE_CHECKING:
+    from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
+    from scaling.cost.calibration import Measurement, calibrate, read_measurements
+
+_LATE = {
+    "ArrayEstimate": "scaling.cost.arrays",
+    "Measurement": "scaling.cost.calibration",
+    "calibrate": "scaling.cost.calibration",
+    "estimate_arrays": "scaling.cost.arrays",
+    "read_measurements": "scaling.cost.calibration",
+    "shape_arrays": "scaling.cost.arrays",
+}
+
+__all__ = [
+    "ArrayEstimate",
+    "Measurement",
+    "calibrate",
+    "estimate_arrays",
+    "read_measurements",
+    "shape_arrays",
+    "DEFAULT_BATCH",
+    "DEFAULT_HARDWARE",
+    "GENERIC",
+    "IMAGENET_IMAGES",
+    "SAFETY_MARGIN",
+    "Backbone",
+    "BlockParameters",
+    "BlockSaved",
+    "Breakdown",
+    "Constants",
+    "Cost",
+    "CostEstimate",
+    "Execution",
+    "Flops",
+    "Head",
+    "Interval",
+    "Parameters",
+    "Placement",
+    "SavedBytes",
+    "Shape",
+    "StateBytes",
+    "StepSeconds",
+    "constants_of",
+    "cost_of",
+    "cost_of_shape",
+    "estimate",
+    "find_backbone",
+    "find_hardware",
+    "hardware_names",
+    "hardware_of_device",
+    "place",
+    "register_architecture",
+    "scan_flops_by_convention",
+    "step_seconds",
+    "usable_bytes",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Cost of one design: parameters, FLOPs and bytes per image, bytes of training state."""
-
-    parameters: Parameters
-    forward_flops_per_image: int
-    training_flops_per_image: int
-    activation_bytes_per_image: int
-
-    @property
-    def state_bytes(self) -> int:
-        """Weights, gradients and optimiser moments."""
-        return STATE_BYTES_PER_PARAMETER * self.parameters.total
-
-    def training_bytes(self, micro_batch_size: int) -> int:
-        """Memory of a training step on so many images, without the framework's own."""
-        return self.state_bytes + micro_batch_size * self.activation_bytes_per_image
-
-
-def estimate(design: Design, classes: int, label_pixels: int = 1, precision: str = "fp32") -> Cost:
-    """Cost of a design.
-
-    Args:
-        design: what would be trained.
-        classes: outputs of the head.
-        label_pixels: labels per image, 1 for classification, the label map's pixels for
-            segmentation.
-        precision: fp32, or bf16 / fp16 autocast.
-
-    Raises:
-        UsageError: for an architecture without closed forms.
-    """
-    if design.architecture != "deit":
-        raise UsageError(f"{design}: '{design.architecture}' cannot be trained by this version; use deit designs")
-    return Cost(
-        deit.parameters(design, classes),
-        deit.forward_flops(design, classes),
-        deit.training_flops(design, classes),
-        deit.activation_bytes(design, classes, label_pixels, precision),
-    )
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'scaling.cost' has no attribute '{name}'")
+    return getattr(import_module(_LATE[name]), name)

@@ -1,7 +1,16 @@
 """Designs and studies: what is trained, written down and checked. Needs no torch."""
 
-from scaling.design.architectures import ARCHITECTURES, HEADS, ModelSize
-from scaling.design.designs import Design, DesignError
+from scaling.design.architectures import (
+    HEADS,
+    Architecture,
+    DesignError,
+    ModelSize,
+    add_architecture,
+    architectures,
+    find_architecture,
+)
+from scaling.design.designs import Design
+from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.recipes import DigitsData, Measure, Recipe
 from scaling.design.studies import Cell, Exclusion, Grid, Study, matches
 from scaling.design.study_files import (
@@ -17,21 +26,26 @@ from scaling.design.study_files import (
 )
 
 __all__ = [
-    "ARCHITECTURES",
     "HEADS",
+    "Architecture",
     "Cell",
     "Design",
     "DesignError",
     "DigitsData",
+    "Efficiency",
     "Exclusion",
     "Grid",
+    "Hardware",
     "Measure",
     "ModelSize",
     "Recipe",
     "Study",
     "StudyError",
+    "add_architecture",
+    "architectures",
     "build_study",
     "builtin_studies",
+    "find_architecture",
     "load_study",
     "matches",
     "parse_study",

@@ -3,17 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from scaling.design.architectures import ARCHITECTURES, HEADS, ModelSize
-from scaling.errors import UsageError, nearest
+from scaling.design.architectures import HEADS, DesignError, ModelSize, find_shape
+from scaling.errors import nearest
 
+LARGEST_INPUT = 32_768  # pixels per side
 _SHORT_NAME = re.compile(
-    r"(?P<architecture>[a-z0-9]+)-(?P<size>[a-z0-9]+)/(?P<patch_size>\d+)@(?P<input_size>\d+)"
-    r"(\+(?P<head>[a-z0-9]+))?"
+    r"(?P<architecture>[a-z0-9]+)-(?P<size>[a-z0-9]+)/(?P<patch_size>\d+)@(?P<height>\d+)(x(?P<width>\d+))?"
+    r"(\+(?P<head>[a-z0-9]+))?(\+extend=(?P<extended_length>\d+))?"
 )
-
-
-class DesignError(UsageError):
-    """A design that does not exist, with what would."""
 
 
 def divisors(number: int) -> list[int]:
@@ -29,38 +26,56 @@ def check_known(kind: str, value: str, known: tuple[str, ...]) -> None:
 
 def check_divides(patch_size: int, input_size: int) -> None:
     """Raise DesignError, listing the legal patch sizes, unless patches tile the input."""
+    if input_size > LARGEST_INPUT:
+        raise DesignError(f"input size {input_size} is beyond {LARGEST_INPUT:,} pixels per side")
     if patch_size < 1 or input_size < 1 or input_size % patch_size:
         legal = ", ".join(map(str, divisors(input_size))) or "a positive input size"
         raise DesignError(f"{patch_size} does not divide input size {input_size}; use one of {legal}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Design:
-    """Architecture, size, patch size and input size (pixels per side), and for dense tasks a head.
+    """What is trained: architecture, size, patch size, input size, and for dense tasks a head.
+
+    Args:
+        architecture: 'deit', 'adventurer' or a registered one.
+        size: a named size, or 'WIDTHxDEPTH' such as '640x12'.
+        patch_size: pixels per side.
+        input_size: pixels per side, or (height, width).
+        head: of a dense task.
+        extended_length: length to which the patch tokens are interpolated (paper, Table 5).
 
     >>> Design.parse("deit-base/16@224").sequence_length
     196
+    >>> Design.parse("deit-base/16@224x448+extend=1568").grid
+    (28, 56)
 
     Raises:
-        DesignError: for a name, a size or a head that does not exist, or a patch that does not
-            divide the input.
+        DesignError: for a name, a size or a head that does not exist, a patch that does not
+            divide the input, or a length to which the grid of patches cannot be stretched.
     """
 
     architecture: str
     size: str
     patch_size: int
-    input_size: int
+    input_size: int | tuple[int, int]
     head: str | None = None
+    extended_length: int | None = None
 
     def __post_init__(self) -> None:
-        check_known("architecture", self.architecture, tuple(ARCHITECTURES))
-        check_known(f"{self.architecture} size", self.size, tuple(ARCHITECTURES[self.architecture]))
+        height, width = _sides(self.input_size)
+        if height == width:
+            object.__setattr__(self, "input_size", height)
+        find_shape(self.architecture, self.size)
         if self.head is not None:
             check_known("head", self.head, HEADS)
         try:
-            check_divides(self.patch_size, self.input_size)
+            for side in dict.fromkeys((height, width)):
+                check_divides(self.patch_size, side)
         except DesignError as error:
             raise DesignError(f"patch size of '{self}': {error}") from None
+        if self.extended_length is not None:
+            self._check_extension(self.extended_length)
 
     @classmethod
     def parse(cls, name: str) -> "Design":
@@ -69,28 +84,64 @@ class Design:
         if match is None:
             raise DesignError(
                 f"'{name}' is not a design: write architecture-size/patch@input, "
-                "for example deit-base/16@224 or deit-base/16@512+linear"
+                "for example deit-base/16@224, deit-640x12/8@224x320 or deit-base/16@512+linear"
             )
-        parts = match.groupdict()
+        height, width, extended = match["height"], match["width"], match["extended_length"]
         return cls(
-            parts["architecture"], parts["size"], int(parts["patch_size"]), int(parts["input_size"]), parts["head"]
+            match["architecture"],
+            match["size"],
+            int(match["patch_size"]),
+            (int(height), int(width or height)),
+            match["head"],
+            int(extended) if extended else None,
         )
 
     def __str__(self) -> str:
+        height, width = _sides(self.input_size)
+        sides = str(height) if height == width else f"{height}x{width}"
         head = f"+{self.head}" if self.head else ""
-        return f"{self.architecture}-{self.size}/{self.patch_size}@{self.input_size}{head}"
+        extension = f"+extend={self.extended_length}" if self.extended_length is not None else ""
+        return f"{self.architecture}-{self.size}/{self.patch_size}@{sides}{head}{extension}"
 
     @property
     def shape(self) -> ModelSize:
         """Widths, depth and heads of the backbone."""
-        return ARCHITECTURES[self.architecture][self.size]
+        return find_shape(self.architecture, self.size)
 
     @property
-    def grid_size(self) -> int:
-        """Patches per side."""
-        return self.input_size // self.patch_size
+    def input_sides(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return _sides(self.input_size)
+
+    @property
+    def patches(self) -> int:
+        """Patches cut from the input, (height / p) (width / p)."""
+        height, width = self.input_sides
+        return (height // self.patch_size) * (width // self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patch tokens, after extension."""
+        height, width = (side // self.patch_size for side in self.input_sides)
+        rows = round((height * self.sequence_length / width) ** 0.5)
+        return rows, self.sequence_length // rows
 
     @property
     def sequence_length(self) -> int:
-        """Number of patch tokens L = (input / patch)^2; class tokens are not counted."""
-        return self.grid_size**2
+        """Number L of patch tokens that the blocks see; class tokens are not counted."""
+        return self.patches if self.extended_length is None else self.extended_length
+
+    def _check_extension(self, length: int) -> None:
+        """The stretched grid keeps the proportions of the input, and is not smaller than it was."""
+        rows, columns = self.grid
+        height, width = self.input_sides
+        if length <= self.patches or rows * columns != length or rows * width != columns * height:
+            grid = self.patches, (height // self.patch_size), (width // self.patch_size)
+            raise DesignError(
+                f"extend={length} of '{self}': the {grid[1]} x {grid[2]} patches stretch to lengths such as "
+                f"{4 * grid[0]} or {16 * grid[0]}"
+            )
+
+
+def _sides(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (input_size, input_size) if isinstance(input_size, int) else (input_size[0], input_size[1])

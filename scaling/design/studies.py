@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from scaling.design.architectures import ARCHITECTURES, HEADS
-from scaling.design.designs import Design, DesignError, check_divides, check_known
+from scaling.design.architectures import HEADS, DesignError, find_architecture, find_shape
+from scaling.design.designs import Design, check_divides, check_known
 from scaling.design.recipes import DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -146,10 +146,10 @@ class Study(Section):
                     raise ValueError(f"grid.{axis}[{index}]: {value} is given twice")
         for index, name in enumerate(self.grid.architectures):
             with _at(f"grid.architectures[{index}]"):
-                check_known("architecture", name, tuple(ARCHITECTURES))
+                find_architecture(name)
             for position, size in enumerate(self.grid.sizes):
                 with _at(f"grid.sizes[{position}]"):
-                    check_known(f"{name} size", size, tuple(ARCHITECTURES[name]))
+                    find_shape(name, size)
         for index, head in enumerate(self.grid.heads):
             with _at(f"grid.heads[{index}]"):
                 check_known("head", head, HEADS)

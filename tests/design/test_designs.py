@@ -1,6 +1,6 @@
 import pytest
 
-from scaling.design import ARCHITECTURES, Design, DesignError
+from scaling.design import Design, DesignError, find_architecture
 
 
 @pytest.mark.parametrize("name", ["deit-base/16@224", "adventurer-tiny/1@64", "deit-nano/4@32+linear"])
@@ -34,7 +34,7 @@ TABLE_7 = {
 def test_sizes_are_table_7() -> None:
     for architecture, sizes in TABLE_7.items():
         for size, expected in sizes.items():
-            shape = ARCHITECTURES[architecture][size]
+            shape = find_architecture(architecture).sizes[size]
             assert (shape.width, shape.mlp_width, shape.depth) == expected
             assert shape.heads == (shape.width if architecture == "deit" else 2 * shape.width) // 64
 
@@ -42,7 +42,7 @@ def test_sizes_are_table_7() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("deit-bsae/16@224", "unknown deit size 'bsae': did you mean 'base'?"),
+        ("deit-bsae/16@224", "deit-bsae: unknown size 'bsae': did you mean 'base'?"),
         ("diet-base/16@224", "unknown architecture 'diet': did you mean 'deit'?"),
         (
             "deit-base/15@224",

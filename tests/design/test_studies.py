@@ -76,7 +76,7 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"grid__patch_sizes": [8, "x"]}, "grid.patch_sizes[1]: 'x'"),
         ({"grid__patch_sizes": []}, "grid.patch_sizes: []"),
         ({"grid__seeds": [-1]}, "grid.seeds[0]: -1: input should be greater than or equal to 0"),
-        ({"grid__sizes": ["nano", "bsae"]}, "grid.sizes[1]: unknown deit size 'bsae': did you mean 'base'?"),
+        ({"grid__sizes": ["nano", "bsae"]}, "grid.sizes[1]: deit-bsae: unknown size 'bsae': did you mean 'base'?"),
         ({"grid__architectures": ["vit"]}, "grid.architectures[0]: unknown architecture 'vit'"),
         ({"grid__heads": ["liner"]}, "grid.heads[0]: unknown head 'liner': did you mean 'linear'?"),
         ({"recipe__learning_rat": 1e-3}, "recipe.learning_rat: unknown key; did you mean 'learning_rate'?"),

@@ -1,0 +1,252 @@
+"""`estimate`: everything a design needs on given hardware, exact where it can be and with an interval elsewhere."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scaling.cost.cost import Cost, cost_of, scan_flops_by_convention
+from scaling.cost.hardware import check_precision, find_hardware, hardware_names
+from scaling.cost.memory import (
+    SAFETY_MARGIN,
+    Placement,
+    communication_bytes,
+    largest_micro_batch,
+    place,
+    state_bytes_per_gpu,
+    usable_bytes,
+)
+from scaling.cost.roofline import Constants, Interval, StepSeconds, constants_of, step_seconds
+from scaling.cost.shapes import Execution, Head
+from scaling.design import Design, Hardware
+from scaling.errors import UsageError
+
+IMAGENET_IMAGES = 1_281_167
+DEFAULT_HARDWARE = "a100-80gb"
+DEFAULT_BATCH = 1024
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a design needs. `cost` is exact; the rest depends on the hardware.
+
+    Where one image does not fit a GPU, `placement` and `step` are None and `misfit` says by how much
+    and what would make it fit.
+    """
+
+    design: Design
+    head: Head
+    hardware_name: str
+    hardware: Hardware
+    execution: Execution
+    constants: Constants
+    batch_size: int
+    train_images: int
+    cost: Cost
+    placement: Placement | None
+    step: StepSeconds | None
+    misfit: str | None
+
+    @property
+    def images_per_second_per_gpu(self) -> Interval | None:
+        """Training throughput of one GPU, without waiting for data."""
+        if self.step is None or self.placement is None:
+            return None
+        return Interval.around(self.placement.images_per_step / self.step.total, self.step.relative_error)
+
+    def gpu_hours(self, images: float) -> Interval | None:
+        """GPU-hours to train on so many images."""
+        if self.step is None or self.placement is None:
+            return None
+        hours = images * self.step.total / self.placement.images_per_step / 3600
+        return Interval.around(hours, self.step.relative_error)
+
+    @property
+    def gpu_hours_per_epoch(self) -> Interval | None:
+        """GPU-hours for `train_images`."""
+        return self.gpu_hours(self.train_images)
+
+    def kilowatt_hours(self, images: float) -> Interval | None:
+        """Energy at the board's power limit: an upper bound, without host and cooling."""
+        hours = self.gpu_hours(images)
+        return hours.times(self.hardware.power_watts / 1000) if hours else None
+
+    @property
+    def model_state_bytes(self) -> float:
+        """State on one GPU: weights, gradients, moments, EMA, 16-bit copies; a share of it under FSDP."""
+        gpus = self.placement.gpus if self.placement else 1
+        return state_bytes_per_gpu(self.cost, self.execution, gpus)
+
+    @property
+    def communication_bytes_per_step(self) -> float | None:
+        """Bytes each GPU sends per optimiser step."""
+        if self.placement is None:
+            return None
+        return communication_bytes(self.cost, self.placement.gpus, self.placement.accumulation, self.execution)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with units in the names; what is not known is None."""
+        cost, design, placement = self.cost, self.design, self.placement
+        height, width = design.input_sides
+        speed, hours = self.images_per_second_per_gpu, self.gpu_hours_per_epoch
+        return {
+            "design": str(design),
+            "architecture": design.architecture,
+            "size": design.size,
+            "patch_size": design.patch_size,
+            "input_size": height if height == width else None,
+            "input_height": height,
+            "input_width": width,
+            "sequence_length": design.sequence_length,
+            "classes": self.head.classes,
+            "hardware": self.hardware_name,
+            "precision": self.execution.precision,
+            "attention": self.execution.attention,
+            "scan": self.execution.scan,
+            "checkpointing": self.execution.checkpointing,
+            "sharding": self.execution.sharding,
+            "parameters": cost.parameters.total,
+            "parameters_without_positions": cost.parameters.without_positions,
+            "parameters_without_embedding_and_head": cost.parameters.without_embedding_and_head,
+            "forward_flops_per_image": cost.forward_flops_per_image,
+            "training_flops_per_image": cost.training_flops_per_image,
+            "recomputed_flops_per_image": cost.recomputed.total,
+            "elementwise_flops_per_image": cost.elementwise_flops_per_image,
+            "saved_activation_bytes_per_image": cost.activation_bytes_per_image,
+            "peak_activation_bytes_per_image": cost.peak_bytes_per_image,
+            "model_state_bytes": round(self.model_state_bytes),
+            "usable_bytes_per_gpu": usable_bytes(self.hardware),
+            "batch_size": self.batch_size,
+            "images_per_gpu": placement.images_per_gpu if placement else None,
+            "min_gpus": placement.min_gpus if placement else None,
+            "min_nodes": placement.min_nodes if placement else None,
+            "gpus": placement.gpus if placement else None,
+            "micro_batch_size": placement.micro_batch_size if placement else None,
+            "accumulation": placement.accumulation if placement else None,
+            "communication_bytes_per_step": _rounded(self.communication_bytes_per_step),
+            "images_per_second_per_gpu": speed.estimate if speed else None,
+            "images_per_second_per_gpu_low": speed.low if speed else None,
+            "images_per_second_per_gpu_high": speed.high if speed else None,
+            "train_images": self.train_images,
+            "gpu_hours_per_epoch": hours.estimate if hours else None,
+            "gpu_hours_per_epoch_low": hours.low if hours else None,
+            "gpu_hours_per_epoch_high": hours.high if hours else None,
+            "constants": self.constants.source,
+            "misfit": self.misfit,
+        }
+
+    def breakdown(self) -> dict[str, Any]:
+        """Every quantity by term, each summing to its total above."""
+        terms = {
+            "parameters": self.cost.parameters.terms(),
+            "forward_flops_per_image": self.cost.forward.terms(),
+            "training_flops_per_image": self.cost.training.terms(),
+            "recomputed_flops_per_image": self.cost.recomputed.terms(),
+            "saved_activation_bytes_per_image": self.cost.saved.terms(),
+            "model_state_bytes": self.cost.state.terms(),
+        }
+        if self.step is not None:
+            names = ("products", "attention", "scan", "memory", "overhead", "optimizer", "communication")
+            terms["step_seconds"] = {name: getattr(self.step, name) for name in names}
+        scan = scan_flops_by_convention(self.design)
+        return terms | ({"scan_flops_by_convention": scan} if scan else {})
+
+
+def estimate(
+    design: Design | str,
+    hardware: str | Hardware = DEFAULT_HARDWARE,
+    *,
+    classes: int = 1000,
+    label_pixels: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    gpus: int | None = None,
+    execution: Execution | None = None,
+    train_images: int = IMAGENET_IMAGES,
+    constants: Constants | None = None,
+) -> CostEstimate:
+    """What a design needs: exact counts, memory and GPUs, and time with its interval. Needs no torch.
+
+    Args:
+        design: a design or its short name.
+        hardware: name of a device that ships, or a device of your own.
+        classes: outputs of the head.
+        label_pixels: labels per image; by default 1, or every pixel of the input for a dense head.
+        batch_size: global batch.
+        gpus: GPUs to train on; by default the fewest whole nodes that hold the batch and divide it.
+        execution: precision, attention, scan, checkpointing, EMA and sharding; by default the
+            device's best precision with fused kernels.
+        train_images: images in one epoch.
+        constants: calibrated efficiencies, see `calibrate`; by default those of the device.
+
+    Raises:
+        DesignError: for a design that does not exist.
+        UsageError: for unknown hardware, a precision the device lacks, sizes below 1, or a batch
+            that does not divide over the GPUs.
+    """
+    design = Design.parse(design) if isinstance(design, str) else design
+    name, device = (
+        (hardware, find_hardware(hardware)) if isinstance(hardware, str) else (hardware.description, hardware)
+    )
+    execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
+    check_precision(name, device, execution.precision)
+    for label, value in (("batch size", batch_size), ("train images", train_images)):
+        if value < 1:
+            raise UsageError(f"{label} must be at least 1, not {value}")
+    head = Head(classes, label_pixels or _label_pixels(design), dense=design.head is not None)
+    cost = cost_of(design, head, execution)
+    known = constants or constants_of(device)
+    placement = place(cost, device, execution, batch_size, gpus)
+    step = step_seconds(cost, placement, device, known, execution) if placement else None
+    misfit = None if placement else _misfit(design, head, cost, name, device, execution, gpus or batch_size)
+    return CostEstimate(
+        design, head, name, device, execution, known, batch_size, train_images, cost, placement, step, misfit
+    )
+
+
+def _label_pixels(design: Design) -> int:
+    height, width = design.input_sides
+    return height * width if design.head else 1
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _misfit(
+    design: Design, head: Head, cost: Cost, name: str, hardware: Hardware, execution: Execution, gpus: int
+) -> str:
+    """By how much one image is too large for a GPU, and what would make it fit."""
+    usable = usable_bytes(hardware)
+    needed = state_bytes_per_gpu(cost, execution, gpus) + cost.peak_bytes_per_image
+    return (
+        f"{design}: one image needs {needed / GIB:.1f} GiB, {(needed - usable) / GIB:.1f} GiB more than the "
+        f"{usable / GIB:.1f} GiB that {name} has after a margin of {SAFETY_MARGIN:.0%}; "
+        f"{_remedy(design, head, execution, hardware, gpus)}"
+    )
+
+
+def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware, gpus: int) -> str:
+    """The settings, or else the smallest device, with which one image fits."""
+    changes = {"--checkpointing": {"checkpointing": True}, f"--sharding fsdp over {gpus} GPUs": {"sharding": "fsdp"}}
+    if execution.attention == "materialised":
+        changes = {"--attention fused": {"attention": "fused"}} | changes
+    together: dict[str, Any] = {}
+    for change in changes.values():
+        together |= change
+    fits = [
+        label
+        for label, change in (changes | {" and ".join(changes): together}).items()
+        if _fits(design, head, replace(execution, **change), hardware, gpus)
+    ]
+    if fits:
+        return f"it fits with {fits[0]}"
+    larger = [
+        (other.memory_bytes, name)
+        for name in hardware_names()
+        if execution.precision in (other := find_hardware(name)).peak_flops
+        and _fits(design, head, execution, other, gpus)
+    ]
+    return f"it fits --hardware {min(larger)[1]}" if larger else "no known device holds it; use a larger patch"
+
+
+def _fits(design: Design, head: Head, execution: Execution, hardware: Hardware, gpus: int) -> bool:
+    return largest_micro_batch(cost_of(design, head, execution), usable_bytes(hardware), execution, gpus) >= 1

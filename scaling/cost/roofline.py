@@ -1,0 +1,185 @@
+"""How long a training step takes: a roofline with five constants, and how far it can be trusted.
+
+Work that a GPU does one kernel after another adds up:
+
+    step = micro-steps x (micro-batch x image + overhead) + optimizer + exposed communication
+    image = products / (s_products P) + attention / (s_attention P) + scan / (s_scan P) + traffic / (s_bandwidth W)
+
+P is the data sheet's peak for the precision, W its memory bandwidth. Attention and scan count what
+fused kernels compute a second time. Exact FLOPs and bytes carry the dependence on the design, the
+shares s only the device; docs/estimating.md says what they were fitted to and how wrong they were.
+"""
+
+import math
+from dataclasses import dataclass
+
+from scaling.cost.cost import Cost
+from scaling.cost.memory import Placement, communication_bytes
+from scaling.cost.shapes import Count, Execution
+from scaling.design import Hardware
+
+UPDATE_BYTES = 28  # AdamW reads weight, gradient and two moments, and writes weight and moments
+BACKWARD_SHARE = 2 / 3  # of a training step's products; gradients travel meanwhile
+
+# Standard deviations of natural logarithms.
+SHARED, BETWEEN_PRODUCTS, SCAN_APART, BANDWIDTH_APART, OVERHEAD_APART = 0.25, 0.05, 0.2, 0.4, 1.0
+DISCREPANCY = 0.06  # of a measured cell from the fitted roofline: Table 6 4.8 %, RTX 3090 3.2 % (docs/estimating.md)
+INTERVAL = 1.96  # standard deviations: 95 %
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Shares of a device's rates, their uncertainty, and where they come from.
+
+    Args:
+        products: share of peak in matrix products.
+        attention: share of peak in attention scores and their product with V.
+        scan: share of peak in the state-space scan and its convolution.
+        bandwidth: share of memory bandwidth.
+        step_overhead_seconds: per forward and backward pass, whatever its size.
+        covariance: of the natural logarithms of the five, in this order.
+        discrepancy: standard deviation of the log of a measured time from the roofline's.
+        source: what they were fitted to.
+    """
+
+    products: float
+    attention: float
+    scan: float
+    bandwidth: float
+    step_overhead_seconds: float
+    covariance: Matrix
+    discrepancy: float
+    source: str
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The five constants in the order of the covariance."""
+        return self.products, self.attention, self.scan, self.bandwidth, self.step_overhead_seconds
+
+
+def spread(shared: float) -> Matrix:
+    """Covariance of the logarithms when all shares move together by `shared`, and each a little alone."""
+    alone = (BETWEEN_PRODUCTS, BETWEEN_PRODUCTS, SCAN_APART, BANDWIDTH_APART, OVERHEAD_APART)
+    return tuple(
+        tuple(shared**2 * (row < 4 and column < 4) + alone[row] ** 2 * (row == column) for column in range(5))
+        for row in range(5)
+    )
+
+
+GENERIC = Constants(
+    products=0.45,
+    attention=0.45,
+    scan=0.45,
+    bandwidth=0.7,
+    step_overhead_seconds=0.005,
+    covariance=spread(SHARED),
+    discrepancy=DISCREPANCY,
+    source="generic: no measurement of this device",
+)
+
+
+def constants_of(hardware: Hardware) -> Constants:
+    """The constants measured on a device, or the generic ones."""
+    known = hardware.efficiency
+    if known is None:
+        return GENERIC
+    return Constants(
+        known.products,
+        known.attention,
+        known.scan,
+        known.bandwidth,
+        known.step_overhead_seconds,
+        known.covariance or spread(known.uncertainty or SHARED),
+        DISCREPANCY,
+        known.source,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepSeconds:
+    """Seconds of one optimiser step on each GPU, by what they are spent on."""
+
+    products: Count
+    attention: Count
+    scan: Count
+    memory: Count
+    overhead: Count
+    optimizer: Count
+    communication: Count
+    relative_error: Count
+    """Standard deviation of the natural logarithm of the total."""
+
+    @property
+    def total(self) -> Count:
+        """Sum of the parts."""
+        work = self.products + self.attention + self.scan + self.memory
+        return work + self.overhead + self.optimizer + self.communication
+
+
+def step_seconds(
+    cost: Cost, placement: Placement, hardware: Hardware, constants: Constants, execution: Execution
+) -> StepSeconds:
+    """Time of one optimiser step of a cost placed on GPUs."""
+    peak, images = hardware.peak_flops[execution.precision], placement.images_per_step
+    training, again = cost.training, cost.recomputed
+    scan = training.scan + again.scan + training.convolution + again.convolution
+    attention = training.attention + again.attention
+    products = training.total + again.total - scan - attention
+    bandwidth = constants.bandwidth * hardware.bandwidth_bytes_per_second
+    states = UPDATE_BYTES * cost.parameters.total / (placement.gpus if execution.sharding == "fsdp" else 1)
+    parts = (
+        images * products / (constants.products * peak),
+        images * attention / (constants.attention * peak),
+        images * scan / (constants.scan * peak),
+        (images * cost.traffic_bytes_per_image) / bandwidth,
+        placement.accumulation * constants.step_overhead_seconds,
+    )
+    optimizer = states / bandwidth
+    communication = _exposed(cost, placement, hardware, execution, sum(parts[:4]))
+    total = sum(parts) + optimizer + communication
+    return StepSeconds(*parts, optimizer, communication, _relative_error(parts, optimizer, total, constants))
+
+
+def _exposed(cost: Cost, placement: Placement, hardware: Hardware, execution: Execution, work: Count) -> Count:
+    """Communication beyond what hides behind the computation it overlaps with.
+
+    DDP sends gradients during the last micro-step's backward, FSDP sends weights and gradients all along.
+    """
+    inside = placement.gpus <= hardware.node_size
+    rate = inside * hardware.link_bytes_per_second + (1 - inside) * hardware.network_bytes_per_second
+    seconds = communication_bytes(cost, placement.gpus, placement.accumulation, execution) / rate
+    hidden = work if execution.sharding == "fsdp" else BACKWARD_SHARE * work / placement.accumulation
+    beyond = seconds - hidden
+    return beyond.clip(0) if hasattr(beyond, "clip") else max(beyond, 0.0)
+
+
+def _relative_error(parts: tuple[Count, ...], optimizer: Count, total: Count, constants: Constants) -> Count:
+    """Propagate the constants' covariance to the log of the total, and add the roofline's own discrepancy."""
+    products, attention, scan, memory, overhead = parts
+    shares = [part / total for part in (products, attention, scan, memory + optimizer, overhead)]
+    variance = constants.discrepancy**2
+    for row, left in zip(constants.covariance, shares, strict=True):
+        for covariance, right in zip(row, shares, strict=True):
+            variance = variance + left * covariance * right
+    return variance**0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A positive quantity with its 95 % interval, symmetric on a log scale."""
+
+    estimate: Count
+    low: Count
+    high: Count
+
+    @classmethod
+    def around(cls, estimate: Count, relative_error: Count) -> "Interval":
+        """The interval of a log-normal quantity."""
+        factor = math.e ** (INTERVAL * relative_error)
+        return cls(estimate, estimate / factor, estimate * factor)
+
+    def times(self, factor: Count) -> "Interval":
+        """The same in another unit."""
+        return Interval(self.estimate * factor, self.low * factor, self.high * factor)

@@ -1,0 +1,78 @@
+"""One small function per term that architectures share.
+
+Conventions: one multiply-add is 2 FLOPs; only matrix and convolution products are FLOPs of the
+headline, elementwise work is counted apart. Bytes are of one image. Symbols: L patch tokens, T all
+tokens of a block, d width, m hidden width of the MLP, p patch size, e bytes of an element in
+products (2 under autocast). The forms were checked against counts on built models: tests/cost.
+"""
+
+from scaling.cost.shapes import CHANNELS, Count, Execution, Head, Shape
+
+# Elementwise FLOPs per element, one per addition, multiplication or function call.
+LAYER_NORM, RMS_NORM, GELU, SILU, SOFTMAX, RESIDUAL = 7, 5, 8, 5, 5, 1
+
+
+def patch_embedding_parameters(shape: Shape) -> Count:
+    """3 p^2 d + d: a convolution with bias whose stride is its kernel (Dosovitskiy et al. 2021, eq. 1)."""
+    return CHANNELS * shape.patch_size**2 * shape.width + shape.width
+
+
+def patch_embedding_flops(shape: Shape) -> Count:
+    """2 L (3 p^2) d over the patches cut, so the same for every patch size."""
+    return 2 * CHANNELS * shape.pixels * shape.width
+
+
+def position_parameters(shape: Shape) -> Count:
+    """(L + 1) d: one learned vector for each patch token and the class token."""
+    return (shape.tokens + 1) * shape.width
+
+
+def linear_parameters(inputs: Count, outputs: Count, bias: bool = True) -> Count:
+    """Weights, and a bias per output."""
+    return inputs * outputs + outputs * bias
+
+
+def linear_flops(tokens: Count, inputs: Count, outputs: Count) -> Count:
+    """2 x tokens x inputs x outputs; the bias is an epilogue and not counted."""
+    return 2 * tokens * inputs * outputs
+
+
+def attention_flops(tokens: Count, width: Count) -> Count:
+    """2 T^2 d for Q K^T and 2 T^2 d for its product with V, over all heads."""
+    return 4 * tokens**2 * width
+
+
+def depthwise_convolution_flops(tokens: Count, channels: Count, kernel: int) -> Count:
+    """2 x kernel per channel and token; a causal convolution's padding is not counted."""
+    return 2 * kernel * tokens * channels
+
+
+def head_parameters(shape: Shape, head: Head) -> Count:
+    """D k + k."""
+    return linear_parameters(shape.width, head.classes)
+
+
+def head_flops(shape: Shape, head: Head) -> Count:
+    """2 d k for each token the head reads."""
+    return linear_flops(head.tokens_read(shape), shape.width, head.classes)
+
+
+def image_bytes(shape: Shape, execution: Execution) -> Count:
+    """The image in the products' precision, which the patch embedding keeps."""
+    return execution.element_bytes * CHANNELS * shape.pixels
+
+
+def head_bytes(shape: Shape, head: Head, execution: Execution) -> Count:
+    """Input of the head.
+
+    A classifier's fp32 input is a view that keeps all tokens alive; under autocast it is a 16-bit copy.
+    """
+    read = head.tokens_read(shape)
+    if not head.dense and not execution.autocast:
+        read = shape.tokens + 1
+    return execution.element_bytes * shape.width * read
+
+
+def loss_bytes(head: Head) -> Count:
+    """fp32 log-probabilities, the label (8 bytes) of each labelled pixel."""
+    return head.label_pixels * (4 * head.classes + 8)
