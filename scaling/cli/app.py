@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.doctor import doctor
+from scaling.cli.estimate import estimate
 from scaling.cli.fit import fit
 from scaling.cli.init import init
 from scaling.cli.plot import plot
@@ -45,6 +46,7 @@ def scaling(
     """
 
 
+app.command("estimate")(estimate)
 app.command("run-grid")(run_grid)
 app.command("fit")(fit)
 app.command("plot")(plot)

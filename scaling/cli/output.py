@@ -1,5 +1,6 @@
 """What every command shares: consoles, tables, JSON, and numbers people can read."""
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,14 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class RowFormat(StrEnum):
+    """Output formats of commands that give one row per design."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 def console(stderr: bool = False) -> Any:
@@ -61,6 +70,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
+def print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows of equal keys to stdout as CSV; missing values are empty."""
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
 def message(text: str) -> None:
     """Print a line for people to stderr."""
     print(text, file=sys.stderr)
@@ -77,10 +93,12 @@ def si(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes as MiB or GiB."""
+    """Bytes as KiB, MiB or GiB, with three digits or more."""
     if value is None or value != value:
         return "-"
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
+    if value >= 2**30:
+        return f"{value / 2**30:.2f} GiB"
+    return f"{amount(value / 2**20)} MiB" if value >= 2**20 / 10 else f"{amount(value / 2**10)} KiB"
 
 
 def duration(seconds: float | None) -> str:
@@ -91,6 +109,18 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def amount(value: float | None) -> str:
+    """A quantity of everyday size with three digits: '0.386', '79.5', '1,230'."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def interval(value: Any) -> str:
+    """An Interval as '0.386 [0.335, 0.443]'."""
+    return f"{amount(value.estimate)} [{amount(value.low)}, {amount(value.high)}]" if value else "-"
 
 
 def number(value: float | None, error: float | None = None, digits: int = 4) -> str:

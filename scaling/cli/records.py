@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, duration, message, number, print_json, show_table, si, size
+from scaling.cli.output import Format, amount, duration, message, number, print_json, show_table, si, size
 
 JSON_KINDS = (str, int, float, bool, type(None))
 
@@ -55,7 +55,11 @@ def show_records(found: "pd.DataFrame") -> None:
         return
     dense = "mean_iou" in found and found["mean_iou"].notna().any()
     metric = "mean_iou" if dense else "accuracy"
-    columns = (
+    sized, timed = (
+        name in found and found[name].notna().any()
+        for name in ("estimated_activation_bytes_per_image", "estimated_images_per_second")
+    )
+    columns = [
         "design",
         "status",
         "seed",
@@ -65,10 +69,12 @@ def show_records(found: "pd.DataFrame") -> None:
         "params",
         "train FLOPs/img",
         "memory/img",
+        *(["estimated"] if sized else []),
         "trained in",
-    )
+        *(["img/s", "estimated"] if timed else []),
+    ]
     rows = [
-        (
+        [
             str(row["design"]),
             str(row.get("status", "-")),
             str(row.get("seed", "-")),
@@ -78,8 +84,10 @@ def show_records(found: "pd.DataFrame") -> None:
             si(row.get("parameters")),
             si(row.get("training_flops_per_image")),
             size(row.get("activation_bytes_per_image")),
+            *([size(row.get("estimated_activation_bytes_per_image"))] if sized else []),
             duration(row.get("training_seconds")),
-        )
+            *([amount(row.get("images_per_second")), amount(row.get("estimated_images_per_second"))] if timed else []),
+        ]
         for row in found.to_dict("records")
     ]
     show_table("", columns, rows, left=2)

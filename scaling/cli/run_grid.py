@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, duration, message, print_json, show_table, si, size
+from scaling.cli.output import Format, duration, interval, message, print_json, show_table, si, size
 
 if TYPE_CHECKING:
     from scaling.grid import GridResult, Job
@@ -109,9 +109,11 @@ def _list_cells(
     if output is Format.JSON:
         print_json([_job_json(job) for job in jobs])
         return
-    columns = ("cell", "status", "tokens", "params", "FLOPs/img", "train FLOPs", "memory/img", "memory/step")
+    timed = any(job.device_hours for job in jobs)
+    columns = ["cell", "status", "tokens", "params", "FLOPs/img", "train FLOPs", "memory/img", "memory/step"]
+    columns += ["hours [95 %]"] if timed else []
     rows = [
-        (
+        [
             job.cell.name,
             job.status.value,
             f"{job.cell.design.sequence_length:,}",
@@ -120,16 +122,20 @@ def _list_cells(
             si(job.training_flops),
             size(job.cost.activation_bytes_per_image),
             size(job.memory_bytes),
-        )
+            *([interval(job.device_hours)] if timed else []),
+        ]
         for job in jobs
     ]
     show_table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2)
     left = sum(job.training_flops for job in jobs if job.status not in FINISHED)
     to_do = f"{si(left)}FLOPs of training to do" if left else "nothing left to do"
     message(f"{to_do}; memory/step is weights, gradients, optimiser and activations")
+    if not timed:
+        message("no hours: the estimator does not know this device; see 'scaling doctor'")
 
 
 def _job_json(job: "Job") -> dict[str, Any]:
+    hours = job.device_hours
     return {
         "cell": job.cell.id,
         "design": str(job.cell.design),
@@ -143,4 +149,7 @@ def _job_json(job: "Job") -> dict[str, Any]:
         "activation_bytes_per_image": job.cost.activation_bytes_per_image,
         "micro_batch_size": job.micro_batch_size,
         "memory_bytes": job.memory_bytes,
+        "device_hours": hours.estimate if hours else None,
+        "device_hours_low": hours.low if hours else None,
+        "device_hours_high": hours.high if hours else None,
     }

@@ -17,12 +17,16 @@ from scaling.cost.breakdowns import (
     SavedBytes,
     StateBytes,
 )
+from scaling.cost.budget import Budget, budget
+from scaling.cost.cells import cell_images, cell_speed, cost_of_cell, head_of
 from scaling.cost.cost import Cost, cost_of, cost_of_shape, scan_flops_by_convention
 from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES, CostEstimate, estimate
 from scaling.cost.hardware import find_hardware, hardware_names, hardware_of_device
 from scaling.cost.memory import SAFETY_MARGIN, Placement, place, usable_bytes
+from scaling.cost.requests import Request, Row
 from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Shape
+from scaling.cost.stages import Stage, recipe_names, stages_of
 
 if TYPE_CHECKING:
     from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
@@ -38,21 +42,17 @@ _LATE = {
 }
 
 __all__ = [
-    "ArrayEstimate",
-    "Measurement",
-    "calibrate",
-    "estimate_arrays",
-    "read_measurements",
-    "shape_arrays",
     "DEFAULT_BATCH",
     "DEFAULT_HARDWARE",
     "GENERIC",
     "IMAGENET_IMAGES",
     "SAFETY_MARGIN",
+    "ArrayEstimate",
     "Backbone",
     "BlockParameters",
     "BlockSaved",
     "Breakdown",
+    "Budget",
     "Constants",
     "Cost",
     "CostEstimate",
@@ -60,23 +60,38 @@ __all__ = [
     "Flops",
     "Head",
     "Interval",
+    "Measurement",
     "Parameters",
     "Placement",
+    "Request",
+    "Row",
     "SavedBytes",
     "Shape",
+    "Stage",
     "StateBytes",
     "StepSeconds",
+    "budget",
+    "calibrate",
+    "cell_images",
+    "cell_speed",
     "constants_of",
     "cost_of",
+    "cost_of_cell",
     "cost_of_shape",
     "estimate",
+    "estimate_arrays",
     "find_backbone",
     "find_hardware",
     "hardware_names",
     "hardware_of_device",
+    "head_of",
     "place",
+    "read_measurements",
+    "recipe_names",
     "register_architecture",
     "scan_flops_by_convention",
+    "shape_arrays",
+    "stages_of",
     "step_seconds",
     "usable_bytes",
 ]

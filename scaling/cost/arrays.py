@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling.cost.cost import Cost, cost_of_shape
 from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES
-from scaling.cost.hardware import check_precision, find_hardware
+from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Placement, check_divides_over, largest_micro_batch, usable_bytes
 from scaling.cost.roofline import Constants, Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Shape
@@ -82,11 +82,9 @@ def estimate_arrays(
         UsageError: as `estimate`; and for FSDP without `gpus`, whose fewest GPUs are searched for
             one design at a time.
     """
-    name, device = (
-        (hardware, find_hardware(hardware)) if isinstance(hardware, str) else (hardware.description, hardware)
-    )
+    device = resolve_hardware(hardware)
     execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
-    check_precision(name, device, execution.precision)
+    check_precision(device, execution.precision)
     if execution.sharding == "fsdp" and gpus is None:
         raise UsageError("fsdp over arrays of designs needs the number of gpus")
     cost = cost_of_shape(architecture, shape, head or Head(), execution)

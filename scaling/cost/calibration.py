@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from scaling.cost.estimates import DEFAULT_BATCH, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.hardware import resolve_hardware
 from scaling.cost.memory import Placement, check_divides_over
 from scaling.cost.roofline import GENERIC, Constants, spread, step_seconds
 from scaling.cost.shapes import Execution
@@ -66,7 +67,8 @@ def _posterior(measured: list[Measurement], start: Constants) -> Constants:
     whiten = np.linalg.cholesky(np.linalg.inv(np.array(spread(PRIOR_SHARED)))).T
 
     def constants(logarithms: np.ndarray, covariance: Any = start.covariance) -> Constants:
-        return Constants(*map(float, np.exp(logarithms)), covariance, start.discrepancy, start.source)
+        products, attention, scan, bandwidth, overhead = map(float, np.exp(logarithms))
+        return Constants(products, attention, scan, bandwidth, overhead, covariance, start.discrepancy, start.source)
 
     def residuals(logarithms: np.ndarray) -> np.ndarray:
         guess = constants(logarithms)
@@ -103,13 +105,13 @@ def read_measurements(
         raise UsageError(
             f"calibration needs the columns design and {SPEED} (or {HOURS}); found {', '.join(map(str, table))}"
         )
-    measured = []
+    device, measured = resolve_hardware(hardware), []
     for number, row in enumerate(table.to_dict("records"), start=1):
         known = {str(key): value for key, value in row.items() if value is not None and value == value}
-        if known.get("status", "done") != "done" or not _is_of(hardware, known):
+        if known.get("status", "done") != "done" or not _is_of(device, known):
             continue
         try:
-            measured.append(_measurement(known, column, hardware, execution, batch_size, train_images, classes))
+            measured.append(_measurement(known, column, device, execution, batch_size, train_images, classes))
         except UsageError as error:
             raise UsageError(f"calibration, row {number}: {error}") from None
     if not measured:
@@ -117,15 +119,15 @@ def read_measurements(
     return measured
 
 
-def _is_of(hardware: str | Hardware, row: dict[str, Any]) -> bool:
+def _is_of(hardware: Hardware, row: dict[str, Any]) -> bool:
     """Whether a row names no device, or this one."""
-    return "hardware" not in row or row["hardware"] == hardware
+    return row.get("hardware", hardware.name) == hardware.name
 
 
 def _measurement(
     row: dict[str, Any],
     column: str,
-    hardware: str | Hardware,
+    hardware: Hardware,
     execution: Execution | None,
     batch_size: int,
     train_images: int,

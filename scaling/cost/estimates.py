@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.cost.cost import Cost, cost_of, scan_flops_by_convention
-from scaling.cost.hardware import check_precision, find_hardware, hardware_names
+from scaling.cost.hardware import check_precision, find_hardware, hardware_names, resolve_hardware
 from scaling.cost.memory import (
     SAFETY_MARGIN,
     Placement,
@@ -22,6 +22,7 @@ from scaling.errors import UsageError
 IMAGENET_IMAGES = 1_281_167
 DEFAULT_HARDWARE = "a100-80gb"
 DEFAULT_BATCH = 1024
+LARGEST_BATCH = 2**20
 GIB = 2**30
 
 
@@ -35,7 +36,6 @@ class CostEstimate:
 
     design: Design
     head: Head
-    hardware_name: str
     hardware: Hardware
     execution: Execution
     constants: Constants
@@ -65,11 +65,6 @@ class CostEstimate:
         """GPU-hours for `train_images`."""
         return self.gpu_hours(self.train_images)
 
-    def kilowatt_hours(self, images: float) -> Interval | None:
-        """Energy at the board's power limit: an upper bound, without host and cooling."""
-        hours = self.gpu_hours(images)
-        return hours.times(self.hardware.power_watts / 1000) if hours else None
-
     @property
     def model_state_bytes(self) -> float:
         """State on one GPU: weights, gradients, moments, EMA, 16-bit copies; a share of it under FSDP."""
@@ -98,7 +93,7 @@ class CostEstimate:
             "input_width": width,
             "sequence_length": design.sequence_length,
             "classes": self.head.classes,
-            "hardware": self.hardware_name,
+            "hardware": self.hardware.name or None,
             "precision": self.execution.precision,
             "attention": self.execution.attention,
             "scan": self.execution.scan,
@@ -183,23 +178,19 @@ def estimate(
             that does not divide over the GPUs.
     """
     design = Design.parse(design) if isinstance(design, str) else design
-    name, device = (
-        (hardware, find_hardware(hardware)) if isinstance(hardware, str) else (hardware.description, hardware)
-    )
+    device = resolve_hardware(hardware)
     execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
-    check_precision(name, device, execution.precision)
-    for label, value in (("batch size", batch_size), ("train images", train_images)):
-        if value < 1:
-            raise UsageError(f"{label} must be at least 1, not {value}")
+    check_precision(device, execution.precision)
+    for label, value, largest in (("batch size", batch_size, LARGEST_BATCH), ("train images", train_images, 10**12)):
+        if not 1 <= value <= largest:
+            raise UsageError(f"{label} must be 1 to {largest:,}, not {value}")
     head = Head(classes, label_pixels or _label_pixels(design), dense=design.head is not None)
     cost = cost_of(design, head, execution)
     known = constants or constants_of(device)
     placement = place(cost, device, execution, batch_size, gpus)
     step = step_seconds(cost, placement, device, known, execution) if placement else None
-    misfit = None if placement else _misfit(design, head, cost, name, device, execution, gpus or batch_size)
-    return CostEstimate(
-        design, head, name, device, execution, known, batch_size, train_images, cost, placement, step, misfit
-    )
+    misfit = None if placement else _misfit(design, head, cost, device, execution, gpus or batch_size)
+    return CostEstimate(design, head, device, execution, known, batch_size, train_images, cost, placement, step, misfit)
 
 
 def _label_pixels(design: Design) -> int:
@@ -211,15 +202,13 @@ def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _misfit(
-    design: Design, head: Head, cost: Cost, name: str, hardware: Hardware, execution: Execution, gpus: int
-) -> str:
+def _misfit(design: Design, head: Head, cost: Cost, hardware: Hardware, execution: Execution, gpus: int) -> str:
     """By how much one image is too large for a GPU, and what would make it fit."""
     usable = usable_bytes(hardware)
     needed = state_bytes_per_gpu(cost, execution, gpus) + cost.peak_bytes_per_image
     return (
         f"{design}: one image needs {needed / GIB:.1f} GiB, {(needed - usable) / GIB:.1f} GiB more than the "
-        f"{usable / GIB:.1f} GiB that {name} has after a margin of {SAFETY_MARGIN:.0%}; "
+        f"{usable / GIB:.1f} GiB that {hardware.name or 'the device'} has after a margin of {SAFETY_MARGIN:.0%}; "
         f"{_remedy(design, head, execution, hardware, gpus)}"
     )
 
@@ -239,13 +228,16 @@ def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware
     ]
     if fits:
         return f"it fits with {fits[0]}"
-    larger = [
-        (other.memory_bytes, name)
-        for name in hardware_names()
-        if execution.precision in (other := find_hardware(name)).peak_flops
-        and _fits(design, head, execution, other, gpus)
-    ]
-    return f"it fits --hardware {min(larger)[1]}" if larger else "no known device holds it; use a larger patch"
+    for how, changed in (("", execution), (f" with {' and '.join(changes)}", replace(execution, **together))):
+        larger = [
+            (other.memory_bytes, name)
+            for name in hardware_names()
+            if execution.precision in (other := find_hardware(name)).peak_flops
+            and _fits(design, head, changed, other, gpus)
+        ]
+        if larger:
+            return f"it fits --hardware {min(larger)[1]}{how}"
+    return "no known device holds it; use a larger patch"
 
 
 def _fits(design: Design, head: Head, execution: Execution, hardware: Hardware, gpus: int) -> bool:

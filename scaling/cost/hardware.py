@@ -32,14 +32,19 @@ def find_hardware(name: str, own: Mapping[str, Hardware] | None = None) -> Hardw
         UsageError: if there is none, with the nearest name and how to describe a new device.
     """
     if own and name in own:
-        return own[name]
+        return own[name].model_copy(update={"name": name})
     if name not in _shipped():
         known = [*(own or ()), *_shipped()]
         raise UsageError(
             f"unknown hardware '{name}': {nearest(name, known)}\n"
             f"known: {', '.join(known)}; or describe it as [hardware.{name}] in a study and give --study"
         )
-    return Hardware.model_validate(_shipped()[name])
+    return Hardware.model_validate({"name": name} | _shipped()[name])
+
+
+def resolve_hardware(hardware: str | Hardware) -> Hardware:
+    """A device as it is, or by its name."""
+    return find_hardware(hardware) if isinstance(hardware, str) else hardware
 
 
 def hardware_of_device(torch_name: str) -> str | None:
@@ -48,10 +53,10 @@ def hardware_of_device(torch_name: str) -> str | None:
     return next(found, None)
 
 
-def check_precision(name: str, hardware: Hardware, precision: str) -> None:
+def check_precision(hardware: Hardware, precision: str) -> None:
     """Raise UsageError unless the device has a rate for this precision."""
     if precision not in hardware.peak_flops:
         raise UsageError(
-            f"{name} has no rate for precision '{precision}' (it has {', '.join(hardware.peak_flops)}); "
-            "use one of those, or another --hardware"
+            f"{hardware.name or 'this device'} has no rate for precision '{precision}'; "
+            f"use {' or '.join(hardware.peak_flops)}, or other hardware"
         )

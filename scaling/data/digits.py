@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from scaling.design import DigitsData
+from scaling.design import DigitsData, InputSize, sides_of
 
 GLYPH_SIDE = 8
 FRAGMENT_SIDE = 4
@@ -118,7 +118,7 @@ def _paint(ink_BSS: Tensor, noise: float, random: torch.Generator) -> Tensor:
 class DigitStream:
     """The endless training stream of a seed; scene i is the same however batches are cut."""
 
-    def __init__(self, data: DigitsData, seed: int, input_size: int) -> None:
+    def __init__(self, data: DigitsData, seed: int, input_size: InputSize) -> None:
         self.data, self.seed, self.input_size = data, seed, input_size
         self._chunk, self._number = None, -1
 
@@ -140,18 +140,19 @@ class DigitStream:
         return self._chunk.images[part], self._chunk.labels[part]
 
 
-def held_out_scenes(data: DigitsData, input_size: int, batch_size: int) -> Iterator[Scenes]:
+def held_out_scenes(data: DigitsData, input_size: InputSize, batch_size: int) -> Iterator[Scenes]:
     """The fixed test set in batches, drawn from test glyphs only; the same for every seed and input size."""
     scenes = draw_scenes(data, "test", data.test_images, _seeded("test", TEST_SEED))
     for images, labels in zip(scenes.images.split(batch_size), scenes.labels.split(batch_size), strict=True):
         yield Scenes(resample(images, input_size), labels)
 
 
-def resample(images: Float[Tensor, "B 3 S S"], input_size: int) -> Float[Tensor, "B 3 R R"]:
+def resample(images: Float[Tensor, "B 3 S S"], input_size: InputSize) -> Float[Tensor, "B 3 R C"]:
     """Scenes at another input size, bilinear with anti-aliasing; labels stay on the canvas."""
-    if images.shape[-1] == input_size:
+    sides = sides_of(input_size)
+    if images.shape[2:] == sides:
         return images
-    return F.interpolate(images, size=(input_size, input_size), mode="bilinear", antialias=True)
+    return F.interpolate(images, size=sides, mode="bilinear", antialias=True)
 
 
 def _seeded(*key: object) -> torch.Generator:

@@ -9,8 +9,9 @@ from scaling.design.architectures import (
     architectures,
     find_architecture,
 )
-from scaling.design.designs import Design
+from scaling.design.designs import Design, InputSize, sides_of
 from scaling.design.hardware import Efficiency, Hardware
+from scaling.design.patterns import expand_designs
 from scaling.design.recipes import DigitsData, Measure, Recipe
 from scaling.design.studies import Cell, Exclusion, Grid, Study, matches
 from scaling.design.study_files import (
@@ -36,6 +37,7 @@ __all__ = [
     "Exclusion",
     "Grid",
     "Hardware",
+    "InputSize",
     "Measure",
     "ModelSize",
     "Recipe",
@@ -45,11 +47,13 @@ __all__ = [
     "architectures",
     "build_study",
     "builtin_studies",
+    "expand_designs",
     "find_architecture",
     "load_study",
     "matches",
     "parse_study",
     "run_directory_of",
+    "sides_of",
     "start_study",
     "study_text",
     "study_to_toml",

@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from scaling.design.architectures import HEADS, DesignError, ModelSize, find_shape
 from scaling.errors import nearest
+
+InputSize: TypeAlias = int | tuple[int, int]
+"""Pixels per side, or (height, width)."""
 
 LARGEST_INPUT = 32_768  # pixels per side
 _SHORT_NAME = re.compile(
@@ -29,8 +33,9 @@ def check_divides(patch_size: int, input_size: int) -> None:
     if input_size > LARGEST_INPUT:
         raise DesignError(f"input size {input_size} is beyond {LARGEST_INPUT:,} pixels per side")
     if patch_size < 1 or input_size < 1 or input_size % patch_size:
-        legal = ", ".join(map(str, divisors(input_size))) or "a positive input size"
-        raise DesignError(f"{patch_size} does not divide input size {input_size}; use one of {legal}")
+        legal = ", ".join(map(str, divisors(input_size)))
+        fix = f"use one of {legal}" if legal else "use a positive input size"
+        raise DesignError(f"{patch_size} does not divide input size {input_size}; {fix}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,12 @@ class Design:
     architecture: str
     size: str
     patch_size: int
-    input_size: int | tuple[int, int]
+    input_size: InputSize
     head: str | None = None
     extended_length: int | None = None
 
     def __post_init__(self) -> None:
-        height, width = _sides(self.input_size)
+        height, width = sides_of(self.input_size)
         if height == width:
             object.__setattr__(self, "input_size", height)
         find_shape(self.architecture, self.size)
@@ -97,7 +102,7 @@ class Design:
         )
 
     def __str__(self) -> str:
-        height, width = _sides(self.input_size)
+        height, width = sides_of(self.input_size)
         sides = str(height) if height == width else f"{height}x{width}"
         head = f"+{self.head}" if self.head else ""
         extension = f"+extend={self.extended_length}" if self.extended_length is not None else ""
@@ -111,7 +116,7 @@ class Design:
     @property
     def input_sides(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""
-        return _sides(self.input_size)
+        return sides_of(self.input_size)
 
     @property
     def patches(self) -> int:
@@ -143,5 +148,6 @@ class Design:
             )
 
 
-def _sides(input_size: int | tuple[int, int]) -> tuple[int, int]:
+def sides_of(input_size: InputSize) -> tuple[int, int]:
+    """Height and width in pixels."""
     return (input_size, input_size) if isinstance(input_size, int) else (input_size[0], input_size[1])

@@ -37,8 +37,10 @@ class Efficiency(Section):
 class Hardware(Section):
     """One device type; rates are per device, dense, and in SI units."""
 
-    description: str
-    source: str
+    name: str = ""
+    """Filled in from the name of the table."""
+    description: str = ""
+    source: str = ""
     memory_bytes: Annotated[PositiveInt, Field(description="what a program can allocate")]
     peak_flops: Annotated[dict[Literal["fp32", "bf16", "fp16"], PositiveFloat], Field(min_length=1)]
     bandwidth_bytes_per_second: PositiveFloat

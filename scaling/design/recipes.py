@@ -43,6 +43,11 @@ class DigitsData(Section):
         return 10 if self.task == "classification" else 11
 
     @property
+    def label_sides(self) -> tuple[int, int] | None:
+        """Height and width of a label map; None for one label per image."""
+        return None if self.task == "classification" else (self.canvas, self.canvas)
+
+    @property
     def label_pixels(self) -> int:
         """Labels per image: one class, or one for each pixel of the canvas."""
         return 1 if self.task == "classification" else self.canvas**2

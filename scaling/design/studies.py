@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from scaling.design.architectures import HEADS, DesignError, find_architecture, find_shape
 from scaling.design.designs import Design, check_divides, check_known
+from scaling.design.hardware import Hardware
 from scaling.design.recipes import DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -90,6 +91,8 @@ class Study(Section):
     exclude: tuple[Exclusion, ...] = ()
     recipe: Recipe
     measure: Measure = Measure()
+    hardware: dict[str, Hardware] = Field(default_factory=dict)
+    """Devices of your own, by name, for `scaling estimate --hardware`."""
 
     @model_validator(mode="after")
     def _is_runnable(self) -> "Study":

@@ -84,7 +84,8 @@ def build_study(values: dict[str, Any], origin: str = "study") -> Study:
 
 def study_to_toml(study: Study) -> str:
     """TOML with every default written out, so that it means the same to a later version."""
-    return tomli_w.dumps(study.model_dump(mode="json", exclude_none=True))
+    unused = None if study.hardware else {"hardware"}
+    return tomli_w.dumps(study.model_dump(mode="json", exclude_none=True, exclude=unused))
 
 
 def start_study(path: Path, name: str, template: str) -> None:
@@ -133,7 +134,7 @@ def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
     """Keys that are legal where an unknown one stands."""
     keys = Study.model_fields
     for part in location[:-1]:
-        if isinstance(part, str):
+        if part in keys:  # neither an index nor the name of a table of the user's
             annotation = keys[part].annotation
             section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))
             keys = section.model_fields

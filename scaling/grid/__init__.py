@@ -2,8 +2,8 @@
 
 from scaling.grid.board import Board, Row
 from scaling.grid.devices import Device, find_device
-from scaling.grid.doctor import Check, examine
-from scaling.grid.jobs import Job, plan_jobs, with_status
+from scaling.grid.doctor import Check, examine, require_training
+from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
 from scaling.grid.runner import GridResult, run_grid, worker_count
 
 __all__ = [
@@ -13,9 +13,11 @@ __all__ = [
     "GridResult",
     "Job",
     "Row",
+    "check_trainable",
     "examine",
     "find_device",
     "plan_jobs",
+    "require_training",
     "run_grid",
     "with_status",
     "worker_count",

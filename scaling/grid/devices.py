@@ -15,11 +15,15 @@ CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where cells run: a kind, how many cells it takes at once by default, memory of one."""
+    """Where cells run: a kind, how many cells it takes at once by default, memory of one.
+
+    `name` is what torch calls a CUDA device.
+    """
 
     kind: str
     count: int
     memory_bytes: int
+    name: str | None = None
 
 
 def find_device(choice: str) -> Device:
@@ -36,7 +40,7 @@ def find_device(choice: str) -> Device:
 
         if torch.cuda.is_available():
             memory = torch.cuda.get_device_properties(0).total_memory
-            return Device("cuda", torch.cuda.device_count(), memory)
+            return Device("cuda", torch.cuda.device_count(), memory, torch.cuda.get_device_name())
     if choice == "cuda":
         raise ScalingError("no CUDA device found; use --device cpu, or see 'scaling doctor'")
     return Device("cpu", _cores(), _ram())

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from scaling.cost import constants_of, find_hardware, hardware_of_device
 from scaling.errors import ScalingError
-from scaling.grid.devices import find_device
+from scaling.grid.devices import Device, find_device
 
 BASE = ("patch-scaling", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "pydantic", "typer")
 TRAIN = {
@@ -45,7 +46,7 @@ def examine() -> list[Check]:
     checks = [Check("python", True, platform.python_version())]
     checks += [_package(name) for name in BASE]
     checks += [_package(name, needed=True, fix=f"to train: {INSTALL_TRAIN}") for name in TRAIN]
-    checks.append(_device())
+    checks += _device()
     checks += [_kernel(name, module) for name, module in KERNELS.items()]
     checks.append(_attention())
     return checks
@@ -65,7 +66,7 @@ def require_training() -> None:
         raise ScalingError(f"training needs {', '.join(missing)}; run: {INSTALL_TRAIN}")
 
 
-def _device() -> Check:
+def _device() -> list[Check]:
     try:
         device = find_device("cuda")
         import torch
@@ -75,8 +76,17 @@ def _device() -> Check:
         device = find_device("cpu")
         finding = f"CPU, {device.count} cores, {device.memory_bytes / 2**30:.0f} GiB; no CUDA device"
     except Exception as error:  # a broken torch is what this command is for
-        return Check("device", False, f"torch does not load: {_first_line(error)}", True, "reinstall torch")
-    return Check("device", True, finding, needed=True)
+        return [Check("device", False, f"torch does not load: {_first_line(error)}", True, "reinstall torch")]
+    return [Check("device", True, finding, needed=True), _hardware(device)]
+
+
+def _hardware(device: Device) -> Check:
+    """What the estimator knows of the device that cells would run on."""
+    known = hardware_of_device(device.name) if device.name else None
+    if known is None:
+        finding = "its times are not estimated; describe the device in a study (docs/estimating.md)"
+        return Check("estimator", False, finding)
+    return Check("estimator", True, f"hardware '{known}': {constants_of(find_hardware(known)).source}")
 
 
 def _first_line(error: Exception) -> str:

@@ -3,14 +3,23 @@
 import math
 from dataclasses import dataclass, replace
 
-from scaling.cost import Cost, estimate
-from scaling.design import Cell, Study, matches
+from scaling.cost import (
+    SAFETY_MARGIN,
+    Cost,
+    Interval,
+    cell_images,
+    cell_speed,
+    cost_of_cell,
+    find_hardware,
+    hardware_of_device,
+)
+from scaling.design import Cell, Hardware, Study, matches
 from scaling.errors import UsageError
 from scaling.grid.devices import Device
 from scaling.records import RunDirectory, Status
 
-# Share of a device's memory that jobs may plan to use.
-USABLE_MEMORY = 0.9
+# Architectures with a model, not only closed forms.
+TRAINABLE = ("deit",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +29,20 @@ class Job:
     cell: Cell
     cost: Cost
     micro_batch_size: int
+    images_per_second: Interval | None = None
+    """By the roofline, where it knows the device."""
     status: Status = Status.PLANNED
 
     @property
     def training_flops(self) -> int:
         """Forward and backward FLOPs of the whole training."""
-        recipe = self.cell.recipe
-        steps = recipe.training_steps(self.cell.data.epoch_images)
-        return steps * recipe.batch_size * self.cost.training_flops_per_image
+        return cell_images(self.cell) * self.cost.training_flops_per_image
+
+    @property
+    def device_hours(self) -> Interval | None:
+        """Hours of one device for the whole training, without waiting for data."""
+        speed, images = self.images_per_second, cell_images(self.cell) / 3600
+        return speed and Interval(images / speed.estimate, images / speed.high, images / speed.low)
 
     @property
     def memory_bytes(self) -> int:
@@ -48,12 +63,32 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
     if not cells:
         raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
     sharing = workers if device.kind == "cpu" else math.ceil(workers / device.count)
-    return [_job(cell, int(USABLE_MEMORY * device.memory_bytes / sharing)) for cell in cells]
+    memory_bytes, hardware = int((1 - SAFETY_MARGIN) * device.memory_bytes / sharing), _hardware(device, study)
+    return [_job(cell, memory_bytes, hardware) for cell in cells]
 
 
-def _job(cell: Cell, memory_bytes: int) -> Job:
-    cost = estimate(cell.design, cell.data.classes, cell.data.label_pixels, cell.recipe.precision)
-    return Job(cell, cost, fitting_micro_batch(cell, cost, memory_bytes))
+def check_trainable(jobs: list[Job]) -> None:
+    """Raise UsageError for a design that can be costed but not trained yet."""
+    for job in jobs:
+        if job.cell.design.architecture not in TRAINABLE:
+            raise UsageError(
+                f"{job.cell.design}: '{job.cell.design.architecture}' cannot be trained by this version; "
+                f"use {' or '.join(TRAINABLE)} designs (--dry-run shows costs of all)"
+            )
+
+
+def _hardware(device: Device, study: Study) -> Hardware | None:
+    """What the estimator knows of a device: from the study, or from what ships."""
+    own = (hardware for hardware in study.hardware.values() if device.name in hardware.torch_names)
+    shipped = hardware_of_device(device.name) if device.name else None
+    return next(own, find_hardware(shipped) if shipped else None)
+
+
+def _job(cell: Cell, memory_bytes: int, hardware: Hardware | None) -> Job:
+    cost = cost_of_cell(cell)
+    micro_batch_size = fitting_micro_batch(cell, cost, memory_bytes)
+    speed = cell_speed(cell, hardware, micro_batch_size) if hardware else None
+    return Job(cell, cost, micro_batch_size, speed)
 
 
 def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:

@@ -21,7 +21,7 @@ from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import require_training
-from scaling.grid.jobs import Job, plan_jobs, with_status
+from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 REFRESH_SECONDS = 0.25
@@ -85,6 +85,7 @@ def run_grid(
     count = worker_count(workers, place, len(study.cells()))
     require_training()
     jobs = plan_jobs(study, place, count, only)
+    check_trainable(jobs)
     run.check(study)
     run.create()
     with _only_runner(run.path):

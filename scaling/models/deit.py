@@ -4,11 +4,14 @@ Shapes: B images, T tokens (class token first), L = T - 1 patches, D width, H he
 """
 
 import importlib
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers.attention import Attention
+from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -46,6 +49,23 @@ class FlashAttention(Attention):
         return self.proj(flash_attn_qkvpacked_func(qkv, softmax_scale=self.scale).flatten(2))
 
 
+class ExtendedPatchEmbed(PatchEmbed):
+    """Patch embedding whose tokens are interpolated to a finer grid: longer, without new information.
+
+    The paper's control for sequence length (Section 4.3, Table 5, 'by extending').
+    """
+
+    def __init__(self, *args: Any, grid: tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grid_size = grid
+        self.num_patches = grid[0] * grid[1]
+
+    def forward(self, x: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
+        """Tokens of images in row order."""
+        tokens = F.interpolate(self.proj(x), size=self.grid_size, mode="bilinear")
+        return tokens.flatten(2).transpose(1, 2)
+
+
 def build_deit(
     design: Design, classes: int, drop_path: float = 0.0, position_init: str = "normal"
 ) -> VisionTransformer:
@@ -56,7 +76,7 @@ def build_deit(
     """
     shape = design.shape
     model = VisionTransformer(
-        img_size=design.input_size,
+        img_size=design.input_sides,
         patch_size=design.patch_size,
         num_classes=classes,
         embed_dim=shape.width,
@@ -64,6 +84,7 @@ def build_deit(
         num_heads=shape.heads,
         mlp_ratio=shape.mlp_width / shape.width,
         drop_path_rate=drop_path,
+        embed_layer=partial(ExtendedPatchEmbed, grid=design.grid) if design.extended_length else PatchEmbed,
         attn_layer=FlashAttention if has_flash_attention() else Attention,
     )
     if shape.width < NARROW:

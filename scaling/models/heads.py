@@ -1,4 +1,4 @@
-"""Task heads. Shapes: B images, T tokens, L patches, D width, K classes, S and R pixels per side."""
+"""Task heads. Shapes: B images, T tokens, L patches, D width, K classes, S and W, R and C pixels."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,20 +12,21 @@ class LinearSegmenter(nn.Module):
     The paper's decoder-free segmentation (Section 4.2, Table 2: decoder 'None').
     """
 
-    def __init__(self, backbone: VisionTransformer, classes: int, label_side: int) -> None:
+    def __init__(self, backbone: VisionTransformer, classes: int, label_sides: tuple[int, int]) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.embed_dim, classes)
-        self.label_side = label_side
+        self.label_sides = label_sides
 
-    def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B K R R"]:
-        """Logits of images; R, the side of the label map, may differ from the input's side S."""
+    def forward(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B K R C"]:
+        """Logits of images; the label map's sides R and C may differ from the input's sides S and W."""
         tokens_BTD = self.backbone.forward_features(images)
         patches_BLD = tokens_BTD[:, self.backbone.num_prefix_tokens :]
         logits_BKL = self.head(patches_BLD).transpose(1, 2)
         logits = logits_BKL.unflatten(2, self.backbone.patch_embed.grid_size)
-        size = (self.label_side, self.label_side)
-        return logits if logits.shape[2:] == size else F.interpolate(logits, size=size, mode="bilinear")
+        if logits.shape[2:] == self.label_sides:
+            return logits
+        return F.interpolate(logits, size=self.label_sides, mode="bilinear")
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are never decayed."""

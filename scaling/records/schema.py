@@ -79,6 +79,12 @@ class Record(BaseModel):
     """Bytes autograd saves for backward, forward and loss, without parameters."""
     peak_memory_bytes_per_image: int | None = None
     """Slope of peak allocated memory over two batch sizes; CUDA only."""
+    estimated_forward_flops_per_image: int | None = None
+    """By the closed form, before the model was built."""
+    estimated_activation_bytes_per_image: int | None = None
+    """By the closed form."""
+    estimated_images_per_second: float | None = None
+    """By the roofline, where the device is one it knows; without waiting for data."""
 
     steps: int | None = None
     batch_size: int | None = None

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import save_model
 from torch import nn
 
-from scaling.cost import estimate
+from scaling.cost import cell_speed, cost_of_cell, find_hardware, hardware_of_device
 from scaling.data import held_out_scenes
 from scaling.design import Cell
 from scaling.models import build_model, has_flash_attention
 from scaling.records import Record, Status, describe
 from scaling.training.evaluate import evaluate
 from scaling.training.loop import DivergedError, Progress, Trained, build_accelerator, train
-from scaling.training.measure import activation_bytes_per_image, count_flops, peak_memory_bytes_per_image
+from scaling.training.measure import Example, activation_bytes_per_image, count_flops, peak_memory_bytes_per_image
 from scaling.training.provenance import commit, device_name, versions
 
 EVALUATION_BATCHES = 4  # micro-batches at once, since no activations are kept for backward
@@ -58,6 +58,17 @@ def run_cell(cell: Cell, folder: Path, device: str, micro_batch_size: int, start
     return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
+def model_of(cell: Cell) -> nn.Module:
+    """The untrained model of a cell."""
+    recipe = cell.recipe
+    return build_model(cell.design, cell.data.classes, cell.data.label_sides, recipe.drop_path, recipe.position_init)
+
+
+def example_of(cell: Cell) -> Example:
+    """What one image of a cell and its label look like."""
+    return Example(cell.design.input_sides, cell.data.label_sides)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """PyTorch's allocator on a CPU raises a plain RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -68,11 +79,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report: Progress) -> Iterator[dict[str, Any]]:
     """Fields of the record, as they become known."""
     torch.manual_seed(cell.seed)
-    model = build_model(cell.design, cell.data, cell.recipe)
+    model = model_of(cell)
     yield _costs(model, cell)
     accelerator = build_accelerator(cell, device, micro_batch_size)
     model.to(accelerator.device)
-    slope = peak_memory_bytes_per_image(model, cell, micro_batch_size, lambda: accelerator.autocast())
+    slope = peak_memory_bytes_per_image(model, example_of(cell), micro_batch_size, lambda: accelerator.autocast())
     yield {"peak_memory_bytes_per_image": slope}
     # Measuring must not move the random state that training starts from.
     torch.manual_seed(cell.seed)
@@ -85,7 +96,7 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
 
         trained = train(model, cell, accelerator, micro_batch_size, note)
     _save_weights(accelerator.unwrap_model(trained.model), folder / "checkpoint")
-    yield _times(trained, cell, device)
+    yield _times(trained, cell, device) | _expected_speed(cell, device, micro_batch_size)
     asked = time.perf_counter()
     batches = held_out_scenes(cell.data, cell.design.input_size, EVALUATION_BATCHES * micro_batch_size)
     dense = cell.data.task != "classification"
@@ -96,8 +107,9 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
 
 
 def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
-    flops = count_flops(model, cell)
-    parts = estimate(cell.design, cell.data.classes, cell.data.label_pixels, cell.recipe.precision).parameters
+    cost, example = cost_of_cell(cell), example_of(cell)
+    flops = count_flops(model, example, cell.measure.fvcore)
+    parts = cost.parameters
     total = sum(parameter.numel() for parameter in model.parameters())
     if total != parts.total:
         raise RuntimeError(f"{cell.design}: the model has {total} parameters, the closed form says {parts.total}")
@@ -109,7 +121,9 @@ def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
         "training_flops_per_image": flops.training,
         "fvcore_forward_flops_per_image": flops.fvcore_forward,
         "flops_note": flops.note,
-        "activation_bytes_per_image": activation_bytes_per_image(model, cell),
+        "activation_bytes_per_image": activation_bytes_per_image(model, example, cell.recipe.precision),
+        "estimated_forward_flops_per_image": cost.forward_flops_per_image,
+        "estimated_activation_bytes_per_image": cost.activation_bytes_per_image,
     }
 
 
@@ -123,6 +137,12 @@ def _times(trained: Trained, cell: Cell, device: str) -> dict[str, Any]:
         "data_seconds": trained.data_seconds,
         "gpu_hours": trained.seconds / 3600 if device == "cuda" else None,
     }
+
+
+def _expected_speed(cell: Cell, device: str, micro_batch_size: int) -> dict[str, Any]:
+    known = hardware_of_device(device_name(device))
+    speed = cell_speed(cell, find_hardware(known), micro_batch_size) if known else None
+    return {"estimated_images_per_second": speed.estimate if speed else None}
 
 
 def _save_weights(model: nn.Module, folder: Path) -> None:

@@ -6,8 +6,8 @@ nor allocates anything, whatever the size of the model.
 
 import copy
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
-
-from scaling.design import Cell
 
 with warnings.catch_warnings():
     # fvcore scripts its losses while it is imported, which torch deprecates.
@@ -41,28 +39,33 @@ class FlopCount:
     note: str | None
 
 
-def images_like(cell: Cell, batch_size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Images and labels of a cell's shapes, with no meaningful content."""
-    side, canvas = cell.design.input_size, cell.data.canvas
-    labels = (batch_size,) if cell.data.task == "classification" else (batch_size, canvas, canvas)
-    images = torch.zeros(batch_size, 3, side, side, device=device)
-    return images, torch.zeros(labels, dtype=torch.long, device=device)
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Height and width of an image and of its label map; None for one label per image."""
+
+    image_sides: tuple[int, int]
+    label_sides: tuple[int, int] | None = None
+
+    def batch(self, size: int, device: str) -> tuple[Tensor, Tensor]:
+        """Images and labels of these shapes, with no meaningful content."""
+        images = torch.zeros(size, 3, *self.image_sides, device=device)
+        return images, torch.zeros(size, *(self.label_sides or ()), dtype=torch.long, device=device)
 
 
-def count_flops(model: nn.Module, cell: Cell) -> FlopCount:
-    """Count matrix and convolution products with torch, and cross-check with fvcore."""
+def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> FlopCount:
+    """Count matrix and convolution products with torch, and cross-check with fvcore if asked to."""
     shadow = copy.deepcopy(model).to("meta").train()
-    images, labels = images_like(cell, 1, "meta")
+    images, labels = example.batch(1, "meta")
     with FlopCounterMode(display=False) as forward:
         shadow(images)
     with FlopCounterMode(display=False) as training:
         F.cross_entropy(shadow(images), labels).backward()
     ours = forward.get_total_flops()
-    if not cell.measure.fvcore:
+    if not fvcore:
         return FlopCount(ours, training.get_total_flops(), None, "fvcore: switched off in the study")
     if ours > FVCORE_LIMIT_FLOPS:
         return FlopCount(ours, training.get_total_flops(), None, "fvcore: not run, its trace needs a real forward pass")
-    theirs, unknown = count_with_fvcore(model, images_like(cell, 1, "cpu")[0])
+    theirs, unknown = count_with_fvcore(model, example.batch(1, "cpu")[0])
     apart = theirs / ours - 1
     note = f"fvcore counts {apart:+.1%}; it does not know {', '.join(unknown)}" if abs(apart) > AGREEMENT else None
     return FlopCount(ours, training.get_total_flops(), theirs, note)
@@ -103,20 +106,30 @@ def saved_bytes(forward: Callable[[], Tensor]) -> int:
     return sum(storages.values())
 
 
-def activation_bytes_per_image(model: nn.Module, cell: Cell) -> int:
+def activation_bytes_per_image(model: nn.Module, example: Example, precision: str, rules: str = "cpu") -> int:
     """Slope of the saved bytes from two images to three, so that parameters and their casts cancel.
 
     Not from one: a slice of a single image is contiguous, and is kept as a view of the whole.
+
+    Args:
+        model: on any device; its parameters are replaced by fake ones.
+        example: shapes of an image and its label.
+        precision: fp32, or bf16 / fp16 autocast.
+        rules: whose autocast, 'cpu' or 'cuda'; they differ where softmax is not fused. Without a
+            GPU torch's fake CUDA tensors do not know fused attention, so the default is 'cpu'.
     """
-    half = cell.recipe.precision != "fp32"
-    with FakeTensorMode() as fake:
-        parameters: dict[str, Tensor] = {name: fake.from_tensor(value) for name, value in model.named_parameters()}
+    half = precision != "fp32"
+    with FakeTensorMode():
+        parameters = {
+            name: torch.empty(value.shape, dtype=value.dtype, device=rules, requires_grad=value.requires_grad)
+            for name, value in (*model.named_parameters(), *model.named_buffers())
+        }
 
         def saved(batch_size: int) -> int:
-            images, labels = images_like(cell, batch_size, "cpu")
+            images, labels = example.batch(batch_size, rules)
 
             def forward() -> Tensor:
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                with _forced_autocast(rules, enabled=half):
                     logits = functional_call(model, parameters, images)
                 return F.cross_entropy(logits.float(), labels)
 
@@ -125,8 +138,22 @@ def activation_bytes_per_image(model: nn.Module, cell: Cell) -> int:
         return saved(3) - saved(2)
 
 
+@contextmanager
+def _forced_autocast(device: str, enabled: bool) -> Iterator[None]:
+    """bf16 autocast also for a fake device: torch.autocast switches itself off without a real one."""
+    before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    torch.set_autocast_enabled(device, enabled)
+    torch.set_autocast_dtype(device, torch.bfloat16)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device, before[0])
+        torch.set_autocast_dtype(device, before[1])
+        torch.clear_autocast_cache()
+
+
 def peak_memory_bytes_per_image(
-    model: nn.Module, cell: Cell, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
+    model: nn.Module, example: Example, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
 ) -> int | None:
     """Slope of peak allocated CUDA memory of a training step over two batch sizes up to `batch_size`.
 
@@ -136,7 +163,7 @@ def peak_memory_bytes_per_image(
         return None
 
     def peak(count: int) -> int:
-        images, labels = images_like(cell, count, "cuda")
+        images, labels = example.batch(count, "cuda")
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         with autocast():

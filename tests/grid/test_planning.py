@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import ScalingError, UsageError
-from scaling.grid import Board, Device, find_device, plan_jobs, with_status, worker_count
+from scaling.grid import Board, Device, check_trainable, find_device, plan_jobs, with_status, worker_count
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 
@@ -21,7 +21,7 @@ def test_only_selects_with_or_without_the_head() -> None:
 def test_micro_batch_is_the_largest_divisor_that_fits() -> None:
     study = small_study(recipe__batch_size=12)
     cost = plan_jobs(study, ROOMY, 1)[0].cost
-    tight = int((cost.state_bytes + 5 * cost.activation_bytes_per_image) / 0.9)
+    tight = int((cost.state.total + 5 * cost.peak_bytes_per_image) / 0.9)
     job = plan_jobs(study, Device("cuda", 1, tight), 1, only="*/8@*")[0]
     assert job.micro_batch_size == 4
     assert job.memory_bytes <= tight
@@ -30,7 +30,7 @@ def test_micro_batch_is_the_largest_divisor_that_fits() -> None:
 def test_workers_that_share_a_gpu_share_its_memory() -> None:
     study = small_study(recipe__batch_size=64)
     cost = plan_jobs(study, ROOMY, 1, only="*/4@*")[0].cost
-    gpu = Device("cuda", 2, int((cost.state_bytes + 64 * cost.activation_bytes_per_image) / 0.89))
+    gpu = Device("cuda", 2, int((cost.state.total + 64 * cost.peak_bytes_per_image) / 0.89))
     assert plan_jobs(study, gpu, 2, only="*/4@*")[0].micro_batch_size == 64
     assert plan_jobs(study, gpu, 4, only="*/4@*")[0].micro_batch_size < 64
 
@@ -57,7 +57,7 @@ def test_an_input_too_large_for_the_device_is_refused_before_anything_runs() -> 
 
 def test_what_this_version_cannot_train_is_refused() -> None:
     with pytest.raises(UsageError, match=r"adventurer-nano/8@16.*'adventurer' cannot be trained"):
-        plan_jobs(small_study(grid__architectures=["adventurer"]), ROOMY, 1)
+        check_trainable(plan_jobs(small_study(grid__architectures=["adventurer"]), ROOMY, 1))
     with pytest.raises(UsageError, match=r"recipe.precision: fp16 needs a CUDA device"):
         plan_jobs(small_study(recipe__precision="fp16"), ROOMY, 1)
 

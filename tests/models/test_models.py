@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from scaling.design import Design, Recipe
+from scaling.design import Design
 from scaling.errors import UsageError
 from scaling.models import LinearSegmenter, build_deit, build_model
 from scaling.models.deit import FlashAttention
-from tests.conftest import small_study
 
 
 @pytest.mark.parametrize("patch_size", [16, 8, 4, 2, 1])
@@ -18,14 +17,14 @@ def test_classifier_shape_at_any_patch(patch_size: int) -> None:
 @pytest.mark.parametrize(("patch_size", "input_size"), [(8, 16), (1, 16), (4, 32), (8, 8)])
 def test_segmenter_covers_the_label_map(patch_size: int, input_size: int) -> None:
     design = Design("deit", "nano", patch_size, input_size, "linear")
-    model = LinearSegmenter(build_deit(design, 0), classes=11, label_side=16)
+    model = LinearSegmenter(build_deit(design, 0), classes=11, label_sides=(16, 16))
     assert model(torch.zeros(2, 3, input_size, input_size)).shape == (2, 11, 16, 16)
 
 
 def test_patch_tokens_keep_their_place() -> None:
     """Changing one corner of the image moves that corner's logits most, in an untrained model."""
     torch.manual_seed(0)
-    model = LinearSegmenter(build_deit(Design("deit", "nano", 4, 16, "linear"), 0), 11, 16).eval()
+    model = LinearSegmenter(build_deit(Design("deit", "nano", 4, 16, "linear"), 0), 11, (16, 16)).eval()
     image = torch.zeros(1, 3, 16, 16)
     changed = image.clone()
     changed[..., :4, 12:] = 3.0  # upper right patch
@@ -63,10 +62,8 @@ def test_sincos_positions_are_learned_and_distinct() -> None:
 
 
 def test_adventurer_is_refused_by_name() -> None:
-    study = small_study()
-    recipe = Recipe(steps=1, batch_size=1, learning_rate=1e-3)
     with pytest.raises(UsageError, match="adventurer-nano/4@16: 'adventurer' cannot be built"):
-        build_model(Design.parse("adventurer-nano/4@16"), study.data, recipe)
+        build_model(Design.parse("adventurer-nano/4@16"), 10)
 
 
 def test_flash_attention_falls_back_on_the_cpu() -> None:

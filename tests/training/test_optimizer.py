@@ -3,7 +3,7 @@ import math
 import pytest
 
 from scaling.design import Recipe
-from scaling.models import build_model
+from scaling.training.cells import model_of
 from scaling.training.optimizer import build_optimizer, build_schedule, learning_rate_factor
 from tests.conftest import small_study
 
@@ -23,7 +23,7 @@ def test_no_warmup_starts_at_the_full_rate() -> None:
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_biases_norms_positions_and_tokens_are_not_decayed(task: str) -> None:
     cell = small_study(data__task=task, data__digits=1).cells()[0]
-    model = build_model(cell.design, cell.data, cell.recipe)
+    model = model_of(cell)
     optimizer = build_optimizer(model, cell.recipe)
     decayed = {id(value) for group in optimizer.param_groups if group["weight_decay"] for value in group["params"]}
     names = {name for name, value in model.named_parameters() if id(value) in decayed}
@@ -37,7 +37,7 @@ def test_biases_norms_positions_and_tokens_are_not_decayed(task: str) -> None:
 
 def test_schedule_drives_the_optimizer() -> None:
     cell = small_study().cells()[0]
-    optimizer = build_optimizer(build_model(cell.design, cell.data, cell.recipe), cell.recipe)
+    optimizer = build_optimizer(model_of(cell), cell.recipe)
     schedule = build_schedule(optimizer, steps=4, warmup=2)
     rates = []
     for _ in range(5):

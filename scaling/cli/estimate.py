@@ -1,0 +1,136 @@
+"""`scaling estimate`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scaling.cli.output import RowFormat, message
+from scaling.errors import ScalingError, UsageError
+
+if TYPE_CHECKING:
+    from scaling.cost import Constants, Request, Row
+
+HOW, WHERE, SHOWN = "How it is trained", "Hardware and budget", "Output"
+
+
+def estimate(
+    designs: Annotated[
+        list[str] | None, typer.Argument(help="Short names, with ranges such as 'deit-*/{16,8}@224'.", metavar="DESIGN")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Cost the grid of a study: name, file or run directory.")] = None,
+    classes: Annotated[int, typer.Option(help="Outputs of the head.", rich_help_panel=HOW)] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Global batch.", rich_help_panel=HOW)] = 1024,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
+    ] = None,
+    attention: Annotated[str, typer.Option(help="fused or materialised.", rich_help_panel=HOW)] = "fused",
+    scan: Annotated[str, typer.Option(help="fused or recomputed.", rich_help_panel=HOW)] = "fused",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
+    ] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Keep an average of the weights.", rich_help_panel=HOW)] = False,
+    sharding: Annotated[str, typer.Option(help="ddp or fsdp.", rich_help_panel=HOW)] = "ddp",
+    train_images: Annotated[
+        int, typer.Option(help="Images in one epoch; ImageNet-1k's by default.", rich_help_panel=HOW)
+    ] = 1_281_167,
+    epochs: Annotated[float | None, typer.Option(help="Budget so many epochs.", rich_help_panel=WHERE)] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Budget all stages of a recipe: deit, adventurer.", rich_help_panel=WHERE)
+    ] = None,
+    hardware: Annotated[
+        str, typer.Option(help="Device, or a [hardware.NAME] of the study.", rich_help_panel=WHERE)
+    ] = "a100-80gb",
+    gpus: Annotated[
+        int | None, typer.Option(help="By default whole nodes that hold the batch.", rich_help_panel=WHERE)
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Dollars per GPU-hour.", rich_help_panel=WHERE)] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measured speeds: run directory, CSV or Parquet with design and images_per_second.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Show every term.", rich_help_panel=SHOWN)] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare with counts on the real model (needs torch).", rich_help_panel=SHOWN),
+    ] = False,
+    output: Annotated[
+        RowFormat, typer.Option("--format", help="Output format.", rich_help_panel=SHOWN)
+    ] = RowFormat.TABLE,
+) -> None:
+    """Say what designs need before they are run: parameters, FLOPs, memory, GPUs and hours.
+
+    Counts are exact; times are estimates with a 95 % interval. Needs no GPU and no torch.
+
+    [bold]Examples[/bold]
+
+    scaling estimate 'deit-base/{16,8,4,2,1}@224'
+
+    scaling estimate 'adventurer-*/8@224' --hardware h100 --gpus 16 --epochs 300 --price 2.5
+
+    scaling estimate deit-384x10/8@224x320 --breakdown
+
+    scaling estimate --study digits-quick --hardware rtx-4090
+    """
+    from scaling.cost import Execution, Request, find_hardware
+    from scaling.design import expand_designs, load_study
+
+    if bool(designs) == bool(study):
+        raise UsageError("give either designs, such as deit-base/16@224, or --study NAME")
+    if sum(value is not None for value in (epochs, recipe, study)) > 1:
+        raise UsageError("--epochs, --recipe and --study each say how long to train; give one")
+    grid = load_study(study) if study else None
+    device = find_hardware(hardware, grid.hardware if grid else None)
+    chosen = precision or (grid.recipe.precision if grid else device.default_precision)
+    execution = Execution(chosen, attention, scan, checkpointing, ema, sharding)  # pyright: ignore[reportArgumentType]
+    request = Request(device, execution, classes, batch_size, gpus, train_images, price)
+    if calibration is not None:
+        request = replace(request, constants=_calibrate(calibration, request))
+    rows = request.study_rows(grid) if grid else request.rows(expand_designs(designs or []), epochs, recipe)
+    if check:
+        _check(rows, output)
+        return
+    from scaling.cli.estimate_output import show
+
+    show(rows, request, output, breakdown)
+    misfits = [row.estimate.misfit for row in rows if row.estimate.misfit]
+    if misfits:
+        raise ScalingError("\n".join(misfits))
+
+
+def _calibrate(path: Path, request: "Request") -> "Constants":
+    from scaling.cost import calibrate, read_measurements
+    from scaling.records import load_records
+
+    measured = read_measurements(
+        load_records(path),
+        request.hardware,
+        execution=request.execution,
+        batch_size=request.batch_size,
+        train_images=request.train_images,
+        classes=request.classes,
+    )
+    return calibrate(measured, f"{path}: {len(measured)} measured")
+
+
+def _check(rows: "list[Row]", output: RowFormat) -> None:
+    """Count on the real models, and fail where a closed form is off."""
+    from scaling.cli.estimate_output import show_agreements
+    from scaling.grid import require_training
+
+    require_training()
+    from scaling.training.check import TOLERANCE, check
+
+    found = []
+    for row in rows:
+        known = row.estimate
+        message(f"counting {known.design}")
+        found += check(known.design, known.head, known.execution)
+    show_agreements(found, output)
+    wrong = [f"{one.design}: {one.quantity}" for one in found if not one.agrees]
+    if wrong:
+        raise ScalingError(f"off by more than {TOLERANCE:.1%}: {'; '.join(wrong)}")

@@ -1,0 +1,95 @@
+"""A question to the estimator: many designs under one setting, each with its budget."""
+
+from dataclasses import dataclass
+
+from scaling.cost.budget import Budget, budget
+from scaling.cost.cells import cell_images, head_of
+from scaling.cost.estimates import DEFAULT_BATCH, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.roofline import Constants
+from scaling.cost.shapes import Execution
+from scaling.cost.stages import Stage, stages_of
+from scaling.design import Cell, Design, Hardware, Study
+from scaling.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One design of the answer; `budget` is None where no duration was asked for, or it does not fit."""
+
+    estimate: CostEstimate
+    budget: Budget | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is the same for every design asked about; the fields are arguments of `estimate`."""
+
+    hardware: Hardware
+    execution: Execution
+    classes: int = 1000
+    batch_size: int = DEFAULT_BATCH
+    gpus: int | None = None
+    train_images: int = IMAGENET_IMAGES
+    price_per_gpu_hour: float | None = None
+    constants: Constants | None = None
+
+    def rows(self, designs: list[Design], epochs: float | None = None, recipe: str | None = None) -> list[Row]:
+        """A row for each design, with a budget for so many epochs or a recipe's stages.
+
+        Raises:
+            UsageError: as `estimate`, `budget` and `stages_of`; and for a price without a duration.
+        """
+        if self.price_per_gpu_hour is not None and epochs is None and recipe is None:
+            raise UsageError("a price needs a duration: give --epochs, --recipe or --study too")
+        return [self._row(design, self._stages(design, epochs, recipe)) for design in designs]
+
+    def study_rows(self, study: Study) -> list[Row]:
+        """A row for each design of a study, budgeted for all its seeds; each cell trains on `gpus`, or one."""
+        groups: dict[Design, list[Cell]] = {}
+        for cell in study.cells():
+            groups.setdefault(cell.design, []).append(cell)
+        return [self._cells_row(cells) for cells in groups.values()]
+
+    def _cells_row(self, cells: list[Cell]) -> Row:
+        cell, head = cells[0], head_of(cells[0])
+        known = estimate(
+            cell.design,
+            self.hardware,
+            classes=head.classes,
+            label_pixels=head.label_pixels,
+            batch_size=cell.recipe.batch_size,
+            gpus=self.gpus or 1,
+            execution=self.execution,
+            train_images=self.train_images,
+            constants=self.constants,
+        )
+        epochs = len(cells) * cell_images(cell) / self.train_images
+        stages = [Stage(f"{len(cells)} cells", cell.design, epochs)]
+        return Row(known, budget(stages, lambda _: known, self.price_per_gpu_hour))
+
+    def _row(self, design: Design, stages: list[Stage] | None) -> Row:
+        known = self._estimate(design, self.batch_size)
+        if stages is None:
+            return Row(known, None)
+        return Row(known, budget(stages, self._stage_estimate, self.price_per_gpu_hour))
+
+    def _stage_estimate(self, stage: Stage) -> CostEstimate:
+        return self._estimate(stage.design, stage.batch_size or self.batch_size)
+
+    def _estimate(self, design: Design, batch_size: int) -> CostEstimate:
+        return estimate(
+            design,
+            self.hardware,
+            classes=self.classes,
+            batch_size=batch_size,
+            gpus=self.gpus,
+            execution=self.execution,
+            train_images=self.train_images,
+            constants=self.constants,
+        )
+
+    @staticmethod
+    def _stages(design: Design, epochs: float | None, recipe: str | None) -> list[Stage] | None:
+        if recipe is not None:
+            return stages_of(recipe, design)
+        return None if epochs is None else [Stage("training", design, epochs)]

@@ -1,0 +1,121 @@
+"""`scaling estimate --check`: closed forms against counts on the real model, without a GPU.
+
+The model is built on the meta device, so that nothing is allocated or computed at any size.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from timm.layers.attention import Attention
+from timm.layers.config import set_reentrant_ckpt
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from scaling.cost import Cost, Execution, Head, cost_of
+from scaling.design import Design
+from scaling.models import build_model
+from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops
+
+TOLERANCE = 0.005
+TERMS = {
+    "patch_embed": "patch_embedding",
+    "attn.qkv": "projections",
+    "attn.proj": "projections",
+    "attn": "attention",
+    "mlp": "mlp",
+    "head": "head",
+}  # last part of a timm module's path, and the term that counts its products
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """One quantity of one design: by the closed form, and as counted on the model.
+
+    `counted` is None where counting was not possible; `note` says why.
+    """
+
+    design: str
+    quantity: str
+    closed_form: int
+    counted: int | None
+    counter: str
+    note: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Closed form over count, less one."""
+        return None if self.counted is None else self.closed_form / self.counted - 1
+
+    @property
+    def agrees(self) -> bool:
+        """Within 0.5 %, or not counted."""
+        return self.error is None or abs(self.error) <= TOLERANCE
+
+
+def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
+    """Compare every quantity of a design with counts on its model.
+
+    Raises:
+        UsageError: for an architecture that this version cannot build.
+    """
+    with torch.device("meta"):
+        model = build_model(design, head.classes)
+    configure(model, execution)
+    cost = cost_of(design, head, execution)
+    example = Example(design.input_sides, design.input_sides if head.dense else None)
+    return list(_agreements(design, model, cost, head, execution, example))
+
+
+def configure(model: nn.Module, execution: Execution) -> None:
+    """Make a timm model attend and checkpoint as an execution says."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(module, VisionTransformer):
+            # Re-entrant checkpoints save block inputs where autograd's hooks can count them.
+            set_reentrant_ckpt(execution.checkpointing)
+            module.set_grad_checkpointing(execution.checkpointing)
+
+
+def _agreements(
+    design: Design, model: nn.Module, cost: Cost, head: Head, execution: Execution, example: Example
+) -> Iterator[Agreement]:
+    name = str(design)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    yield Agreement(name, "parameters", cost.parameters.total, counted, "torch")
+    configure(model, Execution(execution.precision))  # FLOPs are counted without recomputation
+    for term, flops in _forward_terms(model, example).items():
+        yield Agreement(name, f"forward FLOPs: {term}", getattr(cost.forward, term), flops, "FlopCounterMode")
+    flops = count_flops(model, example, fvcore=False)
+    yield Agreement(name, "forward FLOPs", cost.forward.total, flops.forward, "FlopCounterMode")
+    yield Agreement(name, "training FLOPs", cost.training.total, flops.training, "FlopCounterMode")
+    yield _with_fvcore(design, cost, head, example)
+    configure(model, execution)
+    rules = "cuda" if execution.attention == "materialised" else "cpu"
+    saved = activation_bytes_per_image(model, example, execution.precision, rules)
+    yield Agreement(name, "saved activation bytes", cost.saved.total, saved, "saved_tensors_hooks")
+
+
+def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
+    """Products of a forward pass by term, from the counter's tree of modules."""
+    images, _ = example.batch(1, "meta")
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    found = dict.fromkeys(TERMS.values(), 0)
+    counts = counter.get_flop_counts()
+    for path, by_operator in counts.items():
+        for ending, term in TERMS.items():
+            if path.endswith("." + ending):
+                found[term] += sum(by_operator.values())
+    found["attention"] -= found["projections"]  # the attention module holds its projections
+    return found
+
+
+def _with_fvcore(design: Design, cost: Cost, head: Head, example: Example) -> Agreement:
+    name, ours = str(design), cost.forward.total
+    if ours > FVCORE_LIMIT_FLOPS:
+        return Agreement(name, "forward FLOPs", ours, None, "fvcore", "its trace needs a real forward pass; too long")
+    theirs = count_flops(build_model(design, head.classes), example).fvcore_forward
+    return Agreement(name, "forward FLOPs", ours, theirs, "fvcore", "with a handle for fused attention")
