@@ -6,8 +6,8 @@ from scaling.design.architectures import (
     DesignError,
     ModelSize,
     add_architecture,
-    architectures,
     find_architecture,
+    known_architectures,
 )
 from scaling.design.designs import Design, InputSize, sides_of
 from scaling.design.hardware import Efficiency, Hardware
@@ -44,7 +44,7 @@ __all__ = [
     "Study",
     "StudyError",
     "add_architecture",
-    "architectures",
+    "known_architectures",
     "build_study",
     "builtin_studies",
     "expand_designs",

@@ -110,7 +110,7 @@ _ARCHITECTURES = {
 HEADS = ("linear",)
 
 
-def architectures() -> Mapping[str, Architecture]:
+def known_architectures() -> Mapping[str, Architecture]:
     """Every architecture known by now, by name."""
     return _ARCHITECTURES
 

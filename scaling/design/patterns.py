@@ -2,7 +2,7 @@
 
 import re
 
-from scaling.design.architectures import DesignError, architectures, find_architecture
+from scaling.design.architectures import DesignError, find_architecture, known_architectures
 from scaling.design.designs import Design
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -35,7 +35,7 @@ def _wildcards(name: str) -> list[str]:
         raise DesignError(f"'{name}': '*' stands for architectures and sizes; list patches and inputs in {{16,8,4}}")
     if "*" not in backbone:
         return [name]
-    chosen = list(architectures()) if architecture == "*" else [architecture]
+    chosen = list(known_architectures()) if architecture == "*" else [architecture]
     return [
         f"{one}-{each}{slash}{rest}"
         for one in chosen

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.design import architectures
+from scaling.design import known_architectures
 from scaling.figures.style import (
     COLOURS,
     LINES,
@@ -25,7 +25,7 @@ from scaling.records import RecordError
 
 X, Y, ERROR = "patch_size", "test_loss", "test_loss_standard_error"
 COLUMNS = 3
-SIZES = tuple(dict.fromkeys(size for known in architectures().values() for size in known.sizes))
+SIZES = tuple(dict.fromkeys(size for known in known_architectures().values() for size in known.sizes))
 LOSS_LABELS = {"classification": "Test loss (nats)", "segmentation": "Test loss (nats per pixel)"}
 
 

@@ -1,0 +1,81 @@
+"""A million designs at once give what one at a time gives."""
+
+import random
+
+import numpy as np
+import pytest
+
+from scaling.cost import Execution, Interval, estimate, estimate_arrays, find_hardware, shape_arrays
+from scaling.design import Design, DesignError
+from scaling.errors import UsageError
+
+FIELDS = ("images_per_gpu", "min_gpus", "min_nodes", "gpus", "micro_batch_size", "accumulation")
+
+
+@pytest.mark.parametrize("architecture", ["deit", "adventurer"])
+@pytest.mark.parametrize(("gpus", "batch_size"), [(None, 1024), (None, 36), (16, 1024)])
+def test_arrays_equal_single_estimates(architecture: str, gpus: int | None, batch_size: int) -> None:
+    draw = random.Random(1)
+    sizes = [(64 * draw.randint(1, 40), draw.randint(1, 48), draw.choice([16, 8, 4, 2, 1])) for _ in range(40)]
+    sizes.append((8192, 64, 1))  # fits no GPU
+    width, depth, patch_size = np.array(sizes).T
+    shape = shape_arrays(architecture, width=width, depth=depth, patch_size=patch_size, input_size=112)
+    found = estimate_arrays(architecture, shape, batch_size=batch_size, gpus=gpus, execution=Execution("fp16"))
+    for index, (d, blocks, p) in enumerate(sizes):
+        design = Design(architecture, f"{d}x{blocks}", p, 112)
+        one = estimate(design, batch_size=batch_size, gpus=gpus, execution=Execution("fp16"))
+        assert found.cost.parameters.total[index] == one.cost.parameters.total
+        assert found.cost.training_flops_per_image[index] == pytest.approx(one.cost.training_flops_per_image, rel=1e-14)
+        assert found.cost.activation_bytes_per_image[index] == one.cost.activation_bytes_per_image
+        assert found.fits[index] == (one.placement is not None)
+        if one.placement is None:
+            assert np.isnan(found.gpu_hours_per_epoch.estimate[index])
+            continue
+        for field in FIELDS:
+            assert getattr(found.placement, field)[index] == getattr(one.placement, field), field
+        hours: Interval | None = one.gpu_hours_per_epoch
+        assert hours is not None
+        for bound in ("estimate", "low", "high"):
+            value = getattr(found.gpu_hours_per_epoch, bound)[index]
+            assert value == pytest.approx(getattr(hours, bound), rel=1e-12)
+    assert not found.fits[-1]
+    assert found.fits.sum() > 20
+
+
+def test_shapes_broadcast() -> None:
+    shape = shape_arrays("deit", width=[[192], [384]], depth=12, patch_size=[16, 8, 4], input_size=224)
+    assert shape.tokens.shape == (2, 3)
+    assert estimate_arrays("deit", shape).gpu_hours_per_epoch.estimate.shape == (2, 3)
+
+
+def test_fsdp_with_a_number_of_gpus() -> None:
+    execution = Execution("bf16", sharding="fsdp")
+    shape = shape_arrays("deit", width=[1280], depth=32, patch_size=4, input_size=224)
+    one = estimate("deit-huge/4@224", execution=execution, gpus=64).gpu_hours_per_epoch
+    assert one is not None
+    found = estimate_arrays("deit", shape, execution=execution, gpus=64)
+    assert found.gpu_hours_per_epoch.estimate[0] == pytest.approx(one.estimate, rel=1e-12)
+    with pytest.raises(UsageError, match="fsdp over arrays"):
+        estimate_arrays("deit", shape, execution=execution)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": [192, 100]}, "width 100 is not a multiple of 64"),
+        ({"patch_size": 15}, "patch size 15 does not divide input size 224"),
+        ({"depth": 0}, "whole numbers from 1"),
+        ({"width": [192.5]}, "whole numbers from 1"),
+        ({"width": [float("nan")]}, "whole numbers from 1"),
+    ],
+)
+def test_bad_arrays_are_refused(changes: dict[str, object], message: str) -> None:
+    values = {"width": 192, "depth": 12, "patch_size": 16, "input_size": 224} | changes
+    with pytest.raises((UsageError, DesignError), match=message):
+        shape_arrays("deit", **values)  # pyright: ignore[reportArgumentType]
+
+
+def test_unknown_rates_are_refused() -> None:
+    shape = shape_arrays("deit", width=192, depth=12, patch_size=16, input_size=224)
+    with pytest.raises(UsageError, match="v100 has no rate for precision 'bf16'"):
+        estimate_arrays("deit", shape, find_hardware("v100"), execution=Execution("bf16"))
