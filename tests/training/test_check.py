@@ -1,0 +1,112 @@
+"""Closed forms against timm's modules, torch's counter, and autograd's own saved bytes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scaling.cost import Execution, Head, cost_of
+from scaling.design import Design
+from scaling.errors import UsageError
+from scaling.models import build_model
+from scaling.training import check as module
+from scaling.training.cells import example_of, model_of
+from scaling.training.check import check
+from scaling.training.measure import activation_bytes_per_image, count_flops
+from tests.conftest import small_study
+
+SIZES = ("tiny", "small", "base", "large", "huge")
+PATCHES = (16, 8, 4, 2, 1)
+
+
+def exact(name: str, execution: Execution) -> None:
+    design = Design.parse(name)
+    height, width = design.input_sides
+    head = Head(1000, height * width if design.head else 1, design.head is not None)
+    found = check(design, head, execution)
+    assert {one.quantity for one in found} >= {
+        "parameters",
+        "forward FLOPs",
+        "training FLOPs",
+        "saved activation bytes",
+    }
+    for one in found:
+        assert one.counted is None or one.closed_form == one.counted, one
+        assert one.agrees
+    assert sum(one.counted is None for one in found) <= 1  # fvcore, on large models
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_deit_is_exact_to_the_byte_and_the_flop(size: str) -> None:
+    exact(f"deit-{size}/16@224", Execution("bf16"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch_size", PATCHES)
+@pytest.mark.parametrize("size", SIZES)
+def test_deit_is_exact_at_every_patch(size: str, patch_size: int) -> None:
+    exact(f"deit-{size}/{patch_size}@224", Execution("bf16"))
+
+
+@pytest.mark.parametrize(
+    ("name", "execution"),
+    [
+        ("deit-tiny/8@224", Execution("fp32")),
+        ("deit-tiny/16@224", Execution("bf16", attention="materialised")),
+        ("deit-tiny/16@224", Execution("fp32", attention="materialised")),
+        ("deit-tiny/16@224", Execution("bf16", checkpointing=True)),
+        ("deit-tiny/16@224", Execution("fp32", checkpointing=True)),
+        ("deit-tiny/16@224x320", Execution("bf16")),
+        ("deit-tiny/16@224+extend=784", Execution("bf16")),
+        ("deit-tiny/16@64x128+extend=128", Execution("fp32")),
+        ("deit-128x3/8@64", Execution("bf16")),
+        ("deit-tiny/16@64x128+linear", Execution("bf16")),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_every_way_to_train_is_exact(name: str, execution: Execution) -> None:
+    exact(name, execution)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+@pytest.mark.parametrize("size", ["nano", "micro"])
+def test_cells_are_exact(task: str, size: str, precision: str) -> None:
+    study = small_study(
+        data__task=task, data__digits=1, grid__sizes=[size], grid__patch_sizes=[4, 2], recipe__precision=precision
+    )
+    for cell in study.cells():
+        model, example = model_of(cell), example_of(cell)
+        head = Head(cell.data.classes, cell.data.label_pixels, task == "segmentation")
+        cost = cost_of(cell.design, head, Execution(cell.recipe.precision))
+        counted = count_flops(model, example)
+        assert counted.forward == cost.forward_flops_per_image
+        assert counted.training == cost.training_flops_per_image
+        assert counted.fvcore_forward == counted.forward
+        assert counted.note is None
+        assert activation_bytes_per_image(model, example, precision) == cost.activation_bytes_per_image
+
+
+def test_a_term_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention counted as if causal, half its products, moves the term and the total."""
+
+    def halved(design: Design, head: Head, execution: Execution) -> object:
+        true = cost_of(design, head, execution)
+        return replace(true, forward=replace(true.forward, attention=true.forward.attention // 2))
+
+    monkeypatch.setattr(module, "cost_of", halved)
+    wrong = {one.quantity for one in check(Design.parse("deit-tiny/16@64"), Head(), Execution()) if not one.agrees}
+    assert "forward FLOPs: attention" in wrong
+    assert "forward FLOPs: mlp" not in wrong
+
+
+def test_what_has_no_model_cannot_be_checked() -> None:
+    with pytest.raises(UsageError, match="'adventurer' cannot be built by this version"):
+        check(Design.parse("adventurer-tiny/16@224"), Head(), Execution())
+
+
+@pytest.mark.parametrize("name", ["deit-nano/8@16x32", "deit-nano/8@16+extend=16", "deit-nano/8@16x32+linear"])
+def test_rectangles_and_extension_run(name: str) -> None:
+    design = Design.parse(name)
+    logits = build_model(design, 10)(torch.zeros(2, 3, *design.input_sides))
+    assert logits.shape == ((2, 10, *design.input_sides) if design.head else (2, 10))
