@@ -44,8 +44,10 @@ lint: .venv/dev.stamp  ## style, types, import rules
 wheel: .venv/dev.stamp  ## build the wheel and check it in an empty environment, without torch
 	bash .ci/check-wheel
 
-benchmarks: .venv/dev.stamp  ## speed and memory of the main job
+benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
+	$(INSTALL) --editable '.[train,dev,peers]'
 	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.estimate
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf .venv build dist $(DEMO)

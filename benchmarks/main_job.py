@@ -3,40 +3,21 @@
 python -m benchmarks.main_job      # six minutes on two cores; rewrites benchmarks/results/main_job.md
 """
 
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from benchmarks.pages import python, seconds, write_page
 from scaling import fit, load_records
 from scaling.grid import find_device
-from scaling.training.provenance import commit, device_name, versions
 
-RESULTS = Path(__file__).parent / "results" / "main_job.md"
 STUDY = "digits-quick"
 Row = tuple[str, str, str]
-
-
-def seconds(call: Callable[[], object], repeats: int) -> list[float]:
-    """Wall seconds of each of several calls, after one that is not counted."""
-    call()
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return taken
-
-
-def python(*arguments: str) -> Callable[[], object]:
-    return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
 
 def startup() -> list[Row]:
@@ -103,26 +84,11 @@ def fits(folder: Path) -> list[Row]:
     return [("one saturating fit with intervals", f"{1e3 * taken:.0f} ms", "")]
 
 
-def page(rows: list[Row]) -> str:
-    about = {
-        "machine": f"{device_name('cpu')}, {find_device('cpu').count} cores",
-        "commit": commit() or "none",
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": "python -m benchmarks.main_job",
-        "versions": json.dumps(versions()),
-    }
-    lines = ["# Main job", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
-    lines += ["| what | measured | limit |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / STUDY
         rows = [*startup(), *main_job(folder), *fits(folder)]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(page(rows))
-    print(RESULTS.read_text())
+    write_page("main_job", "Main job", [("", ("what", "measured", "limit"), rows)])
 
 
 if __name__ == "__main__":

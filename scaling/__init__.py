@@ -1,4 +1,4 @@
-"""Scaling studies of plain vision backbones: designs, studies, records, laws and figures.
+"""Scaling studies of plain vision backbones: designs, costs, studies, records, laws and figures.
 
 Public names are resolved on first use, so that importing the package costs nothing.
 """
@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scaling.cost import Execution, estimate
     from scaling.design import Design, Study, load_study
     from scaling.errors import ScalingError
     from scaling.figures import figure
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Design": "scaling.design",
+    "Execution": "scaling.cost",
     "ScalingError": "scaling.errors",
     "Study": "scaling.design",
+    "estimate": "scaling.cost",
     "figure": "scaling.figures",
     "fit": "scaling.laws",
     "load_records": "scaling.records",
@@ -25,7 +28,18 @@ _HOMES = {
     "run_grid": "scaling.grid",
 }
 
-__all__ = ["Design", "ScalingError", "Study", "figure", "fit", "load_records", "load_study", "run_grid"]
+__all__ = [
+    "Design",
+    "Execution",
+    "ScalingError",
+    "Study",
+    "estimate",
+    "figure",
+    "fit",
+    "load_records",
+    "load_study",
+    "run_grid",
+]
 
 
 def __getattr__(name: str) -> object:

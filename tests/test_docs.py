@@ -1,11 +1,15 @@
 """What the documentation shows is true of the code."""
 
 import re
+import tomllib
 from pathlib import Path
 
-from scaling.design import parse_study
+from scaling import estimate
+from scaling.design import build_study, parse_study
 from scaling.design.recipes import DigitsData, Measure, Recipe
 from scaling.records import Record
+from tests.cli.test_commands import scaling
+from tests.conftest import study_values
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +20,36 @@ def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     alternatives = {"images", "epochs", "warmup_images", "warmup_epochs"}  # in comments beside steps
     keys = {*DigitsData.model_fields, *Recipe.model_fields, *Measure.model_fields} - alternatives
     assert keys <= set(re.findall(r"(?m)^(\w+) =", text))
+
+
+def test_the_example_estimates_are_those_of_the_command() -> None:
+    page = (ROOT / "docs" / "estimating.md").read_text()
+    shown = scaling("estimate", "{deit,adventurer}-base/{16,8,4,2,1}@224", "--precision", "fp16").stdout
+    rows = [line.split() for line in shown.splitlines() if "-base/" in line]
+    assert len(rows) == 10
+    assert all(row in [line.split() for line in page.splitlines()] for row in rows)
+
+
+def test_the_example_device_is_one_and_python_runs() -> None:
+    page = (ROOT / "docs" / "estimating.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    values = study_values() | tomllib.loads(text)
+    assert build_study(values).hardware["t4"].node_size == 4
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/estimating.md", "exec"), {})
+
+
+def test_every_key_of_an_estimate_is_documented() -> None:
+    page = (ROOT / "docs" / "estimating.md").read_text()
+    assert {name for name in estimate("deit-tiny/16@224").to_json() if name not in page} <= SELF_EXPLAINING_KEYS
+
+
+SELF_EXPLAINING_KEYS = {
+    *("architecture", "size", "patch_size", "input_size", "input_height", "input_width", "sequence_length", "gpus"),
+    *("usable_bytes_per_gpu", "train_images", "accumulation", "parameters_without_positions", "hardware", "misfit"),
+    *("parameters_without_embedding_and_head", "images_per_second_per_gpu", "images_per_second_per_gpu_low"),
+    *("images_per_second_per_gpu_high", "gpu_hours_per_epoch_low", "gpu_hours_per_epoch_high", "constants"),
+}
 
 
 def test_every_field_of_a_record_is_documented() -> None:

@@ -5,7 +5,18 @@ import sys
 
 import scaling
 
-PUBLIC = ["Design", "ScalingError", "Study", "figure", "fit", "load_records", "load_study", "run_grid"]
+PUBLIC = [
+    "Design",
+    "Execution",
+    "ScalingError",
+    "Study",
+    "estimate",
+    "figure",
+    "fit",
+    "load_records",
+    "load_study",
+    "run_grid",
+]
 HEAVY = ("torch", "timm", "pandas", "matplotlib", "scipy", "numpy", "pydantic", "sklearn")
 
 

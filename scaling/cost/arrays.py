@@ -1,11 +1,12 @@
 """The same estimates for a million designs at once, as arrays; what planning searches over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling.cost.cost import Cost, cost_of_shape
+from scaling.cost.cost import cost_of_shape
 from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES
 from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Placement, check_divides_over, largest_micro_batch, usable_bytes
@@ -15,25 +16,33 @@ from scaling.design import Hardware, find_architecture
 from scaling.errors import UsageError
 
 Floats = NDArray[np.float64]
+CHUNK_DESIGNS = 2**13
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayEstimate:
-    """Estimates of many designs; every field is an array over them, NaN where a design does not fit.
+    """Estimates of many designs: arrays over them, named and in units as in `CostEstimate.to_json`.
 
-    Args:
-        cost: exact costs, as arrays.
-        fits: whether one image fits a GPU.
-        placement: micro-batch, accumulation, GPUs and nodes.
-        images_per_second_per_gpu: training throughput of one GPU.
-        gpu_hours_per_epoch: with its 95 % interval.
+    Where one image does not fit a GPU, `fits` is False and what depends on the hardware is NaN.
     """
 
-    cost: Cost
+    parameters: Floats
+    parameters_without_positions: Floats
+    forward_flops_per_image: Floats
+    training_flops_per_image: Floats
+    saved_activation_bytes_per_image: Floats
+    peak_activation_bytes_per_image: Floats
     fits: NDArray[np.bool_]
-    placement: Placement
-    images_per_second_per_gpu: Interval
-    gpu_hours_per_epoch: Interval
+    images_per_gpu: Floats
+    min_gpus: Floats
+    min_nodes: Floats
+    gpus: Floats
+    micro_batch_size: Floats
+    accumulation: Floats
+    images_per_second_per_gpu: Floats
+    gpu_hours_per_epoch: Floats
+    gpu_hours_per_epoch_low: Floats
+    gpu_hours_per_epoch_high: Floats
 
 
 def shape_arrays(
@@ -87,17 +96,65 @@ def estimate_arrays(
     check_precision(device, execution.precision)
     if execution.sharding == "fsdp" and gpus is None:
         raise UsageError("fsdp over arrays of designs needs the number of gpus")
-    cost = cost_of_shape(architecture, shape, head or Head(), execution)
-    images = largest_micro_batch(cost, usable_bytes(device), execution, gpus or 1)
-    images = np.where(images >= 1, images, np.nan)
-    placement = _place(images, device.node_size, batch_size, gpus)
-    with np.errstate(invalid="ignore"):
-        step = step_seconds(cost, placement, device, constants or constants_of(device), execution)
-        per_image = step.total / placement.images_per_step
-    hours = Interval.around(train_images * per_image / 3600, step.relative_error)
-    return ArrayEstimate(
-        cost, np.isfinite(images), placement, Interval.around(1 / per_image, step.relative_error), hours
+    settings = _Settings(
+        architecture,
+        head or Head(),
+        device,
+        execution,
+        constants or constants_of(device),
+        batch_size,
+        gpus,
+        train_images,
     )
+    columns = np.broadcast_arrays(*(getattr(shape, field.name) for field in fields(Shape)))
+    flat = [np.ravel(column) for column in columns]
+    # Chunks fit the processor's cache, and their temporaries are reused instead of fetched from the system.
+    parts = [
+        _estimate(Shape(*(column[start : start + CHUNK_DESIGNS] for column in flat)), settings)
+        for start in range(0, max(1, len(flat[0])), CHUNK_DESIGNS)
+    ]
+    joined = {name: np.concatenate([part[name] for part in parts]).reshape(columns[0].shape) for name in parts[0]}
+    return ArrayEstimate(**joined)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What is the same for all designs."""
+
+    architecture: str
+    head: Head
+    hardware: Hardware
+    execution: Execution
+    constants: Constants
+    batch_size: int
+    gpus: int | None
+    train_images: int
+
+
+def _estimate(shape: Shape, known: _Settings) -> dict[str, NDArray[Any]]:
+    """Fields of an ArrayEstimate for one chunk."""
+    cost = cost_of_shape(known.architecture, shape, known.head, known.execution)
+    images = largest_micro_batch(cost, usable_bytes(known.hardware), known.execution, known.gpus or 1)
+    images = np.where(images >= 1, images, np.nan)
+    placement = _place(images, known.hardware.node_size, known.batch_size, known.gpus)
+    with np.errstate(invalid="ignore"):
+        step = step_seconds(cost, placement, known.hardware, known.constants, known.execution)
+        per_image = step.total / placement.images_per_step
+    hours = Interval.around(known.train_images * per_image / 3600, step.relative_error)
+    return {
+        "parameters": cost.parameters.total,
+        "parameters_without_positions": cost.parameters.without_positions,
+        "forward_flops_per_image": cost.forward_flops_per_image,
+        "training_flops_per_image": cost.training_flops_per_image,
+        "saved_activation_bytes_per_image": cost.activation_bytes_per_image,
+        "peak_activation_bytes_per_image": cost.peak_bytes_per_image,
+        "fits": np.isfinite(images),
+        **{field.name: getattr(placement, field.name) for field in fields(Placement)},
+        "images_per_second_per_gpu": 1 / per_image,
+        "gpu_hours_per_epoch": hours.estimate,
+        "gpu_hours_per_epoch_low": hours.low,
+        "gpu_hours_per_epoch_high": hours.high,
+    }
 
 
 def _place(images: Floats, node_size: int, batch_size: int, gpus: int | None) -> Placement:

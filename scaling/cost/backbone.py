@@ -4,7 +4,7 @@ An architecture says what one block costs; everything else is the same for all a
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from scaling.cost import terms
 from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops, Parameters, SavedBytes, StateBytes
@@ -88,9 +88,9 @@ class Backbone(ABC):
 
     def recomputed_flops(self, shape: Shape, execution: Execution) -> Flops:
         """Products done again in backward: inside fused kernels, and of whole checkpointed blocks."""
-        block = asdict(self.recomputed_block_flops(shape, execution))
+        block = self.recomputed_block_flops(shape, execution).terms()
         if execution.checkpointing:
-            again = asdict(self.block_flops(shape))
+            again = self.block_flops(shape).terms()
             block = {name: count + again[name] for name, count in block.items()}
         return Flops(**{name: shape.depth * count for name, count in block.items()})
 
@@ -147,4 +147,4 @@ class Backbone(ABC):
 
 
 def _times(factor: Count, flops: Flops) -> dict[str, Count]:
-    return {name: factor * count for name, count in asdict(flops).items()}
+    return {name: factor * count for name, count in flops.terms().items()}

@@ -1,6 +1,6 @@
 """Typed breakdowns: every quantity by term, and a total that is their sum."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from scaling.cost.shapes import Count
@@ -17,7 +17,7 @@ class Breakdown:
 
     def terms(self) -> dict[str, Any]:
         """Each term by name."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PRIOR_SHARED = 0.5  # a device may well reach half or twice the generic shares
 SPEED, HOURS = "images_per_second", "gpu_hours_per_epoch"
+FUSED_KERNELS = {"sdpa": "fused", "flash-attn": "fused"}  # what records call the attention they ran
 EXECUTION_COLUMNS = ("precision", "attention", "scan", "checkpointing", "sharding")
 
 
@@ -136,7 +137,7 @@ def _measurement(
     value = row.get(column)
     if not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise UsageError(f"{column} must be a positive number, not {value!r}")
-    own = {name: row[name] for name in EXECUTION_COLUMNS if name in row}
+    own = {name: FUSED_KERNELS.get(row[name], row[name]) for name in EXECUTION_COLUMNS if name in row}
     images = int(row.get("batch_size", batch_size))
     expected = estimate(
         str(row["design"]),

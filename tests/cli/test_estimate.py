@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from benchmarks.device_constants import DATA
+from scaling import load_records
 from scaling.design import study_to_toml
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
 
+ROOT = Path(__file__).parents[2]
 # What other tools may rely on; see the README.
 KEYS = {
     *("design", "architecture", "size", "patch_size", "input_size", "sequence_length", "parameters"),
@@ -107,8 +109,19 @@ def test_calibration_from_a_table(tmp_path: Path) -> None:
     assert row["gpu_hours_per_epoch"] == pytest.approx(967.99, rel=0.05)
 
 
-def test_calibration_from_a_run_directory(tmp_path: Path) -> None:
-    """The speeds of a study's own records predict those of its other designs."""
+def test_calibration_from_the_reference_study() -> None:
+    """The committed records of two CPU cores: one set of constants explains all cells."""
+    records = load_records(ROOT / "runs" / "digits-quick")
+    measured = records.groupby("design")["images_per_second"].mean()
+    options = ("--hardware", "cpu", "--calibration", ROOT / "runs" / "digits-quick", "--classes", "11")
+    rows = answer("--study", "digits-quick", *options)
+    assert len(rows) == 8
+    for row in rows:
+        assert row["images_per_second_per_gpu"] == pytest.approx(measured[str(row["design"])], rel=0.15)
+
+
+def test_calibration_from_a_parquet_file(tmp_path: Path) -> None:
+    """A finished row counts, one that ran out of memory does not."""
     records = pd.DataFrame(
         {
             "design": ["deit-nano/4@32", "deit-nano/2@32"],

@@ -24,20 +24,20 @@ def test_arrays_equal_single_estimates(architecture: str, gpus: int | None, batc
     for index, (d, blocks, p) in enumerate(sizes):
         design = Design(architecture, f"{d}x{blocks}", p, 112)
         one = estimate(design, batch_size=batch_size, gpus=gpus, execution=Execution("fp16"))
-        assert found.cost.parameters.total[index] == one.cost.parameters.total
-        assert found.cost.training_flops_per_image[index] == pytest.approx(one.cost.training_flops_per_image, rel=1e-14)
-        assert found.cost.activation_bytes_per_image[index] == one.cost.activation_bytes_per_image
+        assert found.parameters[index] == one.cost.parameters.total
+        assert found.training_flops_per_image[index] == pytest.approx(one.cost.training_flops_per_image, rel=1e-14)
+        assert found.saved_activation_bytes_per_image[index] == one.cost.activation_bytes_per_image
         assert found.fits[index] == (one.placement is not None)
         if one.placement is None:
-            assert np.isnan(found.gpu_hours_per_epoch.estimate[index])
+            assert np.isnan(found.gpu_hours_per_epoch[index])
             continue
         for field in FIELDS:
-            assert getattr(found.placement, field)[index] == getattr(one.placement, field), field
+            assert getattr(found, field)[index] == getattr(one.placement, field), field
         hours: Interval | None = one.gpu_hours_per_epoch
         assert hours is not None
-        for bound in ("estimate", "low", "high"):
-            value = getattr(found.gpu_hours_per_epoch, bound)[index]
-            assert value == pytest.approx(getattr(hours, bound), rel=1e-12)
+        assert found.gpu_hours_per_epoch[index] == pytest.approx(hours.estimate, rel=1e-12)
+        assert found.gpu_hours_per_epoch_low[index] == pytest.approx(hours.low, rel=1e-12)
+        assert found.gpu_hours_per_epoch_high[index] == pytest.approx(hours.high, rel=1e-12)
     assert not found.fits[-1]
     assert found.fits.sum() > 20
 
@@ -45,7 +45,7 @@ def test_arrays_equal_single_estimates(architecture: str, gpus: int | None, batc
 def test_shapes_broadcast() -> None:
     shape = shape_arrays("deit", width=[[192], [384]], depth=12, patch_size=[16, 8, 4], input_size=224)
     assert shape.tokens.shape == (2, 3)
-    assert estimate_arrays("deit", shape).gpu_hours_per_epoch.estimate.shape == (2, 3)
+    assert estimate_arrays("deit", shape).gpu_hours_per_epoch.shape == (2, 3)
 
 
 def test_fsdp_with_a_number_of_gpus() -> None:
@@ -54,7 +54,7 @@ def test_fsdp_with_a_number_of_gpus() -> None:
     one = estimate("deit-huge/4@224", execution=execution, gpus=64).gpu_hours_per_epoch
     assert one is not None
     found = estimate_arrays("deit", shape, execution=execution, gpus=64)
-    assert found.gpu_hours_per_epoch.estimate[0] == pytest.approx(one.estimate, rel=1e-12)
+    assert found.gpu_hours_per_epoch[0] == pytest.approx(one.estimate, rel=1e-12)
     with pytest.raises(UsageError, match="fsdp over arrays"):
         estimate_arrays("deit", shape, execution=execution)
 

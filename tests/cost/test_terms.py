@@ -9,9 +9,9 @@ from scaling.design import Design
 EXECUTIONS = [Execution(), Execution("fp32", "materialised", "recomputed", checkpointing=True, ema=True)]
 
 
-def cost(name: str, execution: Execution | None = None, **head: int) -> Cost:
+def cost(name: str, execution: Execution | None = None, classes: int = 1000) -> Cost:
     design = Design.parse(name)
-    return cost_of(design, Head(**head), execution or Execution("fp16"))
+    return cost_of(design, Head(classes), execution or Execution("fp16"))
 
 
 def test_a_small_deit_by_hand() -> None:

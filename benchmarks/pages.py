@@ -1,0 +1,54 @@
+"""What every benchmark shares: timing, and the page of results."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scaling.grid import find_device
+from scaling.training.provenance import commit, device_name, versions
+
+RESULTS = Path(__file__).parent / "results"
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+
+
+def seconds(call: Callable[[], object], repeats: int) -> list[float]:
+    """Wall seconds of each of several calls, after one that is not counted."""
+    call()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def python(*arguments: str) -> Callable[[], object]:
+    """A call that runs this interpreter."""
+    return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+
+
+def write_page(name: str, title: str, tables: Sequence[Table]) -> None:
+    """Write benchmarks/results/NAME.md: machine, commit, date, command, and tables under their headings."""
+    about = {
+        "machine": f"{device_name('cpu')}, {find_device('cpu').count} cores",
+        "commit": commit() or "none",
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python -m benchmarks.{name}",
+        "versions": json.dumps(versions()),
+    }
+    lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in about.items())]
+    for heading, columns, rows in tables:
+        lines += ["", *([f"## {heading}", ""] if heading else [])]
+        lines += [
+            f"| {' | '.join(columns)} |",
+            "|" + "---|" * len(columns),
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.md"
+    path.write_text("\n".join(lines) + "\n")
+    print(path.read_text())
