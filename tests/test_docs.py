@@ -23,11 +23,12 @@ def test_the_example_study_is_a_study_and_shows_every_key() -> None:
 
 
 def test_the_example_estimates_are_those_of_the_command() -> None:
-    page = (ROOT / "docs" / "estimating.md").read_text()
+    page, readme = ((ROOT / name).read_text() for name in ("docs/estimating.md", "README.md"))
     shown = scaling("estimate", "{deit,adventurer}-base/{16,8,4,2,1}@224", "--precision", "fp16").stdout
     rows = [line.split() for line in shown.splitlines() if "-base/" in line]
     assert len(rows) == 10
     assert all(row in [line.split() for line in page.splitlines()] for row in rows)
+    assert sum(row in [line.split() for line in readme.splitlines()] for row in rows) == 6
 
 
 def test_the_example_device_is_one_and_python_runs() -> None:

@@ -20,8 +20,12 @@ def estimate(
         list[str] | None, typer.Argument(help="Short names, with ranges such as 'deit-*/{16,8}@224'.", metavar="DESIGN")
     ] = None,
     study: Annotated[str | None, typer.Option(help="Cost the grid of a study: name, file or run directory.")] = None,
-    classes: Annotated[int, typer.Option(help="Outputs of the head.", rich_help_panel=HOW)] = 1000,
-    batch_size: Annotated[int, typer.Option(help="Global batch.", rich_help_panel=HOW)] = 1024,
+    classes: Annotated[
+        int | None, typer.Option(help="Outputs of the head; 1000 by default.", rich_help_panel=HOW)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Global batch; 1024, or the recipe's, by default.", rich_help_panel=HOW)
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
     ] = None,
@@ -76,18 +80,34 @@ def estimate(
 
     scaling estimate --study digits-quick --hardware rtx-4090
     """
-    from scaling.cost import Execution, Request, find_hardware
+    from scaling.cost import DEFAULT_BATCH, DEFAULT_CLASSES, Execution, Request, find_hardware
     from scaling.design import expand_designs, load_study
 
-    if bool(designs) == bool(study):
+    if bool(designs) == (study is not None):
         raise UsageError("give either designs, such as deit-base/16@224, or --study NAME")
     if sum(value is not None for value in (epochs, recipe, study)) > 1:
         raise UsageError("--epochs, --recipe and --study each say how long to train; give one")
-    grid = load_study(study) if study else None
+    if study is not None and batch_size is not None:
+        raise UsageError("--batch-size: the study says its batch size; change it there")
+    if recipe is not None and batch_size is not None:
+        raise UsageError("--batch-size: the recipe says its batch sizes; give --epochs for one of your own")
+    if study is not None and classes is not None:
+        raise UsageError("--classes: the study's data say it")
+    if breakdown and output is RowFormat.CSV:
+        raise UsageError("--breakdown does not fit into a CSV table; use --format json")
+    grid = load_study(study) if study is not None else None
     device = find_hardware(hardware, grid.hardware if grid else None)
-    chosen = precision or (grid.recipe.precision if grid else device.default_precision)
+    chosen = precision if precision is not None else grid.recipe.precision if grid else device.default_precision
     execution = Execution(chosen, attention, scan, checkpointing, ema, sharding)  # pyright: ignore[reportArgumentType]
-    request = Request(device, execution, classes, batch_size, gpus, train_images, price)
+    request = Request(
+        device,
+        execution,
+        classes=DEFAULT_CLASSES if classes is None else classes,
+        batch_size=DEFAULT_BATCH if batch_size is None else batch_size,
+        gpus=gpus,
+        train_images=train_images,
+        price_per_gpu_hour=price,
+    )
     if calibration is not None:
         request = replace(request, constants=_calibrate(calibration, request))
     rows = request.study_rows(grid) if grid else request.rows(expand_designs(designs or []), epochs, recipe)
@@ -96,7 +116,8 @@ def estimate(
         return
     from scaling.cli.estimate_output import show
 
-    show(rows, request, output, breakdown)
+    budgeted = epochs is not None or recipe is not None or grid is not None
+    show(rows, request, output, breakdown, budgeted)
     misfits = [row.estimate.misfit for row in rows if row.estimate.misfit]
     if misfits:
         raise ScalingError("\n".join(misfits))
@@ -125,12 +146,19 @@ def _check(rows: "list[Row]", output: RowFormat) -> None:
     require_training()
     from scaling.training.check import TOLERANCE, check
 
-    found = []
+    found, refusals = [], []
     for row in rows:
         known = row.estimate
         message(f"counting {known.design}")
-        found += check(known.design, known.head, known.execution)
+        try:
+            found += check(known.design, known.head, known.execution)
+        except UsageError as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
     show_agreements(found, output)
-    wrong = [f"{one.design}: {one.quantity}" for one in found if not one.agrees]
+    for error in refusals:
+        message(f"not checked: {error}")
+    wrong = [f"{one.design}: {one.quantity}" for one in found if one.agrees is False]
     if wrong:
         raise ScalingError(f"off by more than {TOLERANCE:.1%}: {'; '.join(wrong)}")

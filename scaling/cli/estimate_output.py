@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import RowFormat, amount, interval, message, print_csv, print_json, show_table, si, size
-from scaling.cost import SAFETY_MARGIN, Budget, CostEstimate, Interval, Request, Row
+from scaling.cost import SAFETY_MARGIN, Budget, CostEstimate, Interval, Request, Row, StageBudget
 
 if TYPE_CHECKING:
     from scaling.training.check import Agreement
@@ -20,18 +20,17 @@ UNITS = {
 }
 
 
-def show(rows: list[Row], request: Request, output: RowFormat, breakdown: bool) -> None:
+def show(rows: list[Row], request: Request, output: RowFormat, breakdown: bool, budgeted: bool) -> None:
     """Print estimates in the format asked for."""
-    budgeted = any(row.budget for row in rows)
     if output is RowFormat.JSON:
         print_json([_json(row, budgeted, breakdown) for row in rows])
     elif output is RowFormat.CSV:
         print_csv([_flat(row, budgeted) for row in rows])
     else:
-        _table(rows, request)
+        _table(rows, request, budgeted)
         for row in rows if breakdown else ():
             _breakdown_table(row.estimate)
-        _notes(rows)
+        _notes(rows, request, of_study=any(row.of_study for row in rows))
 
 
 def _json(row: Row, budgeted: bool, breakdown: bool) -> dict[str, Any]:
@@ -64,12 +63,12 @@ def _interval(name: str, value: Interval | None) -> dict[str, Any]:
     return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def _table(rows: list[Row], request: Request) -> None:
+def _table(rows: list[Row], request: Request, budgeted: bool) -> None:
     columns = ["design", "tokens", "params (w/o pos.)", "forward", "training", "saved/img", "img/GPU", "GPUs", "nodes"]
     columns += ["img/s/GPU", "GPU-h/epoch [95 %]"]
-    budgets = [row.budget for row in rows if row.budget]
-    if budgets:
-        columns = [*columns[:-1], "GPU-hours [95 %]", "days", "kWh"] + ["$"] * (budgets[0].dollars is not None)
+    if budgeted:
+        priced = request.price_per_gpu_hour is not None
+        columns = [*columns[:-1], "GPU-hours [95 %]", "days", "kWh"] + ["$"] * priced
     lines = []
     for row in rows:
         known, placed = row.estimate, row.estimate.placement
@@ -85,7 +84,7 @@ def _table(rows: list[Row], request: Request) -> None:
             _nodes(known),
             _number(known.images_per_second_per_gpu),
         ]
-        if budgets:
+        if budgeted:
             cells += _budget_cells(row.budget, len(columns) - len(cells))
         else:
             cells.append(interval(known.gpu_hours_per_epoch))
@@ -130,17 +129,29 @@ def _breakdown_table(known: CostEstimate) -> None:
     show_table(str(known.design), ("quantity", "term", "amount", "share"), lines, left=2)
 
 
-def _notes(rows: list[Row]) -> None:
+def _notes(rows: list[Row], request: Request, of_study: bool) -> None:
+    gpus = "GPUs: whole nodes that hold the batch without accumulation"
+    if request.gpus or of_study:
+        gpus = f"each trains on {request.gpus or 1} GPU(s), accumulating as needed"
     hardware, constants = rows[0].estimate.hardware, rows[0].estimate.constants
     message("exact: parameters, FLOPs per image (matrix products, 2 per multiply-add), bytes saved for backward")
     message(
         f"estimated, with 95 % intervals: time; the device's constants come from {constants.source}\n"
-        f"memory: {SAFETY_MARGIN:.0%} of {hardware.memory_bytes / 2**30:.1f} GiB is kept free; GPUs hold the batch "
-        "without accumulation unless --gpus says how many"
+        f"memory: {SAFETY_MARGIN:.0%} of {hardware.memory_bytes / 2**30:.1f} GiB is kept free; {gpus}"
     )
     budgets = [row.budget for row in rows if row.budget]
+    for one in budgets:
+        if len(one.stages) > 1:
+            message(f"{one.stages[-1].stage.design}: " + ", then ".join(map(_stage, one.stages)))
     if len(budgets) > 1:
         message(f"all rows together: {amount(sum(one.gpu_hours.estimate for one in budgets))} GPU-hours")
+
+
+def _stage(part: StageBudget) -> str:
+    stage, placed = part.stage, part.estimate.placement
+    gpus = placed.gpus if placed else 0
+    size = max(stage.design.input_sides)
+    return f"{stage.name} {stage.epochs:g} epochs at {size} on {gpus} GPUs, {amount(part.gpu_hours.estimate)} GPU-hours"
 
 
 def show_agreements(found: "list[Agreement]", output: RowFormat) -> None:

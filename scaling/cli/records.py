@@ -69,9 +69,9 @@ def show_records(found: "pd.DataFrame") -> None:
         "params",
         "train FLOPs/img",
         "memory/img",
-        *(["estimated"] if sized else []),
+        *(["est. memory"] if sized else []),
         "trained in",
-        *(["img/s", "estimated"] if timed else []),
+        *(["img/s", "est. img/s"] if timed else []),
     ]
     rows = [
         [

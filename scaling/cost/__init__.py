@@ -17,12 +17,19 @@ from scaling.cost.breakdowns import (
     SavedBytes,
     StateBytes,
 )
-from scaling.cost.budget import Budget, budget
+from scaling.cost.budget import Budget, StageBudget, budget
 from scaling.cost.cells import cell_images, cell_speed, cost_of_cell, head_of
 from scaling.cost.cost import Cost, cost_of, cost_of_shape, scan_flops_by_convention
-from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.estimates import (
+    DEFAULT_BATCH,
+    DEFAULT_CLASSES,
+    DEFAULT_HARDWARE,
+    IMAGENET_IMAGES,
+    CostEstimate,
+    estimate,
+)
 from scaling.cost.hardware import find_hardware, hardware_names, hardware_of_device
-from scaling.cost.memory import SAFETY_MARGIN, Placement, place, usable_bytes
+from scaling.cost.memory import SAFETY_MARGIN, Layout, Placement, place, usable_bytes
 from scaling.cost.requests import Request, Row
 from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Shape
@@ -30,19 +37,22 @@ from scaling.cost.stages import Stage, recipe_names, stages_of
 
 if TYPE_CHECKING:
     from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
-    from scaling.cost.calibration import Measurement, calibrate, read_measurements
+    from scaling.cost.calibration import Measurement, calibrate, efficiency_toml
+    from scaling.cost.measurements import read_measurements
 
 _LATE = {
     "ArrayEstimate": "scaling.cost.arrays",
     "Measurement": "scaling.cost.calibration",
     "calibrate": "scaling.cost.calibration",
     "estimate_arrays": "scaling.cost.arrays",
-    "read_measurements": "scaling.cost.calibration",
+    "efficiency_toml": "scaling.cost.calibration",
+    "read_measurements": "scaling.cost.measurements",
     "shape_arrays": "scaling.cost.arrays",
 }
 
 __all__ = [
     "DEFAULT_BATCH",
+    "DEFAULT_CLASSES",
     "DEFAULT_HARDWARE",
     "GENERIC",
     "IMAGENET_IMAGES",
@@ -61,6 +71,7 @@ __all__ = [
     "Head",
     "Interval",
     "Measurement",
+    "Layout",
     "Parameters",
     "Placement",
     "Request",
@@ -68,6 +79,7 @@ __all__ = [
     "SavedBytes",
     "Shape",
     "Stage",
+    "StageBudget",
     "StateBytes",
     "StepSeconds",
     "budget",
@@ -79,6 +91,7 @@ __all__ = [
     "cost_of_cell",
     "cost_of_shape",
     "estimate",
+    "efficiency_toml",
     "estimate_arrays",
     "find_backbone",
     "find_hardware",

@@ -8,7 +8,7 @@ e bytes of an element in products.
 from scaling.cost import terms
 from scaling.cost.backbone import Backbone
 from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops
-from scaling.cost.shapes import Count, Execution, Shape
+from scaling.cost.shapes import Count, Execution, Shape, larger
 
 STATE = 64
 CHUNK = 256
@@ -67,16 +67,16 @@ class Adventurer(Backbone):
         mixer = terms.linear_parameters(d, input_projection_width(shape), bias=False)
         mixer += (KERNEL + 1) * convolution_channels(shape) + 3 * shape.heads + 2 * d
         mixer += terms.linear_parameters(2 * d, d, bias=False)
-        mlp = 2 * terms.linear_parameters(d, m) + terms.linear_parameters(m, d)
-        return BlockParameters(mixer=mixer, mlp=mlp, norms=2 * d)
+        norms = 2 * terms.rms_norm_parameters(d)
+        return BlockParameters(mixer=mixer, mlp=terms.swiglu_parameters(d, m), norms=norms)
 
     def uncast_parameters(self, shape: Shape) -> Count:
         """Norms, the gated norm, the convolution, dt's bias, A and D."""
         return 4 * shape.width + 3 * shape.heads + (KERNEL + 1) * convolution_channels(shape)
 
     def final_norm_parameters(self, shape: Shape) -> Count:
-        """Scale: d."""
-        return shape.width
+        """One RMSNorm."""
+        return terms.rms_norm_parameters(shape.width)
 
     def block_flops(self, shape: Shape) -> Flops:
         """Projections 2 M d (2 D + 2 N + H + D), convolution 8 M (D + 2 N), scan, SwiGLU 6 T d m."""
@@ -85,7 +85,7 @@ class Adventurer(Backbone):
             projections=terms.linear_flops(M, d, input_projection_width(shape) + 2 * d),
             scan=scan_flops(shape),
             convolution=terms.depthwise_convolution_flops(M, convolution_channels(shape), KERNEL),
-            mlp=3 * terms.linear_flops(T, d, shape.mlp_width),
+            mlp=terms.swiglu_flops(T, d, shape.mlp_width),
         )
 
     def block_elementwise_flops(self, shape: Shape) -> Count:
@@ -127,6 +127,12 @@ class Adventurer(Backbone):
         return (shape.tokens + 1) * (4 * shape.width + STATISTICS_BYTES)
 
     def transient_bytes(self, shape: Shape, execution: Execution) -> Count:
-        """fp32 gradient of the stream, and those of the SwiGLU's two hidden layers; an upper bound."""
-        T = shape.tokens + 1
-        return T * (4 * shape.width + 2 * execution.element_bytes * shape.mlp_width)
+        """fp32 gradient of the stream, and the larger of those inside SwiGLU and mixer; an upper bound.
+
+        Inside the SwiGLU those of its two hidden layers; inside the mixer those of z, x, B, C and dt,
+        of the scan's output, and x, B and C computed again.
+        """
+        T, M, e = shape.tokens + 1, shape.tokens + 2, execution.element_bytes
+        swiglu = 2 * T * e * shape.mlp_width
+        mixer = M * e * (input_projection_width(shape) + 2 * shape.width + convolution_channels(shape))
+        return 4 * T * shape.width + larger(swiglu, mixer)

@@ -1,5 +1,6 @@
 """The same estimates for a million designs at once, as arrays; what planning searches over."""
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -7,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling.cost.cost import cost_of_shape
-from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES
+from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_HARDWARE, IMAGENET_IMAGES, check_sizes
 from scaling.cost.hardware import check_precision, resolve_hardware
-from scaling.cost.memory import Placement, check_divides_over, largest_micro_batch, usable_bytes
+from scaling.cost.memory import Placement, check_divides_over, even_gpus, largest_micro_batch, usable_bytes
 from scaling.cost.roofline import Constants, Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Shape
-from scaling.design import Hardware, find_architecture
+from scaling.design import Hardware, divisors, find_architecture
 from scaling.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -94,6 +95,7 @@ def estimate_arrays(
     device = resolve_hardware(hardware)
     execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
     check_precision(device, execution.precision)
+    check_sizes(batch_size, train_images)
     if execution.sharding == "fsdp" and gpus is None:
         raise UsageError("fsdp over arrays of designs needs the number of gpus")
     settings = _Settings(
@@ -148,7 +150,7 @@ def _estimate(shape: Shape, known: _Settings) -> dict[str, NDArray[Any]]:
         "training_flops_per_image": cost.training_flops_per_image,
         "saved_activation_bytes_per_image": cost.activation_bytes_per_image,
         "peak_activation_bytes_per_image": cost.peak_bytes_per_image,
-        "fits": np.isfinite(images),
+        "fits": np.isfinite(placement.gpus),
         **{field.name: getattr(placement, field.name) for field in fields(Placement)},
         "images_per_second_per_gpu": 1 / per_image,
         "gpu_hours_per_epoch": hours.estimate,
@@ -158,26 +160,31 @@ def _estimate(shape: Shape, known: _Settings) -> dict[str, NDArray[Any]]:
 
 
 def _place(images: Floats, node_size: int, batch_size: int, gpus: int | None) -> Placement:
-    """`memory.place` by table look-up: the divisors of a batch are few."""
-    divisors = np.array([count for count in range(1, batch_size + 1) if batch_size % count == 0], float)
+    """`memory.place` by table look-up: the divisors of a batch are few.
+
+    Where a batch divides over no number of GPUs near those needed, the design counts as not fitting.
+    """
     min_gpus = np.ceil(batch_size / images)
     if gpus is None:
-        whole = divisors[divisors % node_size == 0]
-        chosen = _at_least(np.concatenate([whole, [np.nan]]), whole, np.ceil(min_gpus / node_size) * node_size)
-        chosen = np.where(np.isnan(chosen), _at_least(divisors, divisors, min_gpus), chosen)
+        chosen = _even_gpus(min_gpus, node_size, batch_size)
     else:
         check_divides_over(batch_size, gpus)
-        chosen = np.full_like(images, gpus)
-    local = batch_size / chosen
-    # The largest divisor of the local batch that fits is the local batch over the fewest micro-steps.
+        chosen = np.where(np.isnan(images), np.nan, gpus)
     accumulation = np.full_like(images, np.nan)
-    for count in divisors[::-1]:
-        fits = (local % count == 0) & (local / count <= images)
-        accumulation[fits] = count
-    return Placement(images, min_gpus, np.ceil(min_gpus / node_size), chosen, local / accumulation, accumulation)
+    for count in np.unique(chosen[~np.isnan(chosen)]):
+        local, here = batch_size / count, chosen == count
+        micro = np.array(divisors(round(local)), float)
+        largest = micro[np.maximum(np.searchsorted(micro, images[here], side="right") - 1, 0)]
+        accumulation[here] = local / largest
+    micro_batch_size = batch_size / chosen / accumulation
+    return Placement(chosen, micro_batch_size, accumulation, images, min_gpus, np.ceil(min_gpus / node_size))
 
 
-def _at_least(values: Floats, sorted_keys: Floats, wanted: Floats) -> Floats:
-    """For each wanted number the first value whose key is not below it; NaN stays NaN."""
-    found = values[np.minimum(np.searchsorted(sorted_keys, np.nan_to_num(wanted, nan=1.0)), len(values) - 1)]
-    return np.where(np.isnan(wanted), np.nan, found)
+def _even_gpus(min_gpus: Floats, node_size: int, batch_size: int) -> Floats:
+    """`memory.even_gpus` of each different number once."""
+    needed, place = np.unique(min_gpus, return_inverse=True)
+    chosen = np.full_like(needed, np.nan)
+    for index, count in enumerate(needed):
+        with suppress(UsageError, ValueError):  # no divisor near, or NaN where nothing fits
+            chosen[index] = even_gpus(batch_size, int(count), node_size)
+    return chosen[place].reshape(min_gpus.shape)

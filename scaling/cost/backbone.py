@@ -95,7 +95,7 @@ class Backbone(ABC):
         return Flops(**{name: shape.depth * count for name, count in block.items()})
 
     def elementwise_flops(self, shape: Shape) -> Count:
-        """Elementwise work of the forward pass of one image."""
+        """Elementwise work of the blocks' forward pass on one image."""
         return shape.depth * self.block_elementwise_flops(shape)
 
     def saved_bytes(self, shape: Shape, head: Head, execution: Execution) -> SavedBytes:
@@ -114,13 +114,19 @@ class Backbone(ABC):
             norms=kept * block.norms,
             final_norm=self.final_norm_saved_bytes(shape),
             head=terms.head_bytes(shape, head, execution),
-            loss=terms.loss_bytes(head),
+            loss=terms.loss_bytes(shape, head),
         )
 
     def peak_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
-        """Bytes per image at the peak of a training step: saved, gradients in flight, one block run again."""
+        """Bytes per image at the peak of a training step.
+
+        What is saved, the fp32 image beside its 16-bit copy, gradients in flight, and with
+        checkpointing one block run again.
+        """
         again = self.block_saved_bytes(shape, execution).total if execution.checkpointing else 0
-        return self.saved_bytes(shape, head, execution).total + again + self.transient_bytes(shape, execution)
+        image = terms.IMAGE_BYTES * shape.pixels * execution.autocast
+        saved = self.saved_bytes(shape, head, execution).total
+        return saved + image + again + self.transient_bytes(shape, execution)
 
     def state_bytes(self, shape: Shape, head: Head, execution: Execution) -> StateBytes:
         """Bytes of weights, gradients, AdamW's moments, EMA and autocast's 16-bit copies of weights."""

@@ -78,13 +78,17 @@ class SavedBytes(Breakdown):
 
 @dataclass(frozen=True, slots=True)
 class StateBytes(Breakdown):
-    """Bytes that do not depend on the batch: fp32 weights, gradients, AdamW's moments, EMA, 16-bit copies."""
+    """Bytes that do not depend on the batch: fp32 weights, gradients, AdamW's moments, EMA, 16-bit copies.
+
+    `gathered` is what FSDP holds whole beside its share.
+    """
 
     weights: Count
     gradients: Count
     optimizer: Count
     ema: Count
     casts: Count
+    gathered: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

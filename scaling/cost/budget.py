@@ -9,6 +9,8 @@ from scaling.cost.stages import Stage
 from scaling.errors import UsageError
 
 HOURS_PER_DAY = 24
+LARGEST_EPOCHS = 1_000_000
+LARGEST_PRICE = 1_000_000  # dollars per GPU-hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Budget:
         stages: each stage with its hours.
         gpu_hours: their sum. The interval is that of fully shared errors, since all stages run on
             the same device.
-        days: on the GPUs of the estimate.
+        days: each stage on the GPUs of its own estimate, one after another.
         kilowatt_hours: at the boards' power limit, an upper bound without host and cooling.
         dollars: None without a price.
     """
@@ -53,12 +55,14 @@ def budget(
     Raises:
         UsageError: for epochs or a price that is not positive.
     """
-    if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < float("inf"):
-        raise UsageError(f"the price of a GPU-hour must be positive, not {price_per_gpu_hour:g}")
+    if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour <= LARGEST_PRICE:
+        raise UsageError(
+            f"the price of a GPU-hour must be positive and at most {LARGEST_PRICE:,}, not {price_per_gpu_hour:g}"
+        )
     rows = []
     for stage in stages:
-        if not 0 < stage.epochs < float("inf"):
-            raise UsageError(f"epochs must be positive, not {stage.epochs:g}")
+        if not 0 < stage.epochs <= LARGEST_EPOCHS:
+            raise UsageError(f"epochs must be positive and at most {LARGEST_EPOCHS:,}, not {stage.epochs:g}")
         known = estimator(stage)
         hours = known.gpu_hours(stage.epochs * known.train_images)
         if hours is None:

@@ -1,7 +1,7 @@
 """What the cells of a study cost, as they are trained: one device each."""
 
 from scaling.cost.cost import Cost, cost_of
-from scaling.cost.memory import Placement
+from scaling.cost.memory import Layout
 from scaling.cost.roofline import Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head
 from scaling.design import Cell, Hardware
@@ -9,7 +9,7 @@ from scaling.design import Cell, Hardware
 
 def head_of(cell: Cell) -> Head:
     """The head that a cell's data ask for."""
-    return Head(cell.data.classes, cell.data.label_pixels, dense=cell.design.head is not None)
+    return Head(cell.data.classes, dense=cell.design.head is not None, label_sides=cell.data.label_sides)
 
 
 def cost_of_cell(cell: Cell) -> Cost:
@@ -28,6 +28,6 @@ def cell_speed(cell: Cell, hardware: Hardware, micro_batch_size: int) -> Interva
     if execution.precision not in hardware.peak_flops:
         return None
     accumulation = cell.recipe.batch_size // micro_batch_size
-    placement = Placement(micro_batch_size, 1, 1, 1, micro_batch_size, accumulation)
-    step = step_seconds(cost_of_cell(cell), placement, hardware, constants_of(hardware), execution)
-    return Interval.around(placement.images_per_step / step.total, step.relative_error)
+    layout = Layout(1, micro_batch_size, accumulation)
+    step = step_seconds(cost_of_cell(cell), layout, hardware, constants_of(hardware), execution)
+    return Interval.around(layout.images_per_step / step.total, step.relative_error)

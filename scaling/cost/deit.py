@@ -6,7 +6,7 @@ Symbols: T = L + 1 tokens with the class token, d width, m MLP width, h heads, e
 from scaling.cost import terms
 from scaling.cost.backbone import Backbone
 from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops
-from scaling.cost.shapes import Count, Execution, Shape
+from scaling.cost.shapes import Count, Execution, Shape, larger
 
 STATISTICS_BYTES = 8  # a LayerNorm's fp32 mean and reciprocal deviation, per token
 
@@ -19,17 +19,17 @@ class DeiT(Backbone):
         d, m = shape.width, shape.mlp_width
         return BlockParameters(
             mixer=terms.linear_parameters(d, 3 * d) + terms.linear_parameters(d, d),
-            mlp=terms.linear_parameters(d, m) + terms.linear_parameters(m, d),
-            norms=4 * d,
+            mlp=terms.mlp_parameters(d, m),
+            norms=2 * terms.layer_norm_parameters(d),
         )
 
     def uncast_parameters(self, shape: Shape) -> Count:
         """The norms."""
-        return 4 * shape.width
+        return 2 * terms.layer_norm_parameters(shape.width)
 
     def final_norm_parameters(self, shape: Shape) -> Count:
-        """Scale and shift: 2 d."""
-        return 2 * shape.width
+        """One LayerNorm."""
+        return terms.layer_norm_parameters(shape.width)
 
     def block_flops(self, shape: Shape) -> Flops:
         """Projections 8 T d^2, scores and their product with V 4 T^2 d, MLP 4 T d m."""
@@ -37,7 +37,7 @@ class DeiT(Backbone):
         return Flops(
             projections=terms.linear_flops(T, d, 4 * d),
             attention=terms.attention_flops(T, d),
-            mlp=2 * terms.linear_flops(T, d, m),
+            mlp=terms.mlp_flops(T, d, m),
         )
 
     def block_elementwise_flops(self, shape: Shape) -> Count:
@@ -75,6 +75,14 @@ class DeiT(Backbone):
         return (shape.tokens + 1) * (4 * shape.width + STATISTICS_BYTES)
 
     def transient_bytes(self, shape: Shape, execution: Execution) -> Count:
-        """fp32 gradient of the stream, and that of the MLP's hidden layer; an upper bound."""
-        T = shape.tokens + 1
-        return T * (4 * shape.width + execution.element_bytes * shape.mlp_width)
+        """fp32 gradient of the stream, and the larger of those inside MLP and attention; an upper bound.
+
+        Inside the MLP those of its hidden layer; inside materialised attention those of the scores,
+        under autocast a 16-bit copy, and those of q, k and v.
+        """
+        T, e = shape.tokens + 1, execution.element_bytes
+        inside = T * e * shape.mlp_width
+        if execution.attention == "materialised":
+            scores = (4 + e * execution.autocast) * T**2 * shape.heads
+            inside = larger(inside, scores + 3 * e * T * shape.width)
+        return 4 * T * shape.width + inside

@@ -1,19 +1,13 @@
 """`estimate`: everything a design needs on given hardware, exact where it can be and with an interval elsewhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from scaling.cost.breakdowns import StateBytes
 from scaling.cost.cost import Cost, cost_of, scan_flops_by_convention
-from scaling.cost.hardware import check_precision, find_hardware, hardware_names, resolve_hardware
-from scaling.cost.memory import (
-    SAFETY_MARGIN,
-    Placement,
-    communication_bytes,
-    largest_micro_batch,
-    place,
-    state_bytes_per_gpu,
-    usable_bytes,
-)
+from scaling.cost.hardware import check_precision, resolve_hardware
+from scaling.cost.memory import Placement, communication_bytes, place, state_on_gpu, usable_bytes
+from scaling.cost.misfits import explain_misfit
 from scaling.cost.roofline import Constants, Interval, StepSeconds, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head
 from scaling.design import Design, Hardware
@@ -22,8 +16,9 @@ from scaling.errors import UsageError
 IMAGENET_IMAGES = 1_281_167
 DEFAULT_HARDWARE = "a100-80gb"
 DEFAULT_BATCH = 1024
+DEFAULT_CLASSES = 1000
 LARGEST_BATCH = 2**20
-GIB = 2**30
+LARGEST_EPOCH = 10**12  # images
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +61,12 @@ class CostEstimate:
         return self.gpu_hours(self.train_images)
 
     @property
-    def model_state_bytes(self) -> float:
-        """State on one GPU: weights, gradients, moments, EMA, 16-bit copies; a share of it under FSDP."""
-        gpus = self.placement.gpus if self.placement else 1
-        return state_bytes_per_gpu(self.cost, self.execution, gpus)
+    def model_state(self) -> StateBytes:
+        """State on one GPU: weights, gradients, moments, EMA, 16-bit copies; a share of it under FSDP.
+
+        Of a design that does not fit, with one image on each of as many GPUs as the batch allows.
+        """
+        return state_on_gpu(self.cost, self.execution, self.placement.gpus if self.placement else self.batch_size)
 
     @property
     def communication_bytes_per_step(self) -> float | None:
@@ -108,7 +105,7 @@ class CostEstimate:
             "elementwise_flops_per_image": cost.elementwise_flops_per_image,
             "saved_activation_bytes_per_image": cost.activation_bytes_per_image,
             "peak_activation_bytes_per_image": cost.peak_bytes_per_image,
-            "model_state_bytes": round(self.model_state_bytes),
+            "model_state_bytes": self.model_state.total,
             "usable_bytes_per_gpu": usable_bytes(self.hardware),
             "batch_size": self.batch_size,
             "images_per_gpu": placement.images_per_gpu if placement else None,
@@ -137,7 +134,7 @@ class CostEstimate:
             "training_flops_per_image": self.cost.training.terms(),
             "recomputed_flops_per_image": self.cost.recomputed.terms(),
             "saved_activation_bytes_per_image": self.cost.saved.terms(),
-            "model_state_bytes": self.cost.state.terms(),
+            "model_state_bytes": self.model_state.terms(),
         }
         if self.step is not None:
             names = ("products", "attention", "scan", "memory", "overhead", "optimizer", "communication")
@@ -150,10 +147,11 @@ def estimate(
     design: Design | str,
     hardware: str | Hardware = DEFAULT_HARDWARE,
     *,
-    classes: int = 1000,
-    label_pixels: int | None = None,
+    classes: int = DEFAULT_CLASSES,
+    label_sides: tuple[int, int] | None = None,
     batch_size: int = DEFAULT_BATCH,
     gpus: int | None = None,
+    micro_batch_size: int | None = None,
     execution: Execution | None = None,
     train_images: int = IMAGENET_IMAGES,
     constants: Constants | None = None,
@@ -164,9 +162,10 @@ def estimate(
         design: a design or its short name.
         hardware: name of a device that ships, or a device of your own.
         classes: outputs of the head.
-        label_pixels: labels per image; by default 1, or every pixel of the input for a dense head.
+        label_sides: height and width of a dense head's label maps; by default the input's.
         batch_size: global batch.
         gpus: GPUs to train on; by default the fewest whole nodes that hold the batch and divide it.
+        micro_batch_size: images per GPU and forward pass; by default the most that fit.
         execution: precision, attention, scan, checkpointing, EMA and sharding; by default the
             device's best precision with fused kernels.
         train_images: images in one epoch.
@@ -181,64 +180,26 @@ def estimate(
     device = resolve_hardware(hardware)
     execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
     check_precision(device, execution.precision)
-    for label, value, largest in (("batch size", batch_size, LARGEST_BATCH), ("train images", train_images, 10**12)):
-        if not 1 <= value <= largest:
-            raise UsageError(f"{label} must be 1 to {largest:,}, not {value}")
-    head = Head(classes, label_pixels or _label_pixels(design), dense=design.head is not None)
+    check_sizes(batch_size, train_images)
+    head = Head(classes, dense=design.head is not None, label_sides=label_sides)
     cost = cost_of(design, head, execution)
     known = constants or constants_of(device)
-    placement = place(cost, device, execution, batch_size, gpus)
+    placement = place(cost, device, execution, batch_size, gpus, micro_batch_size)
     step = step_seconds(cost, placement, device, known, execution) if placement else None
-    misfit = None if placement else _misfit(design, head, cost, device, execution, gpus or batch_size)
+    images, most = micro_batch_size or 1, gpus or batch_size
+    misfit = None if placement else explain_misfit(design, head, cost, device, execution, images, most)
     return CostEstimate(design, head, device, execution, known, batch_size, train_images, cost, placement, step, misfit)
 
 
-def _label_pixels(design: Design) -> int:
-    height, width = design.input_sides
-    return height * width if design.head else 1
+def check_sizes(batch_size: int, train_images: int) -> None:
+    """Raise UsageError for a batch or an epoch of an absurd size."""
+    for label, value, largest in (
+        ("batch size", batch_size, LARGEST_BATCH),
+        ("train images", train_images, LARGEST_EPOCH),
+    ):
+        if not 1 <= value <= largest:
+            raise UsageError(f"{label} must be 1 to {largest:,}, not {value}")
 
 
 def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _misfit(design: Design, head: Head, cost: Cost, hardware: Hardware, execution: Execution, gpus: int) -> str:
-    """By how much one image is too large for a GPU, and what would make it fit."""
-    usable = usable_bytes(hardware)
-    needed = state_bytes_per_gpu(cost, execution, gpus) + cost.peak_bytes_per_image
-    return (
-        f"{design}: one image needs {needed / GIB:.1f} GiB, {(needed - usable) / GIB:.1f} GiB more than the "
-        f"{usable / GIB:.1f} GiB that {hardware.name or 'the device'} has after a margin of {SAFETY_MARGIN:.0%}; "
-        f"{_remedy(design, head, execution, hardware, gpus)}"
-    )
-
-
-def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware, gpus: int) -> str:
-    """The settings, or else the smallest device, with which one image fits."""
-    changes = {"--checkpointing": {"checkpointing": True}, f"--sharding fsdp over {gpus} GPUs": {"sharding": "fsdp"}}
-    if execution.attention == "materialised":
-        changes = {"--attention fused": {"attention": "fused"}} | changes
-    together: dict[str, Any] = {}
-    for change in changes.values():
-        together |= change
-    fits = [
-        label
-        for label, change in (changes | {" and ".join(changes): together}).items()
-        if _fits(design, head, replace(execution, **change), hardware, gpus)
-    ]
-    if fits:
-        return f"it fits with {fits[0]}"
-    for how, changed in (("", execution), (f" with {' and '.join(changes)}", replace(execution, **together))):
-        larger = [
-            (other.memory_bytes, name)
-            for name in hardware_names()
-            if execution.precision in (other := find_hardware(name)).peak_flops
-            and _fits(design, head, changed, other, gpus)
-        ]
-        if larger:
-            return f"it fits --hardware {min(larger)[1]}{how}"
-    return "no known device holds it; use a larger patch"
-
-
-def _fits(design: Design, head: Head, execution: Execution, hardware: Hardware, gpus: int) -> bool:
-    return largest_micro_batch(cost_of(design, head, execution), usable_bytes(hardware), execution, gpus) >= 1

@@ -35,9 +35,10 @@ def find_hardware(name: str, own: Mapping[str, Hardware] | None = None) -> Hardw
         return own[name].model_copy(update={"name": name})
     if name not in _shipped():
         known = [*(own or ()), *_shipped()]
+        hint, names = nearest(name, known), f"known: {', '.join(known)}"
         raise UsageError(
-            f"unknown hardware '{name}': {nearest(name, known)}\n"
-            f"known: {', '.join(known)}; or describe it as [hardware.{name}] in a study and give --study"
+            f"unknown hardware '{name}'" + (f": {hint}" if hint != names else "") + f"\n{names};\n"
+            "or describe it as [hardware.NAME] in a study and give --study"
         )
     return Hardware.model_validate({"name": name} | _shipped()[name])
 

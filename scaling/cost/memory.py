@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from scaling.cost.breakdowns import StateBytes
 from scaling.cost.cost import Cost
 from scaling.cost.shapes import Count, Execution
-from scaling.design import Hardware
+from scaling.design import Hardware, divisors
 from scaling.errors import UsageError
 
 SAFETY_MARGIN = 0.10  # of a device's memory: framework, workspaces and fragmentation
@@ -12,21 +13,15 @@ GRADIENT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """How a global batch lies on GPUs.
+class Layout:
+    """How one optimiser step lies on GPUs.
 
     Args:
-        images_per_gpu: largest micro-batch that fits one GPU.
-        min_gpus: fewest GPUs that hold the global batch at once, without accumulation.
-        min_nodes: nodes of the hardware's size for that many GPUs.
-        gpus: GPUs the estimate is for.
+        gpus: GPUs that share the batch.
         micro_batch_size: images per GPU and forward pass.
         accumulation: forward passes per optimiser step.
     """
 
-    images_per_gpu: Count
-    min_gpus: Count
-    min_nodes: Count
     gpus: Count
     micro_batch_size: Count
     accumulation: Count
@@ -37,21 +32,45 @@ class Placement:
         return self.micro_batch_size * self.accumulation
 
 
+@dataclass(frozen=True, slots=True)
+class Placement(Layout):
+    """A layout that fits, and what would be the least.
+
+    Args:
+        images_per_gpu: largest micro-batch that fits one GPU.
+        min_gpus: fewest GPUs that hold the global batch at once, without accumulation.
+        min_nodes: nodes of the hardware's size for that many GPUs.
+    """
+
+    images_per_gpu: Count
+    min_gpus: Count
+    min_nodes: Count
+
+
 def usable_bytes(hardware: Hardware) -> int:
     """Memory that a training step may plan to use."""
     return int((1 - SAFETY_MARGIN) * hardware.memory_bytes)
 
 
-def state_bytes_per_gpu(cost: Cost, execution: Execution, gpus: Count) -> Count:
-    """State on one GPU: all of it under DDP; under FSDP a share, and two gathered blocks.
+def state_on_gpu(cost: Cost, execution: Execution, gpus: Count) -> StateBytes:
+    """State on one GPU: all of it under DDP; under FSDP a share, and what is gathered.
 
-    FSDP (Zhao et al. 2023) divides weights, gradients, moments and EMA, and holds the block at work
-    and the one being fetched in the products' precision.
+    FSDP (Zhao et al. 2023) divides weights, gradients, moments and EMA. In the products' precision it
+    holds whole the parameters outside the blocks, the block at work and the one being fetched, and
+    one block's gradients.
     """
+    state = cost.state
     if execution.sharding == "ddp":
-        return cost.state.total
-    gathered = 2 * cost.block_parameters * execution.element_bytes
-    return (cost.state.total - cost.state.casts) / gpus + gathered
+        return state
+    outside = cost.parameters.total - cost.parameters.blocks
+    return StateBytes(
+        weights=-(-state.weights // gpus),
+        gradients=-(-state.gradients // gpus),
+        optimizer=-(-state.optimizer // gpus),
+        ema=-(-state.ema // gpus),
+        casts=0 * state.casts,
+        gathered=execution.element_bytes * (outside + 3 * cost.block_parameters),
+    )
 
 
 def communication_bytes(cost: Cost, gpus: Count, accumulation: Count, execution: Execution) -> Count:
@@ -69,34 +88,45 @@ def communication_bytes(cost: Cost, gpus: Count, accumulation: Count, execution:
 
 def largest_micro_batch(cost: Cost, usable: int, execution: Execution, gpus: Count = 1) -> Count:
     """Images that fit one GPU beside its state; 0 or less where not even one does."""
-    return (usable - state_bytes_per_gpu(cost, execution, gpus)) // cost.peak_bytes_per_image
+    return (usable - state_on_gpu(cost, execution, gpus).total) // cost.peak_bytes_per_image
 
 
 def place(
-    cost: Cost, hardware: Hardware, execution: Execution, batch_size: int, gpus: int | None = None
+    cost: Cost,
+    hardware: Hardware,
+    execution: Execution,
+    batch_size: int,
+    gpus: int | None = None,
+    micro_batch_size: int | None = None,
 ) -> Placement | None:
-    """Place a global batch; None where one image does not fit a GPU.
+    """Place a global batch; None where one image, or the micro-batch asked for, does not fit a GPU.
 
     Without `gpus`, on the fewest whole nodes that hold the batch without accumulation and divide it
     evenly (the paper's Table 6 protocol, made even).
 
     Raises:
-        UsageError: if the batch does not divide over the GPUs asked for.
+        UsageError: if the batch does not divide over the GPUs asked for, over any number of GPUs
+            near those needed, or into the micro-batches asked for.
     """
     usable = usable_bytes(hardware)
-    min_gpus = _fewest_gpus(cost, usable, execution, batch_size)
     if gpus is not None:
         check_divides_over(batch_size, gpus)
-    if min_gpus is None and gpus is None:
+    min_gpus = _fewest_gpus(cost, usable, execution, batch_size)
+    if min_gpus is None:
         return None
-    chosen = gpus or _even_gpus(batch_size, min_gpus or 1, hardware.node_size)
+    chosen = gpus or even_gpus(batch_size, min_gpus, hardware.node_size)
     images = int(largest_micro_batch(cost, usable, execution, chosen))
-    if images < 1 or min_gpus is None:
-        return None
     local = batch_size // chosen
-    accumulation = next(count for count in range(1, local + 1) if local % count == 0 and local // count <= images)
+    if images < (micro_batch_size or 1):
+        return None
+    if micro_batch_size is None:
+        accumulation = next(count for count in divisors(local) if local // count <= images)
+    elif local % micro_batch_size:
+        raise UsageError(f"micro-batches of {micro_batch_size} do not divide the {local} images of a GPU")
+    else:
+        accumulation = local // micro_batch_size
     nodes = -(-min_gpus // hardware.node_size)
-    return Placement(images, min_gpus, nodes, chosen, local // accumulation, accumulation)
+    return Placement(chosen, local // accumulation, accumulation, images, min_gpus, nodes)
 
 
 def check_divides_over(batch_size: int, gpus: int) -> None:
@@ -104,8 +134,7 @@ def check_divides_over(batch_size: int, gpus: int) -> None:
     if batch_size < 1 or gpus < 1:
         raise UsageError(f"batch size and GPUs must be at least 1, not {batch_size} and {gpus}")
     if batch_size % gpus:
-        fitting = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
-        near = sorted(sorted(fitting, key=lambda count: abs(count - gpus))[:2])
+        near = sorted(sorted(divisors(batch_size), key=lambda count: abs(count - gpus))[:2])
         raise UsageError(f"a batch of {batch_size} does not divide over {gpus} GPUs; use {' or '.join(map(str, near))}")
 
 
@@ -124,8 +153,23 @@ def _fewest_gpus(cost: Cost, usable: int, execution: Execution, batch_size: int)
     return high
 
 
-def _even_gpus(batch_size: int, min_gpus: int, node_size: int) -> int:
-    """Fewest whole nodes that divide the batch; or, for a batch smaller than that, the next divisor."""
-    whole = range(-(-min_gpus // node_size) * node_size, batch_size + 1, node_size)
-    anyhow = range(min_gpus, batch_size + 1)
-    return next(gpus for gpus in (*whole, *anyhow) if batch_size % gpus == 0)
+def even_gpus(batch_size: int, min_gpus: int, node_size: int) -> int:
+    """GPUs for a batch that needs at least so many: the fewest whole nodes that divide it.
+
+    Where none do, the divisor nearest to the nodes needed: from below, else from above.
+
+    Raises:
+        UsageError: if that is more than twice the nodes needed.
+    """
+    needed = -(-min_gpus // node_size) * node_size
+    found = divisors(batch_size)
+    whole = [gpus for gpus in found if gpus >= needed and gpus % node_size == 0]
+    below = [gpus for gpus in found if min_gpus <= gpus <= needed]
+    above = [gpus for gpus in found if gpus > needed]
+    chosen = whole[0] if whole else below[-1] if below else above[0]
+    if chosen > 2 * needed:
+        raise UsageError(
+            f"a batch of {batch_size} needs {min_gpus} GPUs, but divides over no number of them up to {2 * needed}; "
+            "give --gpus, or a batch such as a power of two"
+        )
+    return chosen

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scaling.cost.budget import Budget, budget
 from scaling.cost.cells import cell_images, head_of
-from scaling.cost.estimates import DEFAULT_BATCH, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAGES, CostEstimate, estimate
 from scaling.cost.roofline import Constants
 from scaling.cost.shapes import Execution
 from scaling.cost.stages import Stage, stages_of
@@ -18,6 +18,7 @@ class Row:
 
     estimate: CostEstimate
     budget: Budget | None
+    of_study: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Request:
 
     hardware: Hardware
     execution: Execution
-    classes: int = 1000
+    classes: int = DEFAULT_CLASSES
     batch_size: int = DEFAULT_BATCH
     gpus: int | None = None
     train_images: int = IMAGENET_IMAGES
@@ -56,16 +57,17 @@ class Request:
             cell.design,
             self.hardware,
             classes=head.classes,
-            label_pixels=head.label_pixels,
+            label_sides=head.label_sides,
             batch_size=cell.recipe.batch_size,
             gpus=self.gpus or 1,
+            micro_batch_size=cell.recipe.micro_batch_size,
             execution=self.execution,
             train_images=self.train_images,
             constants=self.constants,
         )
         epochs = len(cells) * cell_images(cell) / self.train_images
         stages = [Stage(f"{len(cells)} cells", cell.design, epochs)]
-        return Row(known, budget(stages, lambda _: known, self.price_per_gpu_hour))
+        return Row(known, budget(stages, lambda _: known, self.price_per_gpu_hour), of_study=True)
 
     def _row(self, design: Design, stages: list[Stage] | None) -> Row:
         known = self._estimate(design, self.batch_size)
@@ -74,7 +76,10 @@ class Request:
         return Row(known, budget(stages, self._stage_estimate, self.price_per_gpu_hour))
 
     def _stage_estimate(self, stage: Stage) -> CostEstimate:
-        return self._estimate(stage.design, stage.batch_size or self.batch_size)
+        try:
+            return self._estimate(stage.design, stage.batch_size or self.batch_size)
+        except UsageError as error:
+            raise UsageError(f"{stage.name} of {stage.design}: {error}") from None
 
     def _estimate(self, design: Design, batch_size: int) -> CostEstimate:
         return estimate(

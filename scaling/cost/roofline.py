@@ -1,4 +1,4 @@
-"""How long a training step takes: a roofline with five constants, and how far it can be trusted.
+"""How long a training step takes: a roofline with six constants, and how far it can be trusted.
 
 Work that a GPU does one kernel after another adds up:
 
@@ -14,15 +14,17 @@ import math
 from dataclasses import dataclass
 
 from scaling.cost.cost import Cost
-from scaling.cost.memory import Placement, communication_bytes
-from scaling.cost.shapes import Count, Execution
+from scaling.cost.memory import Layout, communication_bytes
+from scaling.cost.shapes import Count, Execution, larger
 from scaling.design import Hardware
 
 UPDATE_BYTES = 28  # AdamW reads weight, gradient and two moments, and writes weight and moments
+EMA_BYTES = 12  # reads weight and average, and writes the average
 BACKWARD_SHARE = 2 / 3  # of a training step's products; gradients travel meanwhile
 
 # Standard deviations of natural logarithms.
-SHARED, BETWEEN_PRODUCTS, SCAN_APART, BANDWIDTH_APART, OVERHEAD_APART = 0.25, 0.05, 0.2, 0.4, 1.0
+SHARED = 0.25  # of the four shares of a device, together
+ALONE = (0.05, 0.05, 0.2, 0.4, 1.0, 0.5)  # of each constant by itself
 DISCREPANCY = 0.06  # of a measured cell from the fitted roofline: Table 6 4.8 %, RTX 3090 3.2 % (docs/estimating.md)
 INTERVAL = 1.96  # standard deviations: 95 %
 
@@ -39,7 +41,8 @@ class Constants:
         scan: share of peak in the state-space scan and its convolution.
         bandwidth: share of memory bandwidth.
         step_overhead_seconds: per forward and backward pass, whatever its size.
-        covariance: of the natural logarithms of the five, in this order.
+        network: share of the rates between devices.
+        covariance: of the natural logarithms of the six, in this order.
         discrepancy: standard deviation of the log of a measured time from the roofline's.
         source: what they were fitted to.
     """
@@ -49,22 +52,23 @@ class Constants:
     scan: float
     bandwidth: float
     step_overhead_seconds: float
+    network: float
     covariance: Matrix
     discrepancy: float
     source: str
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The five constants in the order of the covariance."""
-        return self.products, self.attention, self.scan, self.bandwidth, self.step_overhead_seconds
+        """The six constants in the order of the covariance."""
+        return self.products, self.attention, self.scan, self.bandwidth, self.step_overhead_seconds, self.network
 
 
 def spread(shared: float) -> Matrix:
     """Covariance of the logarithms when all shares move together by `shared`, and each a little alone."""
-    alone = (BETWEEN_PRODUCTS, BETWEEN_PRODUCTS, SCAN_APART, BANDWIDTH_APART, OVERHEAD_APART)
+    places = range(len(ALONE))
     return tuple(
-        tuple(shared**2 * (row < 4 and column < 4) + alone[row] ** 2 * (row == column) for column in range(5))
-        for row in range(5)
+        tuple(shared**2 * (row < 4 and column < 4) + ALONE[row] ** 2 * (row == column) for column in places)
+        for row in places
     )
 
 
@@ -74,6 +78,7 @@ GENERIC = Constants(
     scan=0.45,
     bandwidth=0.7,
     step_overhead_seconds=0.005,
+    network=0.7,
     covariance=spread(SHARED),
     discrepancy=DISCREPANCY,
     source="generic: no measurement of this device",
@@ -91,6 +96,7 @@ def constants_of(hardware: Hardware) -> Constants:
         known.scan,
         known.bandwidth,
         known.step_overhead_seconds,
+        known.network,
         known.covariance or spread(known.uncertainty or SHARED),
         DISCREPANCY,
         known.source,
@@ -119,49 +125,55 @@ class StepSeconds:
 
 
 def step_seconds(
-    cost: Cost, placement: Placement, hardware: Hardware, constants: Constants, execution: Execution
+    cost: Cost, layout: Layout, hardware: Hardware, constants: Constants, execution: Execution
 ) -> StepSeconds:
-    """Time of one optimiser step of a cost placed on GPUs."""
-    peak, images = hardware.peak_flops[execution.precision], placement.images_per_step
+    """Time of one optimiser step of a cost laid out on GPUs."""
+    peak, images = hardware.peak_flops[execution.precision], layout.images_per_step
     training, again = cost.training, cost.recomputed
     scan = training.scan + again.scan + training.convolution + again.convolution
     attention = training.attention + again.attention
     products = training.total + again.total - scan - attention
     bandwidth = constants.bandwidth * hardware.bandwidth_bytes_per_second
-    states = UPDATE_BYTES * cost.parameters.total / (placement.gpus if execution.sharding == "fsdp" else 1)
+    updated = (UPDATE_BYTES + EMA_BYTES * execution.ema) * cost.parameters.total
+    updated = updated / (layout.gpus if execution.sharding == "fsdp" else 1)
     parts = (
         images * products / (constants.products * peak),
         images * attention / (constants.attention * peak),
         images * scan / (constants.scan * peak),
         (images * cost.traffic_bytes_per_image) / bandwidth,
-        placement.accumulation * constants.step_overhead_seconds,
+        layout.accumulation * constants.step_overhead_seconds,
     )
-    optimizer = states / bandwidth
-    communication = _exposed(cost, placement, hardware, execution, sum(parts[:4]))
+    optimizer = updated / bandwidth
+    sent = _sending_seconds(cost, layout, hardware, constants, execution)
+    hidden = _overlap(sum(parts[:4]), layout, execution)
+    communication = larger(0.0, sent - hidden)
     total = sum(parts) + optimizer + communication
-    return StepSeconds(*parts, optimizer, communication, _relative_error(parts, optimizer, total, constants))
+    products, attention, scan, memory, overhead = (part / total for part in parts)
+    sensitivity = (products, attention, scan, memory + optimizer / total, overhead, (communication > 0) * sent / total)
+    return StepSeconds(*parts, optimizer, communication, _relative_error(sensitivity, constants))
 
 
-def _exposed(cost: Cost, placement: Placement, hardware: Hardware, execution: Execution, work: Count) -> Count:
-    """Communication beyond what hides behind the computation it overlaps with.
-
-    DDP sends gradients during the last micro-step's backward, FSDP sends weights and gradients all along.
-    """
-    inside = placement.gpus <= hardware.node_size
+def _sending_seconds(
+    cost: Cost, layout: Layout, hardware: Hardware, constants: Constants, execution: Execution
+) -> Count:
+    inside = layout.gpus <= hardware.node_size
     rate = inside * hardware.link_bytes_per_second + (1 - inside) * hardware.network_bytes_per_second
-    seconds = communication_bytes(cost, placement.gpus, placement.accumulation, execution) / rate
-    hidden = work if execution.sharding == "fsdp" else BACKWARD_SHARE * work / placement.accumulation
-    beyond = seconds - hidden
-    return beyond.clip(0) if hasattr(beyond, "clip") else max(beyond, 0.0)
+    return communication_bytes(cost, layout.gpus, layout.accumulation, execution) / (constants.network * rate)
 
 
-def _relative_error(parts: tuple[Count, ...], optimizer: Count, total: Count, constants: Constants) -> Count:
-    """Propagate the constants' covariance to the log of the total, and add the roofline's own discrepancy."""
-    products, attention, scan, memory, overhead = parts
-    shares = [part / total for part in (products, attention, scan, memory + optimizer, overhead)]
+def _overlap(work: Count, layout: Layout, execution: Execution) -> Count:
+    """Work behind which communication hides: FSDP's all along, DDP's in the last micro-step's backward."""
+    return work if execution.sharding == "fsdp" else BACKWARD_SHARE * work / layout.accumulation
+
+
+def _relative_error(sensitivity: tuple[Count, ...], constants: Constants) -> Count:
+    """Propagate the constants' covariance to the log of the total, and add the roofline's own discrepancy.
+
+    What hides less communication when it is faster is taken at its full share, which errs on the wide side.
+    """
     variance = constants.discrepancy**2
-    for row, left in zip(constants.covariance, shares, strict=True):
-        for covariance, right in zip(row, shares, strict=True):
+    for row, left in zip(constants.covariance, sensitivity, strict=True):
+        for covariance, right in zip(row, sensitivity, strict=True):
             variance = variance + left * covariance * right
     return variance**0.5
 

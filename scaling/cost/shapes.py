@@ -19,6 +19,7 @@ Scan = Literal["fused", "recomputed"]
 Sharding = Literal["ddp", "fsdp"]
 
 CHANNELS = 3
+LARGEST_CLASSES = 10_000_000
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -66,16 +67,32 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear head: classes, labels per image, and whether it reads every patch token (dense)."""
+    """A linear head.
+
+    Args:
+        classes: outputs.
+        dense: whether it labels every pixel and reads every patch token, or reads the class token.
+        label_sides: height and width of a dense head's label maps; by default the input's.
+
+    Raises:
+        UsageError: for a size that cannot be.
+    """
 
     classes: int = 1000
-    label_pixels: int = 1
     dense: bool = False
+    label_sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("classes", self.classes), ("label_pixels", self.label_pixels)):
-            if value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
+        if not 1 <= self.classes <= LARGEST_CLASSES:
+            raise UsageError(f"classes must be at least 1 and at most {LARGEST_CLASSES:,}, not {self.classes:.6g}")
+        if self.label_sides is not None and min(self.label_sides) < 1:
+            raise UsageError(f"label sides must be at least 1, not {self.label_sides}")
+
+    def label_pixels(self, shape: Shape) -> Count:
+        """Labels per image."""
+        if not self.dense:
+            return 1
+        return shape.pixels if self.label_sides is None else self.label_sides[0] * self.label_sides[1]
 
     def tokens_read(self, shape: Shape) -> Count:
         """Tokens the head reads: the class token, or every patch token."""
@@ -89,7 +106,7 @@ class Execution:
     Args:
         precision: 'fp32', or 16-bit autocast: 'bf16' or 'fp16'.
         attention: 'fused' (FlashAttention, torch's fused kernels) or 'materialised' (T x T scores kept).
-        scan: 'fused' (mamba-ssm's kernels) or 'recomputed' (the whole mixer again in backward).
+        scan: 'fused' (mamba-ssm's kernels) or 'recomputed' (convolution and scan again in full in backward).
         checkpointing: keep only the input of each block, and run the block again in backward.
         ema: keep an exponential moving average of the weights.
         sharding: 'ddp' (every GPU holds all state) or 'fsdp' (state divided between the GPUs).
@@ -125,3 +142,9 @@ class Execution:
     def autocast(self) -> bool:
         """Whether products run in 16 bits beside fp32 weights, norms and residual stream."""
         return self.precision != "fp32"
+
+
+def larger(first: Count, second: Count) -> Count:
+    """The larger of two numbers, or of arrays element by element."""
+    difference = second - first
+    return first + (difference > 0) * difference

@@ -40,11 +40,11 @@ def stages_of(recipe: str, design: Design) -> list[Stage]:
     """
     if recipe not in _recipes():
         raise UsageError(f"unknown recipe '{recipe}': {nearest(recipe, recipe_names())}")
-    found = [_stage(row, design) for row in _recipes()[recipe]["stages"] if _applies(row, design)]
+    known = _recipes()[recipe]
+    rows = known["stages"] if known["architecture"] == design.architecture else []
+    found = [_stage(row, design) for row in rows if _applies(row, design)]
     if not found:
-        raise UsageError(
-            f"recipe '{recipe}' does not say how {design} is trained ({_recipes()[recipe]['source']}); give --epochs"
-        )
+        raise UsageError(f"recipe '{recipe}' does not say how {design} is trained ({known['source']}); give --epochs")
     return found
 
 

@@ -8,6 +8,8 @@ products (2 under autocast). The forms were checked against counts on built mode
 
 from scaling.cost.shapes import CHANNELS, Count, Execution, Head, Shape
 
+IMAGE_BYTES = 4 * CHANNELS  # fp32, per pixel
+
 # Elementwise FLOPs per element, one per addition, multiplication or function call.
 LAYER_NORM, RMS_NORM, GELU, SILU, SOFTMAX, RESIDUAL = 7, 5, 8, 5, 5, 1
 
@@ -23,7 +25,7 @@ def patch_embedding_flops(shape: Shape) -> Count:
 
 
 def position_parameters(shape: Shape) -> Count:
-    """(L + 1) d: one learned vector for each patch token and the class token."""
+    """(L + 1) d: one learned vector for each patch token and the class token (Dosovitskiy et al. 2021, eq. 1)."""
     return (shape.tokens + 1) * shape.width
 
 
@@ -37,13 +39,43 @@ def linear_flops(tokens: Count, inputs: Count, outputs: Count) -> Count:
     return 2 * tokens * inputs * outputs
 
 
+def mlp_parameters(width: Count, hidden: Count) -> Count:
+    """2 d m + m + d: two layers with biases (Vaswani et al. 2017, Section 3.3)."""
+    return linear_parameters(width, hidden) + linear_parameters(hidden, width)
+
+
+def mlp_flops(tokens: Count, width: Count, hidden: Count) -> Count:
+    """4 T d m."""
+    return 2 * linear_flops(tokens, width, hidden)
+
+
+def swiglu_parameters(width: Count, hidden: Count) -> Count:
+    """3 d m + 2 m + d: two projections in, one out, with biases (Shazeer 2020, eq. 6, with biases)."""
+    return 2 * linear_parameters(width, hidden) + linear_parameters(hidden, width)
+
+
+def swiglu_flops(tokens: Count, width: Count, hidden: Count) -> Count:
+    """6 T d m."""
+    return 3 * linear_flops(tokens, width, hidden)
+
+
+def layer_norm_parameters(width: Count) -> Count:
+    """Scale and shift: 2 d (Ba et al. 2016)."""
+    return 2 * width
+
+
+def rms_norm_parameters(width: Count) -> Count:
+    """Scale: d (Zhang and Sennrich 2019)."""
+    return width
+
+
 def attention_flops(tokens: Count, width: Count) -> Count:
-    """2 T^2 d for Q K^T and 2 T^2 d for its product with V, over all heads."""
+    """2 T^2 d for Q K^T and 2 T^2 d for its product with V, over all heads (Vaswani et al. 2017, eq. 1)."""
     return 4 * tokens**2 * width
 
 
 def depthwise_convolution_flops(tokens: Count, channels: Count, kernel: int) -> Count:
-    """2 x kernel per channel and token; a causal convolution's padding is not counted."""
+    """2 x kernel per channel and token, its padding not counted (Dao and Gu 2024, Section 7)."""
     return 2 * kernel * tokens * channels
 
 
@@ -73,6 +105,6 @@ def head_bytes(shape: Shape, head: Head, execution: Execution) -> Count:
     return execution.element_bytes * shape.width * read
 
 
-def loss_bytes(head: Head) -> Count:
+def loss_bytes(shape: Shape, head: Head) -> Count:
     """fp32 log-probabilities, the label (8 bytes) of each labelled pixel."""
-    return head.label_pixels * (4 * head.classes + 8)
+    return head.label_pixels(shape) * (4 * head.classes + 8)

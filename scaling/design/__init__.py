@@ -9,7 +9,7 @@ from scaling.design.architectures import (
     find_architecture,
     known_architectures,
 )
-from scaling.design.designs import Design, InputSize, sides_of
+from scaling.design.designs import Design, InputSize, divisors, sides_of
 from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import expand_designs
 from scaling.design.recipes import DigitsData, Measure, Recipe
@@ -47,6 +47,7 @@ __all__ = [
     "known_architectures",
     "build_study",
     "builtin_studies",
+    "divisors",
     "expand_designs",
     "find_architecture",
     "load_study",

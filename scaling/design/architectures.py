@@ -15,7 +15,7 @@ HEAD_WIDTH = 64  # channels per attention or state-space head, in every size of 
 PLUGINS = "scaling.architectures"  # entry points that register architectures of other packages
 LARGEST_WIDTH = 65_536
 LARGEST_DEPTH = 1_024
-_FREE_SIZE = re.compile(r"(\d+)x(\d+)")
+_FREE_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 
 
 class DesignError(UsageError):
@@ -126,6 +126,23 @@ def add_architecture(name: str, architecture: Architecture) -> None:
     _ARCHITECTURES[name] = architecture
 
 
+def load_plugins(*names: str) -> None:
+    """Let installed packages register the architectures of these names, or all of theirs.
+
+    Raises:
+        DesignError: if one of them cannot be loaded.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        if (names and plugin.name not in names) or plugin.name in _ARCHITECTURES:
+            continue
+        try:
+            plugin.load()()
+        except Exception as error:  # code of others fails in any way
+            raise DesignError(
+                f"architecture '{plugin.name}': its plug-in {plugin.value} does not load: {error}"
+            ) from None
+
+
 def find_architecture(name: str) -> Architecture:
     """The architecture of this name, asking installed plug-ins for one that is not built in.
 
@@ -133,8 +150,7 @@ def find_architecture(name: str) -> Architecture:
         DesignError: if there is none, with the nearest name.
     """
     if name not in _ARCHITECTURES:
-        for plugin in entry_points(group=PLUGINS, name=name):
-            plugin.load()()
+        load_plugins(name)
     if name not in _ARCHITECTURES:
         raise DesignError(f"unknown architecture '{name}': {nearest(name, _ARCHITECTURES)}")
     return _ARCHITECTURES[name]

@@ -1,5 +1,6 @@
 """A design: what is trained, and its short name 'deit-base/16@224' or 'deit-base/16@512+linear'."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,14 +13,15 @@ InputSize: TypeAlias = int | tuple[int, int]
 
 LARGEST_INPUT = 32_768  # pixels per side
 _SHORT_NAME = re.compile(
-    r"(?P<architecture>[a-z0-9]+)-(?P<size>[a-z0-9]+)/(?P<patch_size>\d+)@(?P<height>\d+)(x(?P<width>\d+))?"
-    r"(\+(?P<head>[a-z0-9]+))?(\+extend=(?P<extended_length>\d+))?"
+    r"(?P<architecture>[a-z0-9]+)-(?P<size>[a-z0-9]+)/(?P<patch_size>\d{1,6})@(?P<height>\d{1,6})(x(?P<width>\d{1,6}))?"
+    r"(\+(?P<head>[a-z0-9]+))?(\+extend=(?P<extended_length>\d{1,12}))?"
 )
 
 
 def divisors(number: int) -> list[int]:
     """All positive divisors in increasing order."""
-    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
+    small = [candidate for candidate in range(1, math.isqrt(number) + 1) if number % candidate == 0]
+    return sorted({*small, *(number // candidate for candidate in small)})
 
 
 def check_known(kind: str, value: str, known: tuple[str, ...]) -> None:
@@ -138,13 +140,12 @@ class Design:
 
     def _check_extension(self, length: int) -> None:
         """The stretched grid keeps the proportions of the input, and is not smaller than it was."""
-        rows, columns = self.grid
-        height, width = self.input_sides
-        if length <= self.patches or rows * columns != length or rows * width != columns * height:
-            grid = self.patches, (height // self.patch_size), (width // self.patch_size)
+        height, width = (side // self.patch_size for side in self.input_sides)
+        rows, columns = self.grid if length > self.patches else (0, 0)
+        if length != rows * columns or rows * width != columns * height or length <= self.patches:
             raise DesignError(
-                f"extend={length} of '{self}': the {grid[1]} x {grid[2]} patches stretch to lengths such as "
-                f"{4 * grid[0]} or {16 * grid[0]}"
+                f"extend={length} of '{self}': the {height} x {width} patches stretch to lengths such as "
+                f"{4 * self.patches} or {16 * self.patches}"
             )
 
 

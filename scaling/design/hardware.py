@@ -18,12 +18,12 @@ class Efficiency(Section):
     scan: Annotated[float, Field(gt=0, le=2, description="share of peak in scan and convolution")]
     bandwidth: Annotated[float, Field(gt=0, le=2, description="share of memory bandwidth")]
     step_overhead_seconds: Annotated[PositiveFloat, Field(description="per forward and backward pass")]
+    network: Annotated[float, Field(gt=0, le=2, description="share of the rates between devices")] = 0.7
     uncertainty: Annotated[
-        PositiveFloat | None, Field(description="standard deviation of the log of all shares together")
+        float | None, Field(gt=0, le=2, description="standard deviation of the log of all shares together")
     ] = None
     covariance: Annotated[
-        tuple[tuple[float, float, float, float, float], ...] | None,
-        Field(min_length=5, max_length=5, description="of the logs of the five constants, in this order"),
+        tuple[tuple[float, ...], ...] | None, Field(description="of the logs of the six constants, in this order")
     ] = None
     source: str
 
@@ -31,6 +31,8 @@ class Efficiency(Section):
     def _says_how_well_it_is_known(self) -> "Efficiency":
         if (self.uncertainty is None) == (self.covariance is None):
             raise ValueError("give one of uncertainty and covariance")
+        if self.covariance is not None and not _is_covariance(self.covariance, size=6):
+            raise ValueError("covariance: not a symmetric positive definite matrix of 6 by 6")
         return self
 
 
@@ -51,7 +53,13 @@ class Hardware(Section):
     torch_names: tuple[str, ...] = ()
     efficiency: Efficiency | None = None
 
-    @field_validator("peak_flops", "bandwidth_bytes_per_second", "memory_bytes")
+    @field_validator(
+        "peak_flops",
+        "memory_bytes",
+        "bandwidth_bytes_per_second",
+        "link_bytes_per_second",
+        "network_bytes_per_second",
+    )
     @classmethod
     def _is_in_si_units(cls, value: object) -> object:
         """A peak of 312 or a memory of 80 was meant in tera or giga."""
@@ -66,3 +74,19 @@ class Hardware(Section):
     def default_precision(self) -> str:
         """The first of bf16, fp16 and fp32 that the device has a rate for."""
         return next(precision for precision in DEFAULT_PRECISIONS if precision in self.peak_flops)
+
+
+def _is_covariance(matrix: tuple[tuple[float, ...], ...], size: int) -> bool:
+    """Whether a matrix is symmetric and has a Cholesky factor; numpy would cost each start-up its import."""
+    if len(matrix) != size or any(len(row) != size for row in matrix):
+        return False
+    factor = [[0.0] * size for _ in range(size)]
+    for row in range(size):
+        for column in range(row + 1):
+            if matrix[row][column] != matrix[column][row]:
+                return False
+            rest = matrix[row][column] - sum(factor[row][k] * factor[column][k] for k in range(column))
+            if row == column and rest <= 0:
+                return False
+            factor[row][column] = rest**0.5 if row == column else rest / factor[column][column]
+    return True

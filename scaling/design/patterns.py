@@ -2,7 +2,7 @@
 
 import re
 
-from scaling.design.architectures import DesignError, find_architecture, known_architectures
+from scaling.design.architectures import DesignError, find_architecture, known_architectures, load_plugins
 from scaling.design.designs import Design
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -35,9 +35,13 @@ def _wildcards(name: str) -> list[str]:
         raise DesignError(f"'{name}': '*' stands for architectures and sizes; list patches and inputs in {{16,8,4}}")
     if "*" not in backbone:
         return [name]
-    chosen = list(known_architectures()) if architecture == "*" else [architecture]
-    return [
+    if architecture == "*":
+        load_plugins()
+    names = [
         f"{one}-{each}{slash}{rest}"
-        for one in chosen
+        for one in (known_architectures() if architecture == "*" else [architecture])
         for each in (find_architecture(one).sizes if size == "*" else [size])
     ]
+    if not names:
+        raise DesignError(f"'{name}': {architecture} has no named sizes; give WIDTHxDEPTH such as 640x12")
+    return names

@@ -187,6 +187,7 @@ def _start(job: Job, run: RunDirectory, device: Device, workers: int, slot: int,
         slot % device.count,
         threads,
         job.micro_batch_size,
+        job.images_per_second.estimate if job.images_per_second else None,
         time.time(),
         theirs,
     )

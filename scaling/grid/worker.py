@@ -23,6 +23,7 @@ def work(
     device_index: int,
     threads: int,
     micro_batch_size: int,
+    estimated_images_per_second: float | None,
     started: float,
     pipe: Connection,
 ) -> None:
@@ -41,6 +42,7 @@ def work(
         folder = run.begin(cell)
         _redirect_output(folder / "log.txt")
         record = run_cell(cell, folder, device, micro_batch_size, started, report)
+        record = record.model_copy(update={"estimated_images_per_second": estimated_images_per_second})
         run.finish(record)
     except Exception as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_model
 from torch import nn
 
-from scaling.cost import cell_speed, cost_of_cell, find_hardware, hardware_of_device
+from scaling.cost import cost_of_cell
 from scaling.data import held_out_scenes
 from scaling.design import Cell
 from scaling.models import build_model, has_flash_attention
@@ -96,7 +96,7 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
 
         trained = train(model, cell, accelerator, micro_batch_size, note)
     _save_weights(accelerator.unwrap_model(trained.model), folder / "checkpoint")
-    yield _times(trained, cell, device) | _expected_speed(cell, device, micro_batch_size)
+    yield _times(trained, cell, device)
     asked = time.perf_counter()
     batches = held_out_scenes(cell.data, cell.design.input_size, EVALUATION_BATCHES * micro_batch_size)
     dense = cell.data.task != "classification"
@@ -137,12 +137,6 @@ def _times(trained: Trained, cell: Cell, device: str) -> dict[str, Any]:
         "data_seconds": trained.data_seconds,
         "gpu_hours": trained.seconds / 3600 if device == "cuda" else None,
     }
-
-
-def _expected_speed(cell: Cell, device: str, micro_batch_size: int) -> dict[str, Any]:
-    known = hardware_of_device(device_name(device))
-    speed = cell_speed(cell, find_hardware(known), micro_batch_size) if known else None
-    return {"estimated_images_per_second": speed.estimate if speed else None}
 
 
 def _save_weights(model: nn.Module, folder: Path) -> None:

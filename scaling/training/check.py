@@ -27,6 +27,16 @@ TERMS = {
     "mlp": "mlp",
     "head": "head",
 }  # last part of a timm module's path, and the term that counts its products
+PARAMETER_TERMS = {
+    "patch_embed": "patch_embedding",
+    "cls_token": "class_token",
+    "pos_embed": "positions",
+    "attn": "mixer",
+    "mlp": "mlp",
+    "norm1": "norms",
+    "norm2": "norms",
+    "head": "head",
+}  # part of a parameter's name, and its term
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +59,9 @@ class Agreement:
         return None if self.counted is None else self.closed_form / self.counted - 1
 
     @property
-    def agrees(self) -> bool:
-        """Within 0.5 %, or not counted."""
-        return self.error is None or abs(self.error) <= TOLERANCE
+    def agrees(self) -> bool | None:
+        """Within 0.5 %; None where it was not counted."""
+        return None if self.error is None else abs(self.error) <= TOLERANCE
 
 
 def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
@@ -61,10 +71,10 @@ def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
         UsageError: for an architecture that this version cannot build.
     """
     with torch.device("meta"):
-        model = build_model(design, head.classes)
+        model = build_model(design, head.classes, head.label_sides)
     configure(model, execution)
     cost = cost_of(design, head, execution)
-    example = Example(design.input_sides, design.input_sides if head.dense else None)
+    example = Example(design.input_sides, (head.label_sides or design.input_sides) if head.dense else None)
     return list(_agreements(design, model, cost, head, execution, example))
 
 
@@ -85,6 +95,8 @@ def _agreements(
     name = str(design)
     counted = sum(parameter.numel() for parameter in model.parameters())
     yield Agreement(name, "parameters", cost.parameters.total, counted, "torch")
+    for term, count in _parameter_terms(model).items():
+        yield Agreement(name, f"parameters: {term}", getattr(cost.parameters, term), count, "torch")
     configure(model, Execution(execution.precision))  # FLOPs are counted without recomputation
     for term, flops in _forward_terms(model, example).items():
         yield Agreement(name, f"forward FLOPs: {term}", getattr(cost.forward, term), flops, "FlopCounterMode")
@@ -96,6 +108,17 @@ def _agreements(
     rules = "cuda" if execution.attention == "materialised" else "cpu"
     saved = activation_bytes_per_image(model, example, execution.precision, rules)
     yield Agreement(name, "saved activation bytes", cost.saved.total, saved, "saved_tensors_hooks")
+
+
+def _parameter_terms(model: nn.Module) -> dict[str, int]:
+    """Parameters by term, from their names in timm's models."""
+    found = dict.fromkeys((*PARAMETER_TERMS.values(), "final_norm"), 0)
+    for name, parameter in model.named_parameters():
+        parts = name.removeprefix("backbone.").split(".")
+        inside = parts[2] if parts[0] == "blocks" else parts[0]
+        term = "final_norm" if parts[0] == "norm" else PARAMETER_TERMS[inside]
+        found[term] += parameter.numel()
+    return found
 
 
 def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
@@ -117,5 +140,5 @@ def _with_fvcore(design: Design, cost: Cost, head: Head, example: Example) -> Ag
     name, ours = str(design), cost.forward.total
     if ours > FVCORE_LIMIT_FLOPS:
         return Agreement(name, "forward FLOPs", ours, None, "fvcore", "its trace needs a real forward pass; too long")
-    theirs = count_flops(build_model(design, head.classes), example).fvcore_forward
+    theirs = count_flops(build_model(design, head.classes, head.label_sides), example).fvcore_forward
     return Agreement(name, "forward FLOPs", ours, theirs, "fvcore", "with a handle for fused attention")

@@ -113,7 +113,7 @@ def test_calibration_from_the_reference_study() -> None:
     """The committed records of two CPU cores: one set of constants explains all cells."""
     records = load_records(ROOT / "runs" / "digits-quick")
     measured = records.groupby("design")["images_per_second"].mean()
-    options = ("--hardware", "cpu", "--calibration", ROOT / "runs" / "digits-quick", "--classes", "11")
+    options = ("--hardware", "cpu", "--calibration", ROOT / "runs" / "digits-quick")
     rows = answer("--study", "digits-quick", *options)
     assert len(rows) == 8
     for row in rows:
@@ -150,6 +150,34 @@ def test_check_counts_on_the_real_model() -> None:
     assert "+0.000%" in table.stdout
 
 
+def test_check_of_a_dense_study_whose_input_is_not_its_canvas(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(study_to_toml(small_study(grid__input_sizes=[32], grid__patch_sizes=[8])))
+    result = scaling("estimate", "--study", path, "--check")
+    assert result.returncode == 0, result.stderr
+    assert "deit-nano/8@32+linear" in result.stdout
+
+
+def test_what_cannot_be_checked_is_named_and_the_rest_is_checked() -> None:
+    result = scaling("estimate", "deit-128x2/16@64", "adventurer-nano/16@64", "--check", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    assert {row["design"] for row in json.loads(result.stdout)} == {"deit-128x2/16@64"}
+    assert "not checked: adventurer-nano/16@64" in result.stderr
+
+
+def test_calibration_takes_only_records_of_the_device() -> None:
+    options = ("--study", "digits-quick", "--hardware", "h100", "--calibration", ROOT / "runs" / "digits-quick")
+    result = scaling("estimate", *options)
+    assert result.returncode == 2
+    assert "none of the 16 rows is a finished run on h100; they ran on AMD EPYC" in result.stderr
+
+
+def test_a_budget_that_does_not_fit_keeps_its_keys() -> None:
+    text = scaling("estimate", "deit-huge/1@224", "--epochs", "10", "--format", "json").stdout
+    assert json.loads(text)[0]["gpu_hours"] is None
+    assert json.loads(text)[0]["stages"] is None
+
+
 def test_what_does_not_fit_keeps_its_counts_and_fails() -> None:
     result = scaling("estimate", "deit-huge/1@224", "deit-tiny/16@224", "--format", "json")
     assert result.returncode == 1
@@ -170,7 +198,7 @@ def test_what_does_not_fit_keeps_its_counts_and_fails() -> None:
         (("deit-base/16@224", "--hardware", "a100"), "did you mean 'a100-40gb' or 'a100-80gb'?"),
         (("deit-base/16@224", "--hardware", "v100", "--precision", "bf16"), "v100 has no rate for precision 'bf16'"),
         (("deit-base/16@224", "--precision", "fp8"), "unknown precision 'fp8': known: fp32, bf16, fp16"),
-        (("deit-base/16@224", "--classes", "0"), "classes must be at least 1, not 0"),
+        (("deit-base/16@224", "--classes", "0"), "classes must be at least 1 and at most 10,000,000, not 0"),
         (("deit-base/16@224", "--batch-size", "0"), "batch size must be 1 to"),
         (("deit-base/16@224", "--train-images", "-5"), "train images must be 1 to"),
         (("deit-base/16@224", "--gpus", "7"), "does not divide over 7 GPUs; use 4 or 8"),
@@ -179,6 +207,20 @@ def test_what_does_not_fit_keeps_its_counts_and_fails() -> None:
         (("deit-base/16@224", "--price", "2"), "a price needs a duration"),
         (("deit-base/16@224", "--epochs", "1", "--price", "-2"), "the price of a GPU-hour must be positive"),
         (("adventurer-tiny/16@224", "--check"), "'adventurer' cannot be built by this version"),
+        (("--study", "digits", "--classes", "5"), "--classes: the study's data say it"),
+        (("--study", "digits", "--batch-size", "7"), "--batch-size: the study says"),
+        (("--study", "", "deit-base/16@224"), "give either designs"),
+        (("deit-base/16@224", "--recipe", "deit", "--batch-size", "7"), "--batch-size: the recipe says"),
+        (("deit-base/16@224", "--precision", ""), "unknown precision ''"),
+        (("deit-base/16@224", "--breakdown", "--format", "csv"), "--breakdown does not fit into a CSV table"),
+        (("deit-base/16@224", "--epochs", "1e308"), "epochs must be positive and at most 1,000,000"),
+        (("deit-base/16@224", "--epochs", "1", "--price", "1e308"), "positive and at most 1,000,000"),
+        (("deit-base/16@224", "--classes", "9" * 300), "at most 10,000,000"),
+        ((f"deit-base/{'9' * 5000}@224",), "is not a design"),
+        (("deit-base/16@224+extend=0",), "stretch to lengths such as 784"),
+        (("adventurer-base/16@224", "--recipe", "deit"), "does not say how adventurer-base/16@224 is trained"),
+        (("adventurer-base/4@224", "--recipe", "adventurer", "--gpus", "1024"), "finetuning of adventurer-base/4@224"),
+        (("deit-base/1@224", "--batch-size", "1021"), "divides over no number"),
     ],
 )
 def test_wrong_usage_is_a_plain_line(arguments: tuple[str, ...], message: str) -> None:

@@ -1,5 +1,10 @@
 """Devices that ship, devices of one's own, architectures of one's own, and published recipes."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from scaling.cost import (
@@ -46,6 +51,16 @@ OWN = {
 }
 
 
+EFFICIENCY = {
+    "products": 0.5,
+    "attention": 0.5,
+    "scan": 0.5,
+    "bandwidth": 0.7,
+    "step_overhead_seconds": 0.01,
+    "source": "measured",
+}
+
+
 @pytest.mark.parametrize("name", hardware_names())
 def test_every_device_is_complete_and_estimates(name: str) -> None:
     device = find_hardware(name)
@@ -77,7 +92,7 @@ def test_devices_are_found_by_the_name_torch_gives() -> None:
     [
         ("a100", "did you mean 'a100-40gb' or 'a100-80gb'?"),
         ("h10", "did you mean 'h100'?"),
-        ("xyz", r"known: v100, .*or describe it as \[hardware.xyz\] in a study"),
+        ("xyz", r"known: v100, [^\"]*\nor describe it as \[hardware.NAME\] in a study"),
     ],
 )
 def test_unknown_devices_are_refused_with_the_known(name: str, message: str) -> None:
@@ -102,7 +117,14 @@ def test_a_device_of_a_study() -> None:
         ({"power_watts": -1}, "hardware.t4.power_watts"),
         ({"peak_flops": {"fp8": 1e12}}, "hardware.t4.peak_flops"),
         ({"speed": 3}, "hardware.t4.speed: unknown key"),
+        ({"link_bytes_per_second": 16}, "hardware.t4.link_bytes_per_second: 16 is too small"),
         ({"efficiency": {"products": 0.5}}, "hardware.t4.efficiency.attention: missing"),
+        ({"efficiency": EFFICIENCY}, "hardware.t4.efficiency: give one of uncertainty and covariance"),
+        ({"efficiency": EFFICIENCY | {"uncertainty": 1000}}, "hardware.t4.efficiency.uncertainty"),
+        (
+            {"efficiency": EFFICIENCY | {"covariance": [[-1.0] * 6] * 6}},
+            "hardware.t4.efficiency: covariance: not a symmetric positive definite matrix",
+        ),
     ],
 )
 def test_bad_devices_are_refused_with_their_place(change: dict[str, object], message: str) -> None:
@@ -174,6 +196,7 @@ def test_recipes_of_the_paper() -> None:
     ("recipe", "name", "message"),
     [
         ("diet", "deit-base/16@224", "unknown recipe 'diet': did you mean 'deit'"),
+        ("deit", "adventurer-base/16@224", "does not say how adventurer-base/16@224 is trained"),
         ("adventurer", "adventurer-tiny/16@224", "does not say how adventurer-tiny/16@224 is trained"),
         ("adventurer", "adventurer-huge/16@224", "does not say how"),
         ("adventurer", "adventurer-base/56@224", "56 does not divide input size 128"),
@@ -210,5 +233,38 @@ def test_a_study_is_budgeted_for_all_its_seeds() -> None:
     hours = known.gpu_hours(3 * 6 * 8)
     assert hours is not None
     assert found.gpu_hours.estimate == pytest.approx(hours.estimate)
-    head = Head(11, 256, dense=True)
+    head = Head(11, dense=True, label_sides=(16, 16))
     assert known.cost == cost_of(known.design, head, Execution("fp32"))
+
+
+PLUGIN = """
+from scaling.cost import find_backbone, register_architecture
+from scaling.design import Architecture, ModelSize
+
+def register():
+    sizes = {"one": ModelSize(64, 2, 256, 1)}
+    register_architecture("twin", Architecture(lambda width, depth: ModelSize(width, depth, 4 * width, 1), sizes),
+                          find_backbone("deit"))
+
+def broken():
+    raise RuntimeError("no luck")
+"""
+
+
+def test_a_plug_in_makes_its_architecture_known_to_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "twins.py").write_text(PLUGIN)
+    info = tmp_path / "twins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[scaling.architectures]\ntwin = twins:register\nbad = twins:broken\n")
+
+    def scaling(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "scaling", "estimate", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+
+    found = scaling("twin-*/16@224", "twin-64x3/16@224")
+    assert found.returncode == 0, found.stderr
+    assert "twin-one/16@224" in found.stdout
+    broken = scaling("bad-64x3/16@224")
+    assert broken.returncode == 2
+    assert "architecture 'bad': its plug-in twins:broken does not load: no luck" in broken.stderr

@@ -8,14 +8,13 @@ from scaling.cost import (
     SAFETY_MARGIN,
     Execution,
     Head,
-    Placement,
     cost_of,
     estimate,
     find_hardware,
     place,
     usable_bytes,
 )
-from scaling.cost.memory import communication_bytes, state_bytes_per_gpu
+from scaling.cost.memory import Layout, communication_bytes, even_gpus, state_on_gpu
 from scaling.design import Design
 from scaling.errors import UsageError
 
@@ -34,7 +33,7 @@ def test_nodes_of_table_6() -> None:
 
 def fits(design: Design, execution: Execution, gpus: int, images: int) -> bool:
     cost = cost_of(design, Head(), execution)
-    state = state_bytes_per_gpu(cost, execution, gpus)
+    state = state_on_gpu(cost, execution, gpus).total
     return state + images * cost.peak_bytes_per_image <= usable_bytes(A100)
 
 
@@ -107,8 +106,8 @@ def test_a_design_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     ("name", "hardware", "execution", "remedy"),
     [
         ("deit-base/2@224", "rtx-3090", Execution(attention="materialised"), "--attention fused"),
-        ("deit-8192x48/16@224", "h200", Execution(), "--sharding fsdp over 1024 GPUs"),
-        ("deit-huge/1@640", "a100-80gb", Execution(), "--hardware h200 with --checkpointing and --sharding fsdp"),
+        ("deit-8192x48/16@224", "h200", Execution(), "--sharding fsdp over"),
+        ("deit-huge/1@640", "a100-80gb", Execution(), "--hardware h200 with --checkpointing"),
         ("deit-huge/1@2048", "a100-80gb", Execution(), "no known device holds it; use a larger patch"),
     ],
 )
@@ -134,4 +133,41 @@ def test_impossible_batches_are_refused(batch_size: int, gpus: int | None, messa
 
 
 def test_images_per_step() -> None:
-    assert Placement(10, 1, 1, 4, 8, 3).images_per_step == 24
+    assert Layout(4, 8, 3).images_per_step == 24
+
+
+def test_fsdp_state_by_hand() -> None:
+    cost = cost_of(Design.parse("deit-tiny/16@224"), Head(), Execution("bf16", sharding="fsdp", ema=True))
+    total, block = cost.parameters.total, cost.block_parameters
+    assert cost.parameters.blocks == 12 * block
+    found = state_on_gpu(cost, Execution("bf16", sharding="fsdp", ema=True), 8)
+    assert found.weights == -(-4 * total // 8)
+    assert found.optimizer == -(-8 * total // 8)
+    assert found.gathered == 2 * (total - 12 * block) + 3 * 2 * block
+    assert found.casts == 0
+    known = estimate("deit-tiny/16@224", execution=Execution("bf16", sharding="fsdp"), gpus=8)
+    assert known.to_json()["model_state_bytes"] == sum(known.breakdown()["model_state_bytes"].values())
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "min_gpus", "gpus"),
+    [(1024, 1, 8), (1024, 19, 32), (12, 1, 6), (36, 10, 12), (1, 1, 1), (100, 9, 10), (1021, 256, None)],
+)
+def test_batches_that_whole_nodes_do_not_divide(batch_size: int, min_gpus: int, gpus: int | None) -> None:
+    """The divisor nearest to the nodes needed, from below if there is one; never more than twice as many."""
+    if gpus is None:
+        with pytest.raises(UsageError, match="needs 256 GPUs, but divides over no number of them up to 512"):
+            even_gpus(batch_size, min_gpus, 8)
+    else:
+        assert even_gpus(batch_size, min_gpus, 8) == gpus
+
+
+def test_a_micro_batch_of_ones_own() -> None:
+    found = estimate("deit-tiny/16@224", batch_size=64, gpus=2, micro_batch_size=4).placement
+    assert found is not None
+    assert (found.micro_batch_size, found.accumulation) == (4, 8)
+    with pytest.raises(UsageError, match="micro-batches of 5 do not divide the 32 images of a GPU"):
+        estimate("deit-tiny/16@224", batch_size=64, gpus=2, micro_batch_size=5)
+    large = estimate("deit-base/1@224", batch_size=64, gpus=1, micro_batch_size=64)
+    assert large.misfit is not None
+    assert "64 images need" in large.misfit

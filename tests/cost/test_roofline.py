@@ -2,27 +2,31 @@
 
 import csv
 import math
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.device_constants import DATA, fit
+from benchmarks.device_constants import DATA, fit, inference_shares
 from scaling.cost import (
     GENERIC,
     Constants,
     CostEstimate,
     Execution,
+    Head,
     Interval,
     Measurement,
     calibrate,
     constants_of,
+    cost_of,
+    efficiency_toml,
     estimate,
     find_hardware,
     read_measurements,
 )
-from scaling.design import Hardware
+from scaling.design import Design, Efficiency, Hardware
 from scaling.errors import UsageError
 
 FP16 = Execution("fp16")
@@ -51,8 +55,8 @@ def test_a_step_by_hand() -> None:
         network_bytes_per_second=1e9,
         power_watts=1000,
     )
-    sure = ((0.0,) * 5,) * 5
-    constants = Constants(0.5, 0.25, 0.1, 0.8, 0.002, sure, 0.1, "by hand")
+    sure = ((0.0,) * 6,) * 6
+    constants = Constants(0.5, 0.25, 0.1, 0.8, 0.002, 0.5, sure, 0.1, "by hand")
     found = estimate("adventurer-tiny/16@224", device, gpus=2, batch_size=64, constants=constants)
     cost, step = found.cost, found.step
     assert step is not None
@@ -65,7 +69,7 @@ def test_a_step_by_hand() -> None:
     assert step.overhead == 0.002
     assert step.optimizer == pytest.approx(28 * cost.parameters.total / 0.8e12)
     work = step.products + step.scan + step.memory
-    sent = 2 * (1 / 2) * 4 * cost.parameters.total / 1e9
+    sent = 2 * (1 / 2) * 4 * cost.parameters.total / 0.5e9
     assert step.communication == pytest.approx(max(0, sent - work * 2 / 3))
     assert step.relative_error == pytest.approx(0.1)
     speed = found.images_per_second_per_gpu
@@ -76,7 +80,9 @@ def test_a_step_by_hand() -> None:
 
 def test_communication_shows_only_beyond_the_backward() -> None:
     slow = find_hardware("h100").model_copy(update={"network_bytes_per_second": 1e8})
-    parts = [estimate("deit-base/16@224", device, gpus=16).step for device in (find_hardware("h100"), slow)]
+    parts = [
+        estimate("deit-base/16@224", device, gpus=16, batch_size=4096).step for device in (find_hardware("h100"), slow)
+    ]
     assert parts[0] is not None
     assert parts[1] is not None
     assert parts[0].communication == 0
@@ -153,7 +159,7 @@ def measurements(names: list[str], times: list[float]) -> list[Measurement]:
     for name, seconds in zip(names, times, strict=True):
         known: CostEstimate = estimate(name, execution=FP16)
         assert known.placement is not None
-        found.append(Measurement(known, known.placement, seconds))
+        found.append(Measurement(name, known.cost, known.placement, known.hardware, FP16, seconds))
     return found
 
 
@@ -166,12 +172,12 @@ def test_calibrated_intervals_cover() -> None:
     inside = []
     for _ in range(200):
         truth = np.exp(draw.multivariate_normal(np.log(GENERIC.values), prior))
-        device = Constants(*map(float, truth[:5]), GENERIC.covariance, 0.06, "truth")  # pyright: ignore
+        device = Constants(*map(float, truth), GENERIC.covariance, 0.06, "truth")  # pyright: ignore
         exact = measurements(names + unseen, [1.0] * 9)
         times = [one.predicted(device) * math.exp(draw.normal(0, 0.06)) for one in exact]
         constants = calibrate(measurements(names, times[:6]), "simulated")
         for one, seconds in zip(exact[6:], times[6:], strict=True):
-            found = estimate(one.expected.design, execution=FP16, constants=constants).step
+            found = estimate(one.name, execution=FP16, constants=constants).step
             assert found is not None
             error = math.log(seconds / one.predicted(constants)) / found.relative_error
             inside.append(abs(error) < 1.96)
@@ -201,9 +207,15 @@ def test_speeds_of_all_gpus_and_own_settings_are_read(tmp_path: Path) -> None:
     eight = one.assign(images_per_second=7200.0, gpus=8)
     single, many = (read_measurements(table, "a100-80gb")[0] for table in (one, eight))
     assert single.seconds_per_image == pytest.approx(many.seconds_per_image)
-    assert single.expected.execution == FP16
+    assert single.execution == FP16
     other = pd.concat([one, one.assign(hardware="h100"), one.assign(status="oom")])
     assert len(read_measurements(other, "a100-80gb")) == 1
+
+
+def row(**values: object) -> dict[str, list[object]]:
+    return {
+        name: [value] for name, value in ({"design": "deit-base/16@224", "images_per_second": 1.0} | values).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,19 +223,73 @@ def test_speeds_of_all_gpus_and_own_settings_are_read(tmp_path: Path) -> None:
     [
         ({"design": ["deit-base/16@224"]}, "needs the columns design and images_per_second"),
         ({"images_per_second": [1.0]}, "needs the columns design and images_per_second"),
-        ({"design": ["deit-base/16@224"], "images_per_second": [0.0]}, "row 1: images_per_second must be a positive"),
-        (
-            {"design": ["deit-base/16@224"], "images_per_second": ["fast"]},
-            "row 1: images_per_second must be a positive",
-        ),
-        ({"design": ["deit-base/15@224"], "images_per_second": [1.0]}, "row 1: patch size of 'deit-base/15@224'"),
-        ({"design": ["deit-base/16@224"], "images_per_second": [1.0], "status": ["oom"]}, "none of the 1 rows"),
-        ({"design": ["deit-base/16@224"], "images_per_second": [1.0], "gpus": [7]}, "row 1: a batch of 1024 does not"),
+        (row(images_per_second=0.0), "row 1: images_per_second: 0.0: input should be greater than 0"),
+        (row(images_per_second="fast"), "row 1: images_per_second: 'fast': input should be a valid number"),
+        (row(images_per_second=math.inf), "row 1: images_per_second: inf: input should be a finite number"),
+        (row(images_per_second=None), "row 1: images_per_second or gpu_hours_per_epoch: missing"),
+        (row(design=None), "row 1: design: missing"),
+        (row(design="deit-base/15@224"), "row 1: patch size of 'deit-base/15@224'"),
+        (row(design="deit-huge/1@224"), "row 1: it cannot have been trained so: deit-huge/1@224: one image needs"),
+        (row(status="oom"), "none of the 1 rows is a finished run on a100-80gb"),
+        (row(device="AMD EPYC"), "none of the 1 rows is a finished run on a100-80gb; they ran on AMD EPYC"),
+        (row(gpus=7), "row 1: a batch of 1024 does not divide"),
+        (row(gpus=8.5), "row 1: gpus: 8.5: input should be a valid integer"),
+        (row(gpus="eight"), "row 1: gpus: 'eight'"),
+        (row(classes=0), "row 1: classes: 0"),
+        (row(micro_batch_size=0), "row 1: micro_batch_size: 0"),
+        (row(micro_batch_size=7), "row 1: micro_batch_size: 7 does not divide the 1024 images of a GPU"),
+        (row(batch_size=math.inf), "row 1: batch_size: inf"),
+        (row(checkpointing="perhaps"), "row 1: checkpointing: 'perhaps'"),
+        (row(precision="fp8"), "row 1: unknown precision 'fp8'"),
+        (row(precision=16), "row 1: precision: 16"),
     ],
 )
 def test_bad_calibration_tables_are_refused(rows: dict[str, list[object]], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError) as caught:
         read_measurements(pd.DataFrame(rows), "a100-80gb")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("speed", [50_000.0, 5e6, 1e300])
+def test_speeds_beyond_the_device_are_refused(speed: float) -> None:
+    with pytest.raises(UsageError, match=r"times the peak rate, most of all deit-base/16@224 at .* images/s"):
+        calibrate(read_measurements(pd.DataFrame(row(images_per_second=speed)), "a100-80gb"), "typo")
+
+
+def test_records_say_how_they_were_trained() -> None:
+    """Classes and label maps come from a record's data, and waiting for data does not count."""
+    values = {"data.name": "digits", "data.task": "segmentation", "data.canvas": 24, "data.digits": 3}
+    speeds = {"images_per_second": 50.0, "images_seen": 1000, "training_seconds": 20.0, "data_seconds": 10.0}
+    table = pd.DataFrame(row(design="deit-nano/4@48+linear", batch_size=8, precision="fp32", **values, **speeds))
+    (found,) = read_measurements(table, "cpu")
+    assert found.seconds_per_image == pytest.approx(0.01)
+    design = Design.parse("deit-nano/4@48+linear")
+    assert found.cost == cost_of(design, Head(11, dense=True, label_sides=(24, 24)), Execution("fp32"))
+
+
+def test_constants_can_be_kept_in_a_study() -> None:
+    constants = fit("a100-80gb")
+    values = tomllib.loads(efficiency_toml("mine", constants))["hardware"]["mine"]["efficiency"]
+    device = Hardware.model_validate_json(find_hardware("h100").model_dump_json(exclude={"efficiency"}))
+    kept = constants_of(device.model_copy(update={"efficiency": Efficiency.model_validate(values)}))
+    assert kept.values == pytest.approx(constants.values, rel=1e-3)
+    assert kept.source == constants.source
+
+
+def test_communication_is_not_known_better_than_the_rest() -> None:
+    """64 GPUs on an assumed 10 Gb/s network: nearly all of the step is communication."""
+    step = estimate("deit-huge/16@224", "rtx-4090", gpus=64, batch_size=64, execution=Execution(sharding="fsdp")).step
+    assert step is not None
+    assert step.communication / step.total > 0.9
+    assert step.relative_error > 0.4
+
+
+def test_published_inference_is_behind_the_constants_of_consumer_devices() -> None:
+    for device, known in (("rtx-4090", (1.08, 0.79)), ("rtx-5090", (0.93, 0.76))):
+        peak, bandwidth, scatter = inference_shares(device)
+        assert (round(peak, 2), round(bandwidth, 2)) == known
+        assert scatter < 0.05
+        assert constants_of(find_hardware(device)).products == pytest.approx(peak, rel=0.1)
 
 
 def test_nothing_to_calibrate_from() -> None:

@@ -1,0 +1,167 @@
+"""Measured speeds from a table: a user's own, or the records of a study."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scaling.cost.calibration import Measurement
+from scaling.cost.cost import cost_of
+from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAGES, estimate
+from scaling.cost.hardware import check_precision, resolve_hardware
+from scaling.cost.memory import Layout, check_divides_over
+from scaling.cost.shapes import Execution, Head
+from scaling.design import Design, DigitsData, Hardware
+from scaling.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPEED, HOURS = "images_per_second", "gpu_hours_per_epoch"
+EXECUTION_COLUMNS = ("precision", "attention", "scan", "checkpointing", "sharding")
+FUSED_KERNELS = {"sdpa": "fused", "flash-attn": "fused"}  # what records call the attention they ran
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class _Row(BaseModel):
+    """One row; columns of other names are of no concern here."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    design: str
+    images_per_second: Positive | None = None
+    gpu_hours_per_epoch: Positive | None = None
+    gpus: Whole = 1
+    batch_size: Whole | None = None
+    micro_batch_size: Whole | None = None
+    classes: Whole | None = None
+    precision: str | None = None
+    attention: str | None = None
+    scan: str | None = None
+    checkpointing: bool | None = None
+    sharding: str | None = None
+    status: str = "done"
+    hardware: str | None = None
+    device: str | None = None
+    images_seen: Positive | None = None
+    training_seconds: Positive | None = None
+    data_seconds: Annotated[float, Field(ge=0)] | None = None
+
+    def speed(self) -> float | None:
+        """Images per second on all GPUs; of a record without the time spent waiting for data."""
+        if self.images_seen and self.training_seconds and self.data_seconds is not None:
+            return self.images_seen / (self.training_seconds - self.data_seconds)
+        return self.images_per_second
+
+
+def read_measurements(
+    table: "pd.DataFrame",
+    hardware: str | Hardware,
+    *,
+    execution: Execution | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    train_images: int = IMAGENET_IMAGES,
+    classes: int = DEFAULT_CLASSES,
+) -> list[Measurement]:
+    """Measurements from a table with the columns `design` and `images_per_second` or `gpu_hours_per_epoch`.
+
+    `images_per_second` is of all GPUs together. Optional columns say how each row was trained; what
+    is missing is taken from the arguments: gpus (1), batch_size, micro_batch_size, classes,
+    precision, attention, scan, checkpointing, sharding. Records of a study say it all. Only rows
+    that are `done` count, and that name this hardware, or the device torch knows it by, or none.
+
+    Raises:
+        UsageError: if a needed column is missing, a value cannot be, no row is left, or a row
+            cannot have been trained so.
+    """
+    if "design" not in table or not {SPEED, HOURS} & set(table):
+        raise UsageError(
+            f"calibration needs the columns design and {SPEED} (or {HOURS}); found {', '.join(map(str, table))}"
+        )
+    device = resolve_hardware(hardware)
+    settings = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
+    measured, elsewhere = [], set()
+    for number, values in enumerate(table.to_dict("records"), start=1):
+        known = {str(key): value for key, value in values.items() if value is not None and value == value}
+        try:
+            row = _parse(known)
+            if row.status != "done":
+                continue
+            if not _is_of(device, row):
+                elsewhere.add(row.hardware or row.device)
+                continue
+            measured.append(_measurement(row, _head(row, known, classes), device, settings, batch_size, train_images))
+        except UsageError as error:
+            raise UsageError(f"calibration, row {number}: {error}") from None
+    if not measured:
+        where = f"; they ran on {', '.join(sorted(map(str, elsewhere)))}" if elsewhere else ""
+        raise UsageError(
+            f"calibration: none of the {len(table)} rows is a finished run on {device.name or 'the device'}{where}"
+        )
+    return measured
+
+
+def _parse(known: dict[str, Any]) -> _Row:
+    try:
+        return _Row.model_validate(known)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        raise UsageError(f"{name}: missing")
+    raise UsageError(f"{name}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+
+
+def _is_of(hardware: Hardware, row: _Row) -> bool:
+    """Whether a row names this hardware; or its device, where it is known what torch calls it; or neither."""
+    if row.hardware is not None:
+        return row.hardware == hardware.name
+    return row.device is None or not hardware.torch_names or row.device in hardware.torch_names
+
+
+def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
+    """The head of a row; records of the digits say it in their columns data.*."""
+    dense = Design.parse(row.design).head is not None
+    if row.classes is None and known.get("data.name") == "digits":
+        values = {name.removeprefix("data."): value for name, value in known.items() if name.startswith("data.")}
+        data = DigitsData.model_validate(values)
+        return Head(data.classes, dense, data.label_sides)
+    return Head(row.classes or classes, dense)
+
+
+def _measurement(
+    row: _Row, head: Head, hardware: Hardware, settings: Execution, batch_size: int, train_images: int
+) -> Measurement:
+    own = {name: getattr(row, name) for name in EXECUTION_COLUMNS if getattr(row, name) is not None}
+    execution = replace(settings, **{name: FUSED_KERNELS.get(value, value) for name, value in own.items()})
+    check_precision(hardware, execution.precision)
+    design, speed = Design.parse(row.design), row.speed()
+    if speed is None and row.gpu_hours_per_epoch is None:
+        raise UsageError(f"{SPEED} or {HOURS}: missing")
+    by_hours = speed is None
+    protocol = estimate(
+        design,
+        hardware,
+        classes=head.classes,
+        label_sides=head.label_sides,
+        batch_size=row.batch_size or batch_size,
+        # Hours are of the whole protocol, a speed is of the GPUs that the row names.
+        gpus=None if by_hours and row.gpus == 1 else row.gpus,
+        micro_batch_size=None,
+        execution=execution,
+    )
+    seconds = 3600 * (row.gpu_hours_per_epoch or 0) / train_images if speed is None else row.gpus / speed
+    layout = protocol.placement if row.micro_batch_size is None else _layout(row, row.batch_size or batch_size)
+    if layout is None:
+        raise UsageError(f"it cannot have been trained so: {protocol.misfit}")
+    return Measurement(row.design, cost_of(design, head, execution), layout, hardware, execution, seconds)
+
+
+def _layout(row: _Row, batch_size: int) -> Layout:
+    """As the row says it was trained."""
+    check_divides_over(batch_size, row.gpus)
+    local, micro = batch_size // row.gpus, row.micro_batch_size or 1
+    if local % micro:
+        raise UsageError(f"micro_batch_size: {micro} does not divide the {local} images of a GPU")
+    return Layout(row.gpus, micro, local // micro)

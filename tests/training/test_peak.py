@@ -1,0 +1,67 @@
+"""The peak of a training step against torch's memory tracker, on fake tensors."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from scaling.cost import Execution, Head, cost_of
+from scaling.design import Design
+from scaling.models import build_model
+from scaling.training.check import configure
+from scaling.training.measure import Example
+
+LARGE, SMALL = 96, 64  # images; few enough would hide activations behind gradients of weights
+
+
+def tracked_peak(design: Design, execution: Execution, batch_size: int) -> int:
+    with torch.device("meta"):
+        model = build_model(design, 1000)
+    configure(model, execution)
+    with FakeTensorMode():
+        for module in model.modules():
+            for name, value in module._parameters.items():
+                if value is not None:
+                    module._parameters[name] = nn.Parameter(torch.empty(value.shape, dtype=value.dtype))
+        images, labels = Example(design.input_sides).batch(batch_size, "cpu")
+        tracker = MemTracker()
+        tracker.track_external(model, images, labels)
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=execution.autocast):
+                logits = model(images)
+            F.cross_entropy(logits.float(), labels).backward()
+
+        step()  # allocates the gradients of weights
+        with tracker:
+            step()
+        return next(iter(tracker.get_tracker_snapshot("peak").values()))["Total"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deit-128x2/8@224",
+        pytest.param("deit-tiny/8@224", marks=pytest.mark.slow),
+        pytest.param("deit-base/8@224", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize(
+    "execution",
+    [
+        Execution("bf16"),
+        Execution("fp32"),
+        Execution("bf16", checkpointing=True),
+        Execution("fp32", checkpointing=True),
+        Execution("fp32", attention="materialised"),
+        Execution("fp32", attention="materialised", checkpointing=True),
+    ],
+    ids=lambda value: f"{value.precision}-{value.attention}-{'checkpointing' * value.checkpointing}",
+)
+def test_the_peak_is_an_upper_bound_and_a_close_one(name: str, execution: Execution) -> None:
+    design = Design.parse(name)
+    slope = (tracked_peak(design, execution, LARGE) - tracked_peak(design, execution, SMALL)) / (LARGE - SMALL)
+    ours = cost_of(design, Head(), execution).peak_bytes_per_image
+    assert 1 <= ours / slope < 1.1
