@@ -14,6 +14,8 @@ import pandas as pd
 from benchmarks.device_constants import DATA, fit
 from benchmarks.pages import Table, python, seconds, write_page
 from benchmarks.peers import TOOLS
+from scaling import load_records
+from scaling.cli.output import amount
 from scaling.cost import Constants, Execution, Head, calibrate, constants_of, estimate, find_hardware, read_measurements
 from scaling.design import Design
 from scaling.training.check import check
@@ -68,9 +70,11 @@ def table_6() -> Table:
                 f"{memory:,.1f}",
                 f"{published:,} ({memory / published - 1:+.1%})" if published else "-",
                 str(measured),
-                f"{estimated:.3g} [{low:.3g}, {high:.3g}]",
+                f"{amount(estimated)} [{amount(low)}, {amount(high)}]",
                 f"{errors[-1]:+.1%}",
-                f"{predicted:.3g} [{below:.3g}, {above:.3g}], {predicted / measured - 1:+.1%}" if unseen else "used",
+                f"{amount(predicted)} [{amount(below)}, {amount(above)}], {predicted / measured - 1:+.1%}"
+                if unseen
+                else "used",
                 f"{placed.min_nodes} ({placed.gpus // 8})",
             )
         )
@@ -90,6 +94,11 @@ def other_devices() -> Table:
     for name, constants in (("fitted to them", fit("rtx-3090")), ("generic", constants_of(find_hardware("h100")))):
         errors = [one.predicted(constants) / one.seconds_per_image - 1 for one in measured]
         rows.append((f"RTX 3090, 17 ViTs (timm), constants {name}", f"{np.mean(errors):+.1%}", _size(errors)))
+    own = read_measurements(load_records("runs/digits-quick"), "cpu")
+    errors = [one.predicted(constants) / one.seconds_per_image - 1 for constants in [calibrate(own, "")] for one in own]
+    rows.append(
+        ("two CPU cores, the 16 cells of digits-quick, calibrated on them", f"{np.mean(errors):+.1%}", _size(errors))
+    )
     v100 = estimate("deit-base/16@224", "v100", execution=Execution("fp16", attention="materialised"))
     budget = v100.gpu_hours(300 * 1_281_167)
     assert budget is not None
