@@ -14,57 +14,74 @@ if TYPE_CHECKING:
 
 HOW, WHERE, SHOWN = "How it is trained", "Hardware and budget", "Output"
 
+DesignArguments = Annotated[
+    list[str] | None, typer.Argument(help="Short names, with ranges such as 'deit-*/{16,8}@224'.", metavar="DESIGN")
+]
+StudyOption = Annotated[str | None, typer.Option(help="Cost the grid of a study: name, file or run directory.")]
+ClassesOption = Annotated[int | None, typer.Option(help="Outputs of the head; 1000 by default.", rich_help_panel=HOW)]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(help="Global batch; 1024, or the recipe's, by default.", rich_help_panel=HOW)
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
+]
+AttentionOption = Annotated[str, typer.Option(help="fused or materialised.", rich_help_panel=HOW)]
+ScanOption = Annotated[str, typer.Option(help="fused or recomputed.", rich_help_panel=HOW)]
+CheckpointingOption = Annotated[
+    bool, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
+]
+EmaOption = Annotated[bool, typer.Option("--ema", help="Keep an average of the weights.", rich_help_panel=HOW)]
+ShardingOption = Annotated[str, typer.Option(help="ddp or fsdp.", rich_help_panel=HOW)]
+TrainImagesOption = Annotated[
+    int, typer.Option(help="Images in one epoch; ImageNet-1k's by default.", rich_help_panel=HOW)
+]
+EpochsOption = Annotated[float | None, typer.Option(help="Budget so many epochs.", rich_help_panel=WHERE)]
+RecipeOption = Annotated[
+    str | None, typer.Option(help="Budget all stages of a recipe: deit, adventurer.", rich_help_panel=WHERE)
+]
+HardwareOption = Annotated[
+    str, typer.Option(help="Device such as h100 or rtx-4090, or one that the study describes.", rich_help_panel=WHERE)
+]
+GpusOption = Annotated[
+    int | None, typer.Option(help="By default whole nodes that hold the batch.", rich_help_panel=WHERE)
+]
+PriceOption = Annotated[float | None, typer.Option(help="Dollars per GPU-hour.", rich_help_panel=WHERE)]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measured speeds: run directory, CSV or Parquet with design and images_per_second.",
+        rich_help_panel=WHERE,
+    ),
+]
+BreakdownOption = Annotated[bool, typer.Option("--breakdown", help="Show every term.", rich_help_panel=SHOWN)]
+CheckOption = Annotated[
+    bool,
+    typer.Option("--check", help="Compare with counts on the real model (needs torch).", rich_help_panel=SHOWN),
+]
+OutputOption = Annotated[RowFormat, typer.Option("--format", help="Output format.", rich_help_panel=SHOWN)]
+
 
 def estimate(
-    designs: Annotated[
-        list[str] | None, typer.Argument(help="Short names, with ranges such as 'deit-*/{16,8}@224'.", metavar="DESIGN")
-    ] = None,
-    study: Annotated[str | None, typer.Option(help="Cost the grid of a study: name, file or run directory.")] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="Outputs of the head; 1000 by default.", rich_help_panel=HOW)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Global batch; 1024, or the recipe's, by default.", rich_help_panel=HOW)
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
-    ] = None,
-    attention: Annotated[str, typer.Option(help="fused or materialised.", rich_help_panel=HOW)] = "fused",
-    scan: Annotated[str, typer.Option(help="fused or recomputed.", rich_help_panel=HOW)] = "fused",
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
-    ] = False,
-    ema: Annotated[bool, typer.Option("--ema", help="Keep an average of the weights.", rich_help_panel=HOW)] = False,
-    sharding: Annotated[str, typer.Option(help="ddp or fsdp.", rich_help_panel=HOW)] = "ddp",
-    train_images: Annotated[
-        int, typer.Option(help="Images in one epoch; ImageNet-1k's by default.", rich_help_panel=HOW)
-    ] = 1_281_167,
-    epochs: Annotated[float | None, typer.Option(help="Budget so many epochs.", rich_help_panel=WHERE)] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Budget all stages of a recipe: deit, adventurer.", rich_help_panel=WHERE)
-    ] = None,
-    hardware: Annotated[
-        str, typer.Option(help="Device, or a [hardware.NAME] of the study.", rich_help_panel=WHERE)
-    ] = "a100-80gb",
-    gpus: Annotated[
-        int | None, typer.Option(help="By default whole nodes that hold the batch.", rich_help_panel=WHERE)
-    ] = None,
-    price: Annotated[float | None, typer.Option(help="Dollars per GPU-hour.", rich_help_panel=WHERE)] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="Measured speeds: run directory, CSV or Parquet with design and images_per_second.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    breakdown: Annotated[bool, typer.Option("--breakdown", help="Show every term.", rich_help_panel=SHOWN)] = False,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Compare with counts on the real model (needs torch).", rich_help_panel=SHOWN),
-    ] = False,
-    output: Annotated[
-        RowFormat, typer.Option("--format", help="Output format.", rich_help_panel=SHOWN)
-    ] = RowFormat.TABLE,
+    designs: DesignArguments = None,
+    study: StudyOption = None,
+    classes: ClassesOption = None,
+    batch_size: BatchSizeOption = None,
+    precision: PrecisionOption = None,
+    attention: AttentionOption = "fused",
+    scan: ScanOption = "fused",
+    checkpointing: CheckpointingOption = False,
+    ema: EmaOption = False,
+    sharding: ShardingOption = "ddp",
+    train_images: TrainImagesOption = 1_281_167,
+    epochs: EpochsOption = None,
+    recipe: RecipeOption = None,
+    hardware: HardwareOption = "a100-80gb",
+    gpus: GpusOption = None,
+    price: PriceOption = None,
+    calibration: CalibrationOption = None,
+    breakdown: BreakdownOption = False,
+    check: CheckOption = False,
+    output: OutputOption = RowFormat.TABLE,
 ) -> None:
     """Say what designs need before they are run: parameters, FLOPs, memory, GPUs and hours.
 
@@ -83,16 +100,7 @@ def estimate(
     from scaling.cost import DEFAULT_BATCH, DEFAULT_CLASSES, Execution, Request, find_hardware
     from scaling.design import expand_designs, load_study
 
-    if bool(designs) == (study is not None):
-        raise UsageError("give either designs, such as deit-base/16@224, or --study NAME")
-    if sum(value is not None for value in (epochs, recipe, study)) > 1:
-        raise UsageError("--epochs, --recipe and --study each say how long to train; give one")
-    if study is not None and batch_size is not None:
-        raise UsageError("--batch-size: the study says its batch size; change it there")
-    if recipe is not None and batch_size is not None:
-        raise UsageError("--batch-size: the recipe says its batch sizes; give --epochs for one of your own")
-    if study is not None and classes is not None:
-        raise UsageError("--classes: the study's data say it")
+    _refuse_conflicts(designs, study, classes, batch_size, epochs, recipe)
     if breakdown and output is RowFormat.CSV:
         raise UsageError("--breakdown does not fit into a CSV table; use --format json")
     grid = load_study(study) if study is not None else None
@@ -121,6 +129,27 @@ def estimate(
     misfits = [row.estimate.misfit for row in rows if row.estimate.misfit]
     if misfits:
         raise ScalingError("\n".join(misfits))
+
+
+def _refuse_conflicts(
+    designs: list[str] | None,
+    study: str | None,
+    classes: int | None,
+    batch_size: int | None,
+    epochs: float | None,
+    recipe: str | None,
+) -> None:
+    """Raise UsageError where two options say the same thing, rather than ignore one."""
+    if bool(designs) == (study is not None):
+        raise UsageError("give either designs, such as deit-base/16@224, or --study NAME")
+    if sum(value is not None for value in (epochs, recipe, study)) > 1:
+        raise UsageError("--epochs, --recipe and --study each say how long to train; give one")
+    if study is not None and batch_size is not None:
+        raise UsageError("--batch-size: the study says its batch size; change it there")
+    if recipe is not None and batch_size is not None:
+        raise UsageError("--batch-size: the recipe says its batch sizes; give --epochs for one of your own")
+    if study is not None and classes is not None:
+        raise UsageError("--classes: the study's data say it")
 
 
 def _calibrate(path: Path, request: "Request") -> "Constants":

@@ -13,6 +13,8 @@ UNITS = {
     "forward_flops_per_image": si,
     "training_flops_per_image": si,
     "recomputed_flops_per_image": si,
+    "elementwise_flops_per_image": si,
+    "communication_bytes_per_step": size,
     "scan_flops_by_convention": si,
     "saved_activation_bytes_per_image": size,
     "model_state_bytes": size,

@@ -7,7 +7,7 @@ e bytes of an element in products.
 
 from scaling.cost import terms
 from scaling.cost.backbone import Backbone
-from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops
+from scaling.cost.breakdowns import BlockParameters, BlockSaved, ElementwiseFlops, Flops
 from scaling.cost.shapes import Count, Execution, Shape, larger
 
 STATE = 64
@@ -88,12 +88,20 @@ class Adventurer(Backbone):
             mlp=terms.swiglu_flops(T, d, shape.mlp_width),
         )
 
-    def block_elementwise_flops(self, shape: Shape) -> Count:
-        """Three norms, the mean over tokens, residual sums, SiLUs and gates of mixer and SwiGLU."""
-        T, M, d = shape.tokens + 1, shape.tokens + 2, shape.width
-        mixer = M * (terms.SILU * (convolution_channels(shape) + 2 * d) + (terms.RMS_NORM + 1) * 2 * d)
-        swiglu = T * (terms.SILU + 1) * shape.mlp_width
-        return mixer + swiglu + T * d * (2 * terms.RMS_NORM + 2 * terms.RESIDUAL + 1)
+    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
+        """Three norms, SiLUs and gates of mixer and SwiGLU, residual sums and the mean over tokens."""
+        T, M, d, m = shape.tokens + 1, shape.tokens + 2, shape.width, shape.mlp_width
+        silu = terms.SILU * (M * (convolution_channels(shape) + 2 * d) + T * m)
+        return ElementwiseFlops(
+            norms=terms.RMS_NORM * (2 * T * d + M * 2 * d),
+            activations=silu + M * 2 * d + T * m,
+            softmax=0 * T,
+            residuals=(2 * terms.RESIDUAL + 1) * T * d,
+        )
+
+    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
+        """One RMSNorm of all tokens."""
+        return terms.RMS_NORM * (shape.tokens + 1) * shape.width
 
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
         """mamba-ssm's backward repeats the convolution, C B^T and the chunk states (its ssd_combined.py, 2.3).

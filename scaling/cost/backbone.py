@@ -7,7 +7,16 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from scaling.cost import terms
-from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops, Parameters, SavedBytes, StateBytes
+from scaling.cost.breakdowns import (
+    BlockParameters,
+    BlockSaved,
+    Breakdown,
+    ElementwiseFlops,
+    Flops,
+    Parameters,
+    SavedBytes,
+    StateBytes,
+)
 from scaling.cost.shapes import Count, Execution, Head, Shape
 
 WEIGHT_BYTES = 4  # fp32 master weights under every precision
@@ -39,8 +48,12 @@ class Backbone(ABC):
         """Products of a block's forward pass."""
 
     @abstractmethod
-    def block_elementwise_flops(self, shape: Shape) -> Count:
+    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
         """Elementwise work of a block's forward pass, which is never part of the headline."""
+
+    @abstractmethod
+    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
+        """Elementwise work of the norm before the head."""
 
     @abstractmethod
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
@@ -94,9 +107,11 @@ class Backbone(ABC):
             block = {name: count + again[name] for name, count in block.items()}
         return Flops(**{name: shape.depth * count for name, count in block.items()})
 
-    def elementwise_flops(self, shape: Shape) -> Count:
-        """Elementwise work of the blocks' forward pass on one image."""
-        return shape.depth * self.block_elementwise_flops(shape)
+    def elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
+        """Elementwise work of the forward pass of one image."""
+        blocks = _times(shape.depth, self.block_elementwise_flops(shape))
+        norms = blocks["norms"] + self.final_norm_elementwise_flops(shape)
+        return ElementwiseFlops(**blocks | {"norms": norms})
 
     def saved_bytes(self, shape: Shape, head: Head, execution: Execution) -> SavedBytes:
         """Bytes autograd keeps for backward of one image, up to the loss.
@@ -152,5 +167,5 @@ class Backbone(ABC):
         return passes * self.saved_bytes(shape, head, everything).total
 
 
-def _times(factor: Count, flops: Flops) -> dict[str, Count]:
+def _times(factor: Count, flops: Breakdown) -> dict[str, Count]:
     return {name: factor * count for name, count in flops.terms().items()}

@@ -63,6 +63,25 @@ class Flops(Breakdown):
 
 
 @dataclass(frozen=True, slots=True)
+class ElementwiseFlops(Breakdown):
+    """FLOPs of the forward pass outside products, one per addition, multiplication or function call."""
+
+    norms: Count
+    activations: Count
+    softmax: Count
+    residuals: Count
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicationBytes(Breakdown):
+    """Bytes that each GPU sends per optimiser step, by collective."""
+
+    all_reduce: Count = 0
+    all_gather: Count = 0
+    reduce_scatter: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SavedBytes(Breakdown):
     """Bytes that autograd keeps for backward, per image, by what keeps them."""
 

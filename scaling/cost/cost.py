@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scaling.cost.adventurer import Adventurer, causal_scan_flops, recurrent_scan_flops
 from scaling.cost.architectures import find_backbone
-from scaling.cost.breakdowns import Flops, Parameters, SavedBytes, StateBytes
+from scaling.cost.breakdowns import ElementwiseFlops, Flops, Parameters, SavedBytes, StateBytes
 from scaling.cost.shapes import Count, Execution, Head, Shape
 from scaling.design import Design
 
@@ -21,7 +21,7 @@ class Cost:
     forward: Flops
     training: Flops
     recomputed: Flops
-    elementwise_flops_per_image: Count
+    elementwise: ElementwiseFlops
     saved: SavedBytes
     peak_bytes_per_image: Count
     traffic_bytes_per_image: Count
@@ -65,7 +65,7 @@ def cost_of_shape(architecture: str, shape: Shape, head: Head, execution: Execut
         forward=backbone.forward_flops(shape, head),
         training=backbone.training_flops(shape, head),
         recomputed=backbone.recomputed_flops(shape, execution),
-        elementwise_flops_per_image=backbone.elementwise_flops(shape),
+        elementwise=backbone.elementwise_flops(shape),
         saved=backbone.saved_bytes(shape, head, execution),
         peak_bytes_per_image=backbone.peak_bytes(shape, head, execution),
         traffic_bytes_per_image=backbone.traffic_bytes(shape, head, execution),

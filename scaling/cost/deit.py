@@ -5,7 +5,7 @@ Symbols: T = L + 1 tokens with the class token, d width, m MLP width, h heads, e
 
 from scaling.cost import terms
 from scaling.cost.backbone import Backbone
-from scaling.cost.breakdowns import BlockParameters, BlockSaved, Flops
+from scaling.cost.breakdowns import BlockParameters, BlockSaved, ElementwiseFlops, Flops
 from scaling.cost.shapes import Count, Execution, Shape, larger
 
 STATISTICS_BYTES = 8  # a LayerNorm's fp32 mean and reciprocal deviation, per token
@@ -40,11 +40,19 @@ class DeiT(Backbone):
             mlp=terms.mlp_flops(T, d, m),
         )
 
-    def block_elementwise_flops(self, shape: Shape) -> Count:
+    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
         """Two norms, two residual sums, GELU, and a softmax over T^2 scores per head."""
         T, d = shape.tokens + 1, shape.width
-        per_token = 2 * (terms.LAYER_NORM + terms.RESIDUAL) * d + terms.GELU * shape.mlp_width
-        return T * per_token + terms.SOFTMAX * T**2 * shape.heads
+        return ElementwiseFlops(
+            norms=2 * terms.LAYER_NORM * T * d,
+            activations=terms.GELU * T * shape.mlp_width,
+            softmax=terms.SOFTMAX * T**2 * shape.heads,
+            residuals=2 * terms.RESIDUAL * T * d,
+        )
+
+    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
+        """One LayerNorm of all tokens."""
+        return terms.LAYER_NORM * (shape.tokens + 1) * shape.width
 
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
         """Fused attention computes Q K^T again in backward (Dao et al. 2022, Section 3.1): 2 T^2 d."""

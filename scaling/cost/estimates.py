@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.cost.breakdowns import StateBytes
+from scaling.cost.breakdowns import CommunicationBytes, StateBytes
 from scaling.cost.cost import Cost, cost_of, scan_flops_by_convention
 from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Placement, communication_bytes, place, state_on_gpu, usable_bytes
@@ -69,7 +69,7 @@ class CostEstimate:
         return state_on_gpu(self.cost, self.execution, self.placement.gpus if self.placement else self.batch_size)
 
     @property
-    def communication_bytes_per_step(self) -> float | None:
+    def communication(self) -> CommunicationBytes | None:
         """Bytes each GPU sends per optimiser step."""
         if self.placement is None:
             return None
@@ -79,6 +79,7 @@ class CostEstimate:
         """Plain values, with units in the names; what is not known is None."""
         cost, design, placement = self.cost, self.design, self.placement
         height, width = design.input_sides
+        sent = self.communication
         speed, hours = self.images_per_second_per_gpu, self.gpu_hours_per_epoch
         return {
             "design": str(design),
@@ -102,7 +103,7 @@ class CostEstimate:
             "forward_flops_per_image": cost.forward_flops_per_image,
             "training_flops_per_image": cost.training_flops_per_image,
             "recomputed_flops_per_image": cost.recomputed.total,
-            "elementwise_flops_per_image": cost.elementwise_flops_per_image,
+            "elementwise_flops_per_image": cost.elementwise.total,
             "saved_activation_bytes_per_image": cost.activation_bytes_per_image,
             "peak_activation_bytes_per_image": cost.peak_bytes_per_image,
             "model_state_bytes": self.model_state.total,
@@ -114,7 +115,7 @@ class CostEstimate:
             "gpus": placement.gpus if placement else None,
             "micro_batch_size": placement.micro_batch_size if placement else None,
             "accumulation": placement.accumulation if placement else None,
-            "communication_bytes_per_step": _rounded(self.communication_bytes_per_step),
+            "communication_bytes_per_step": round(sent.total) if sent else None,
             "images_per_second_per_gpu": speed.estimate if speed else None,
             "images_per_second_per_gpu_low": speed.low if speed else None,
             "images_per_second_per_gpu_high": speed.high if speed else None,
@@ -133,9 +134,12 @@ class CostEstimate:
             "forward_flops_per_image": self.cost.forward.terms(),
             "training_flops_per_image": self.cost.training.terms(),
             "recomputed_flops_per_image": self.cost.recomputed.terms(),
+            "elementwise_flops_per_image": self.cost.elementwise.terms(),
             "saved_activation_bytes_per_image": self.cost.saved.terms(),
             "model_state_bytes": self.model_state.terms(),
         }
+        if self.communication is not None:
+            terms["communication_bytes_per_step"] = self.communication.terms()
         if self.step is not None:
             names = ("products", "attention", "scan", "memory", "overhead", "optimizer", "communication")
             terms["step_seconds"] = {name: getattr(self.step, name) for name in names}
@@ -199,7 +203,3 @@ def check_sizes(batch_size: int, train_images: int) -> None:
     ):
         if not 1 <= value <= largest:
             raise UsageError(f"{label} must be 1 to {largest:,}, not {value}")
-
-
-def _rounded(value: float | None) -> int | None:
-    return None if value is None else round(value)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scaling.cost.breakdowns import StateBytes
+from scaling.cost.breakdowns import CommunicationBytes, StateBytes
 from scaling.cost.cost import Cost
 from scaling.cost.shapes import Count, Execution
 from scaling.design import Hardware, divisors
@@ -73,7 +73,7 @@ def state_on_gpu(cost: Cost, execution: Execution, gpus: Count) -> StateBytes:
     )
 
 
-def communication_bytes(cost: Cost, gpus: Count, accumulation: Count, execution: Execution) -> Count:
+def communication_bytes(cost: Cost, gpus: Count, accumulation: Count, execution: Execution) -> CommunicationBytes:
     """Bytes each GPU sends per optimiser step, by ring collectives (Patarasuk and Yuan 2009).
 
     DDP: one all-reduce of the fp32 gradients, 2 (G - 1) / G x 4 P. FSDP: in every forward pass and its
@@ -82,8 +82,11 @@ def communication_bytes(cost: Cost, gpus: Count, accumulation: Count, execution:
     """
     parameters, share = cost.parameters.total, (gpus - 1) / gpus
     if execution.sharding == "ddp":
-        return 2 * share * GRADIENT_BYTES * parameters
-    return share * accumulation * (2 * execution.element_bytes + GRADIENT_BYTES) * parameters
+        return CommunicationBytes(all_reduce=2 * share * GRADIENT_BYTES * parameters)
+    each_pass = share * accumulation * parameters
+    return CommunicationBytes(
+        all_gather=2 * execution.element_bytes * each_pass, reduce_scatter=GRADIENT_BYTES * each_pass
+    )
 
 
 def largest_micro_batch(cost: Cost, usable: int, execution: Execution, gpus: Count = 1) -> Count:

@@ -158,7 +158,7 @@ def _sending_seconds(
 ) -> Count:
     inside = layout.gpus <= hardware.node_size
     rate = inside * hardware.link_bytes_per_second + (1 - inside) * hardware.network_bytes_per_second
-    return communication_bytes(cost, layout.gpus, layout.accumulation, execution) / (constants.network * rate)
+    return communication_bytes(cost, layout.gpus, layout.accumulation, execution).total / (constants.network * rate)
 
 
 def _overlap(work: Count, layout: Layout, execution: Execution) -> Count:

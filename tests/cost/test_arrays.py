@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from scaling.cost import Execution, Interval, estimate, estimate_arrays, find_hardware, shape_arrays
+from scaling.cost import Execution, Head, Interval, estimate, estimate_arrays, find_hardware, shape_arrays
 from scaling.design import Design, DesignError
 from scaling.errors import UsageError
 
@@ -46,6 +46,21 @@ def test_shapes_broadcast() -> None:
     shape = shape_arrays("deit", width=[[192], [384]], depth=12, patch_size=[16, 8, 4], input_size=224)
     assert shape.tokens.shape == (2, 3)
     assert estimate_arrays("deit", shape).gpu_hours_per_epoch.shape == (2, 3)
+
+
+def test_dense_heads_label_the_pixels_of_each_input() -> None:
+    shape = shape_arrays("deit", width=192, depth=12, patch_size=16, input_size=[128, 512])
+    found = estimate_arrays("deit", shape, head=Head(150, dense=True))
+    for index, name in enumerate(("deit-tiny/16@128+linear", "deit-tiny/16@512+linear")):
+        one = estimate(name, classes=150)
+        assert found.saved_activation_bytes_per_image[index] == one.cost.activation_bytes_per_image
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 0}, {"train_images": -5}])
+def test_absurd_settings_are_refused_as_for_one(changes: dict[str, int]) -> None:
+    shape = shape_arrays("deit", width=192, depth=12, patch_size=16, input_size=224)
+    with pytest.raises(UsageError, match="must be 1 to"):
+        estimate_arrays("deit", shape, **changes)  # pyright: ignore[reportArgumentType]
 
 
 def test_fsdp_with_a_number_of_gpus() -> None:

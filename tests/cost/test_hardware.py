@@ -11,6 +11,7 @@ from scaling.cost import (
     Backbone,
     BlockParameters,
     BlockSaved,
+    ElementwiseFlops,
     Execution,
     Flops,
     Head,
@@ -148,7 +149,10 @@ class Mixerless(Backbone):
     def block_flops(self, shape: Shape) -> Flops:
         return Flops(mlp=4 * (shape.tokens + 1) * shape.width * shape.mlp_width)
 
-    def block_elementwise_flops(self, shape: Shape) -> int:
+    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
+        return ElementwiseFlops(norms=shape.tokens * shape.width, activations=0, softmax=0, residuals=0)
+
+    def final_norm_elementwise_flops(self, shape: Shape) -> int:
         return shape.tokens * shape.width
 
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:

@@ -83,10 +83,11 @@ def test_fsdp_holds_what_ddp_cannot() -> None:
 def test_communication_by_hand() -> None:
     cost = cost_of(Design.parse("deit-tiny/16@224"), Head(), Execution("bf16"))
     parameters = cost.parameters.total
-    assert communication_bytes(cost, 1, 1, Execution()) == 0
-    assert communication_bytes(cost, 8, 4, Execution()) == pytest.approx(2 * 7 / 8 * 4 * parameters)
+    assert communication_bytes(cost, 1, 1, Execution()).total == 0
+    assert communication_bytes(cost, 8, 4, Execution()).all_reduce == pytest.approx(2 * 7 / 8 * 4 * parameters)
     sharded = communication_bytes(cost, 8, 4, Execution("bf16", sharding="fsdp"))
-    assert sharded == pytest.approx(4 * 7 / 8 * (2 + 2 + 4) * parameters)
+    assert sharded.total == pytest.approx(4 * 7 / 8 * (2 + 2 + 4) * parameters)
+    assert sharded.all_gather == sharded.reduce_scatter
 
 
 def test_a_design_that_does_not_fit_says_by_how_much_and_what_would() -> None:
