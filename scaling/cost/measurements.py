@@ -148,7 +148,6 @@ def _measurement(
         batch_size=row.batch_size or batch_size,
         # Hours are of the whole protocol, a speed is of the GPUs that the row names.
         gpus=None if by_hours and row.gpus == 1 else row.gpus,
-        micro_batch_size=None,
         execution=execution,
     )
     seconds = 3600 * (row.gpu_hours_per_epoch or 0) / train_images if speed is None else row.gpus / speed
