@@ -47,7 +47,15 @@ def test_every_key_of_an_estimate_is_documented() -> None:
 
 SELF_EXPLAINING_KEYS = {
     *("architecture", "size", "patch_size", "input_size", "input_height", "input_width", "sequence_length", "gpus"),
-    *("usable_bytes_per_gpu", "train_images", "accumulation", "parameters_without_positions", "hardware", "misfit"),
+    *(
+        "usable_bytes_per_gpu",
+        "train_images",
+        "accumulation",
+        "ema",
+        "parameters_without_positions",
+        "hardware",
+        "misfit",
+    ),
     *("parameters_without_embedding_and_head", "images_per_second_per_gpu", "images_per_second_per_gpu_low"),
     *("images_per_second_per_gpu_high", "gpu_hours_per_epoch_low", "gpu_hours_per_epoch_high", "constants"),
 }

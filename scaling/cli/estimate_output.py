@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import RowFormat, amount, interval, message, print_csv, print_json, show_table, si, size
-from scaling.cost import SAFETY_MARGIN, Budget, CostEstimate, Interval, Request, Row, StageBudget
+from scaling.cost import SAFETY_MARGIN, Budget, CostEstimate, Interval, Request, Row, StageBudget, interval_fields
 
 if TYPE_CHECKING:
     from scaling.training.check import Agreement
@@ -44,7 +44,7 @@ def _json(row: Row, budgeted: bool, breakdown: bool) -> dict[str, Any]:
                 "design": str(part.stage.design),
                 "epochs": part.stage.epochs,
                 "gpus": part.estimate.placement.gpus if part.estimate.placement else None,
-                **_interval("gpu_hours", part.gpu_hours),
+                **interval_fields("gpu_hours", part.gpu_hours),
             }
             for part in row.budget.stages
         ]
@@ -55,14 +55,8 @@ def _json(row: Row, budgeted: bool, breakdown: bool) -> dict[str, Any]:
 def _flat(row: Row, budgeted: bool) -> dict[str, Any]:
     found = row.estimate.to_json()
     for name in ("gpu_hours", "days", "kilowatt_hours", "dollars") if budgeted else ():
-        found |= _interval(name, getattr(row.budget, name, None))
+        found |= interval_fields(name, getattr(row.budget, name, None))
     return found
-
-
-def _interval(name: str, value: Interval | None) -> dict[str, Any]:
-    if value is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
 def _table(rows: list[Row], request: Request, budgeted: bool) -> None:

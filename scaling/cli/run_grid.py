@@ -135,7 +135,8 @@ def _list_cells(
 
 
 def _job_json(job: "Job") -> dict[str, Any]:
-    hours = job.device_hours
+    from scaling.cost import interval_fields
+
     return {
         "cell": job.cell.id,
         "design": str(job.cell.design),
@@ -149,7 +150,5 @@ def _job_json(job: "Job") -> dict[str, Any]:
         "activation_bytes_per_image": job.cost.activation_bytes_per_image,
         "micro_batch_size": job.micro_batch_size,
         "memory_bytes": job.memory_bytes,
-        "device_hours": hours.estimate if hours else None,
-        "device_hours_low": hours.low if hours else None,
-        "device_hours_high": hours.high if hours else None,
+        **interval_fields("device_hours", job.device_hours),
     }

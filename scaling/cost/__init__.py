@@ -33,7 +33,7 @@ from scaling.cost.estimates import (
 from scaling.cost.hardware import find_hardware, hardware_names, hardware_of_device
 from scaling.cost.memory import SAFETY_MARGIN, Layout, Placement, place, usable_bytes
 from scaling.cost.requests import Request, Row
-from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, step_seconds
+from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, interval_fields, step_seconds
 from scaling.cost.shapes import Execution, Head, Shape
 from scaling.cost.stages import Stage, recipe_names, stages_of
 
@@ -101,6 +101,7 @@ __all__ = [
     "find_hardware",
     "hardware_names",
     "hardware_of_device",
+    "interval_fields",
     "head_of",
     "place",
     "read_measurements",

@@ -1,7 +1,7 @@
 """The same estimates for a million designs at once, as arrays; what planning searches over."""
 
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ CHUNK_DESIGNS = 2**13
 class ArrayEstimate:
     """Estimates of many designs: arrays over them, named and in units as in `CostEstimate.to_json`.
 
-    Where one image does not fit a GPU, `fits` is False and what depends on the hardware is NaN.
+    Where one image does not fit a GPU, `fits` is False and what depends on the hardware is NaN. Under
+    FSDP the fewest GPUs and nodes are not searched for, and NaN.
     """
 
     parameters: Floats
@@ -93,7 +94,7 @@ def estimate_arrays(
             one design at a time.
     """
     device = resolve_hardware(hardware)
-    execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
+    execution = execution or Execution(device.default_precision)
     check_precision(device, execution.precision)
     check_sizes(batch_size, train_images)
     if execution.sharding == "fsdp" and gpus is None:
@@ -139,6 +140,9 @@ def _estimate(shape: Shape, known: _Settings) -> dict[str, NDArray[Any]]:
     images = largest_micro_batch(cost, usable_bytes(known.hardware), known.execution, known.gpus or 1)
     images = np.where(images >= 1, images, np.nan)
     placement = _place(images, known.hardware.node_size, known.batch_size, known.gpus)
+    if known.execution.sharding == "fsdp":
+        unknown = np.full_like(images, np.nan)
+        placement = replace(placement, min_gpus=unknown, min_nodes=unknown)
     with np.errstate(invalid="ignore"):
         step = step_seconds(cost, placement, known.hardware, known.constants, known.execution)
         per_image = step.total / placement.images_per_step
@@ -185,6 +189,7 @@ def _even_gpus(min_gpus: Floats, node_size: int, batch_size: int) -> Floats:
     needed, place = np.unique(min_gpus, return_inverse=True)
     chosen = np.full_like(needed, np.nan)
     for index, count in enumerate(needed):
-        with suppress(UsageError, ValueError):  # no divisor near, or NaN where nothing fits
-            chosen[index] = even_gpus(batch_size, int(count), node_size)
+        if np.isfinite(count):
+            with suppress(UsageError):  # no divisor near
+                chosen[index] = even_gpus(batch_size, int(count), node_size)
     return chosen[place].reshape(min_gpus.shape)

@@ -22,12 +22,12 @@ def cell_images(cell: Cell) -> int:
     return cell.recipe.training_steps(cell.data.epoch_images) * cell.recipe.batch_size
 
 
-def cell_speed(cell: Cell, hardware: Hardware, micro_batch_size: int) -> Interval | None:
+def cell_speed(cell: Cell, cost: Cost, hardware: Hardware, micro_batch_size: int) -> Interval | None:
     """Training images/s of a cell on one device, without waiting for data; None for a precision it lacks."""
     execution = Execution(cell.recipe.precision)
     if execution.precision not in hardware.peak_flops:
         return None
     accumulation = cell.recipe.batch_size // micro_batch_size
     layout = Layout(1, micro_batch_size, accumulation)
-    step = step_seconds(cost_of_cell(cell), layout, hardware, constants_of(hardware), execution)
+    step = step_seconds(cost, layout, hardware, constants_of(hardware), execution)
     return Interval.around(layout.images_per_step / step.total, step.relative_error)

@@ -8,7 +8,7 @@ from scaling.cost.cost import Cost, cost_of, scan_flops_by_convention
 from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Placement, communication_bytes, place, state_on_gpu, usable_bytes
 from scaling.cost.misfits import explain_misfit
-from scaling.cost.roofline import Constants, Interval, StepSeconds, constants_of, step_seconds
+from scaling.cost.roofline import Constants, Interval, StepSeconds, constants_of, interval_fields, step_seconds
 from scaling.cost.shapes import Execution, Head
 from scaling.design import Design, Hardware
 from scaling.errors import UsageError
@@ -80,7 +80,6 @@ class CostEstimate:
         cost, design, placement = self.cost, self.design, self.placement
         height, width = design.input_sides
         sent = self.communication
-        speed, hours = self.images_per_second_per_gpu, self.gpu_hours_per_epoch
         return {
             "design": str(design),
             "architecture": design.architecture,
@@ -96,6 +95,7 @@ class CostEstimate:
             "attention": self.execution.attention,
             "scan": self.execution.scan,
             "checkpointing": self.execution.checkpointing,
+            "ema": self.execution.ema,
             "sharding": self.execution.sharding,
             "parameters": cost.parameters.total,
             "parameters_without_positions": cost.parameters.without_positions,
@@ -116,13 +116,9 @@ class CostEstimate:
             "micro_batch_size": placement.micro_batch_size if placement else None,
             "accumulation": placement.accumulation if placement else None,
             "communication_bytes_per_step": round(sent.total) if sent else None,
-            "images_per_second_per_gpu": speed.estimate if speed else None,
-            "images_per_second_per_gpu_low": speed.low if speed else None,
-            "images_per_second_per_gpu_high": speed.high if speed else None,
+            **interval_fields("images_per_second_per_gpu", self.images_per_second_per_gpu),
             "train_images": self.train_images,
-            "gpu_hours_per_epoch": hours.estimate if hours else None,
-            "gpu_hours_per_epoch_low": hours.low if hours else None,
-            "gpu_hours_per_epoch_high": hours.high if hours else None,
+            **interval_fields("gpu_hours_per_epoch", self.gpu_hours_per_epoch),
             "constants": self.constants.source,
             "misfit": self.misfit,
         }
@@ -182,7 +178,7 @@ def estimate(
     """
     design = Design.parse(design) if isinstance(design, str) else design
     device = resolve_hardware(hardware)
-    execution = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
+    execution = execution or Execution(device.default_precision)
     check_precision(device, execution.precision)
     check_sizes(batch_size, train_images)
     head = Head(classes, dense=design.head is not None, label_sides=label_sides)

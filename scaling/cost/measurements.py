@@ -80,7 +80,7 @@ def read_measurements(
             f"calibration needs the columns design and {SPEED} (or {HOURS}); found {', '.join(map(str, table))}"
         )
     device = resolve_hardware(hardware)
-    settings = execution or Execution(device.default_precision)  # pyright: ignore[reportArgumentType]
+    settings = execution or Execution(device.default_precision)
     measured, elsewhere = [], set()
     for number, values in enumerate(table.to_dict("records"), start=1):
         known = {str(key): value for key, value in values.items() if value is not None and value == value}

@@ -1,5 +1,6 @@
 """Peak memory, and what follows from it: micro-batch, accumulation, GPUs and nodes for a batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling.cost.breakdowns import CommunicationBytes, StateBytes
@@ -142,17 +143,20 @@ def check_divides_over(batch_size: int, gpus: int) -> None:
 
 
 def _fewest_gpus(cost: Cost, usable: int, execution: Execution, batch_size: int) -> int | None:
-    """Bisect, since more GPUs never hold less; None where one image on each of as many GPUs is too much."""
+    """None where one image on each of as many GPUs is too much."""
+    return fewest(
+        lambda gpus: largest_micro_batch(cost, usable, execution, gpus) >= -(-batch_size // gpus), most=batch_size
+    )
 
-    def holds(gpus: int) -> bool:
-        return largest_micro_batch(cost, usable, execution, gpus) >= -(-batch_size // gpus)
 
-    low, high = 0, batch_size
-    if not holds(high):
+def fewest(enough: Callable[[int], bool], most: int) -> int | None:
+    """The least number up to `most` that is enough, by bisection: more must never be less. None if none is."""
+    low, high = 0, most
+    if not enough(high):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 

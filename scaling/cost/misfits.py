@@ -1,11 +1,12 @@
 """What to say of a design that does not fit: by how much, and what would make it fit."""
 
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 from scaling.cost.cost import Cost, cost_of
 from scaling.cost.hardware import find_hardware, hardware_names
-from scaling.cost.memory import SAFETY_MARGIN, largest_micro_batch, state_on_gpu, usable_bytes
+from scaling.cost.memory import SAFETY_MARGIN, fewest, largest_micro_batch, state_on_gpu, usable_bytes
 from scaling.cost.shapes import Execution, Head
 from scaling.design import Design, Hardware
 
@@ -29,9 +30,12 @@ def explain_misfit(
 def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware, images: int, gpus: int) -> str:
     """The settings, or else the smallest device, with which it fits."""
 
+    @cache
+    def cost_as(changed: Execution) -> Cost:
+        return cost_of(design, head, changed)
+
     def fits(device: Hardware, changed: Execution, count: int) -> bool:
-        cost = cost_of(design, head, changed)
-        return largest_micro_batch(cost, usable_bytes(device), changed, count) >= images
+        return largest_micro_batch(cost_as(changed), usable_bytes(device), changed, count) >= images
 
     changes: dict[str, dict[str, Any]] = {"--checkpointing": {"checkpointing": True}}
     if execution.attention == "materialised":
@@ -43,9 +47,9 @@ def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware
             return f"it fits with {label}"
     for label, change in {"": {}, f"{' and '.join(changes)} and ": together}.items():
         sharded = replace(execution, **change, sharding="fsdp")
-        fewest = next((count for count in range(2, gpus + 1) if fits(hardware, sharded, count)), None)
-        if fewest:
-            return f"it fits with {label}--sharding fsdp over {fewest} GPUs or more"
+        least = fewest(partial(fits, hardware, sharded), most=gpus)
+        if least:
+            return f"it fits with {label}--sharding fsdp over {least} GPUs or more"
     for label, change in {"": {}, f" with {' and '.join(changes)}": together}.items():
         changed = replace(execution, **change)
         larger = [
@@ -55,6 +59,6 @@ def _remedy(design: Design, head: Head, execution: Execution, hardware: Hardware
         ]
         if larger:
             return f"it fits --hardware {min(larger)[1]}{label}"
-    cost = cost_of(design, head, replace(execution, **together))
+    cost = cost_as(replace(execution, **together))
     too_long = cost.peak_bytes_per_image > cost.state.total
     return f"no known device holds it; use a {'larger patch' if too_long else 'smaller model'}"

@@ -195,3 +195,10 @@ class Interval:
     def times(self, factor: Count) -> "Interval":
         """The same in another unit."""
         return Interval(self.estimate * factor, self.low * factor, self.high * factor)
+
+
+def interval_fields(name: str, value: Interval | None) -> dict[str, Count | None]:
+    """NAME, NAME_low and NAME_high of plain values; None where there is no interval."""
+    if value is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}

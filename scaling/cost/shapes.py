@@ -7,13 +7,12 @@ numpy arrays for a million.
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from scaling.design import Design
+from scaling.design import Design, Precision
 from scaling.errors import UsageError, nearest
 
 Count: TypeAlias = Any
 """A Python integer for one design, a float64 array for many."""
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["fused", "materialised"]
 Scan = Literal["fused", "recomputed"]
 Sharding = Literal["ddp", "fsdp"]

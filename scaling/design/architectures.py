@@ -7,7 +7,6 @@ enough for a study on a CPU.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
 from scaling.errors import UsageError, nearest
 
@@ -132,6 +131,8 @@ def load_plugins(*names: str) -> None:
     Raises:
         DesignError: if one of them cannot be loaded.
     """
+    from importlib.metadata import entry_points  # late: start-up needs no plug-ins
+
     for plugin in entry_points(group=PLUGINS):
         if (names and plugin.name not in names) or plugin.name in _ARCHITECTURES:
             continue

@@ -1,13 +1,13 @@
 """A device that designs are trained on: what its data sheet says, and what was measured of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.design.recipes import PositiveInt, Section
+from scaling.design.recipes import PositiveInt, Precision, Section
 
 PositiveFloat = Annotated[float, Field(gt=0)]
-DEFAULT_PRECISIONS = ("bf16", "fp16", "fp32")
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
 
 
 class Efficiency(Section):
@@ -44,7 +44,7 @@ class Hardware(Section):
     description: str = ""
     source: str = ""
     memory_bytes: Annotated[PositiveInt, Field(description="what a program can allocate")]
-    peak_flops: Annotated[dict[Literal["fp32", "bf16", "fp16"], PositiveFloat], Field(min_length=1)]
+    peak_flops: Annotated[dict[Precision, PositiveFloat], Field(min_length=1)]
     bandwidth_bytes_per_second: PositiveFloat
     node_size: PositiveInt = 8
     link_bytes_per_second: Annotated[PositiveFloat, Field(description="per device and direction, within a node")]
@@ -71,7 +71,7 @@ class Hardware(Section):
         return value
 
     @property
-    def default_precision(self) -> str:
+    def default_precision(self) -> Precision:
         """The first of bf16, fp16 and fp32 that the device has a rate for."""
         return next(precision for precision in DEFAULT_PRECISIONS if precision in self.peak_flops)
 

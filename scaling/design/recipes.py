@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Task = Literal["classification", "segmentation"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -81,7 +82,7 @@ class Recipe(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position_init: Literal["normal", "sincos"] = "normal"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _durations_are_unique(self) -> "Recipe":

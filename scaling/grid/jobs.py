@@ -13,7 +13,7 @@ from scaling.cost import (
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Cell, Hardware, Study, matches
+from scaling.design import Cell, Hardware, Study, divisors, matches
 from scaling.errors import UsageError
 from scaling.grid.devices import Device
 from scaling.records import RunDirectory, Status
@@ -87,7 +87,7 @@ def _hardware(device: Device, study: Study) -> Hardware | None:
 def _job(cell: Cell, memory_bytes: int, hardware: Hardware | None) -> Job:
     cost = cost_of_cell(cell)
     micro_batch_size = fitting_micro_batch(cell, cost, memory_bytes)
-    speed = cell_speed(cell, hardware, micro_batch_size) if hardware else None
+    speed = cell_speed(cell, cost, hardware, micro_batch_size) if hardware else None
     return Job(cell, cost, micro_batch_size, speed)
 
 
@@ -104,7 +104,7 @@ def fitting_micro_batch(cell: Cell, cost: Cost, memory_bytes: int) -> int:
     """The study's micro-batch, or else the largest divisor of the batch that fits the memory."""
     batch_size = cell.recipe.batch_size
     asked = cell.recipe.micro_batch_size
-    candidates = [asked] if asked else [size for size in range(batch_size, 0, -1) if batch_size % size == 0]
+    candidates = [asked] if asked else divisors(batch_size)[::-1]
     for size in candidates:
         if cost.training_bytes(size) <= memory_bytes:
             return size

@@ -4,11 +4,12 @@ The model is built on the meta device, so that nothing is allocated or computed 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from timm.layers.attention import Attention
-from timm.layers.config import set_reentrant_ckpt
+from timm.layers.config import set_reentrant_ckpt, use_reentrant_ckpt
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -84,9 +85,18 @@ def configure(model: nn.Module, execution: Execution) -> None:
         if isinstance(module, Attention):
             module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(module, VisionTransformer):
-            # Re-entrant checkpoints save block inputs where autograd's hooks can count them.
-            set_reentrant_ckpt(execution.checkpointing)
             module.set_grad_checkpointing(execution.checkpointing)
+
+
+@contextmanager
+def reentrant_checkpoints() -> Iterator[None]:
+    """Re-entrant checkpoints, timm's global setting, save block inputs where autograd's hooks can count them."""
+    before = use_reentrant_ckpt()
+    set_reentrant_ckpt(True)
+    try:
+        yield
+    finally:
+        set_reentrant_ckpt(before)
 
 
 def _agreements(
@@ -106,7 +116,8 @@ def _agreements(
     yield _with_fvcore(design, cost, head, example)
     configure(model, execution)
     rules = "cuda" if execution.attention == "materialised" else "cpu"
-    saved = activation_bytes_per_image(model, example, execution.precision, rules)
+    with reentrant_checkpoints():
+        saved = activation_bytes_per_image(model, example, execution.precision, rules)
     yield Agreement(name, "saved activation bytes", cost.saved.total, saved, "saved_tensors_hooks")
 
 

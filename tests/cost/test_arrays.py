@@ -70,6 +70,7 @@ def test_fsdp_with_a_number_of_gpus() -> None:
     assert one is not None
     found = estimate_arrays("deit", shape, execution=execution, gpus=64)
     assert found.gpu_hours_per_epoch[0] == pytest.approx(one.estimate, rel=1e-12)
+    assert np.isnan(found.min_gpus[0])
     with pytest.raises(UsageError, match="fsdp over arrays"):
         estimate_arrays("deit", shape, execution=execution)
 

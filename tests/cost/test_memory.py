@@ -118,6 +118,21 @@ def test_the_remedy_is_the_first_that_works(name: str, hardware: str, execution:
     assert remedy in misfit
 
 
+def test_the_remedy_names_the_fewest_gpus() -> None:
+    design, sharded = Design.parse("deit-8192x48/16@224"), Execution(sharding="fsdp")
+    misfit = estimate(design, "a100-80gb", execution=Execution()).misfit
+    least = next(count for count in range(1, 1025) if fits(design, sharded, count, 1))
+    assert misfit is not None
+    assert misfit.endswith(f"it fits with --sharding fsdp over {least} GPUs or more")
+
+
+def test_a_hopeless_design_with_a_large_batch_is_answered() -> None:
+    """The search for GPUs takes a few steps, not one for each of a million."""
+    misfit = estimate("deit-16384x100/1@224", batch_size=2**20).misfit
+    assert misfit is not None
+    assert misfit.endswith("no known device holds it; use a smaller model")
+
+
 @pytest.mark.parametrize(
     ("batch_size", "gpus", "message"),
     [
