@@ -34,7 +34,7 @@ from scaling.cost.hardware import find_hardware, hardware_names, hardware_of_dev
 from scaling.cost.memory import SAFETY_MARGIN, Layout, Placement, place, usable_bytes
 from scaling.cost.requests import Request, Row
 from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, interval_fields, step_seconds
-from scaling.cost.shapes import Execution, Head, Shape
+from scaling.cost.shapes import Execution, Head, Scan, Shape
 from scaling.cost.stages import Stage, recipe_names, stages_of
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ __all__ = [
     "Request",
     "Row",
     "SavedBytes",
+    "Scan",
     "Shape",
     "Stage",
     "StageBudget",

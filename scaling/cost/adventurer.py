@@ -106,7 +106,7 @@ class Adventurer(Backbone):
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
         """mamba-ssm's backward repeats the convolution, C B^T and the chunk states (its ssd_combined.py, 2.3).
 
-        The recomputed path runs convolution and scan again in full.
+        Scaling's own torch path runs convolution and scan again in full.
         """
         forward, M = self.block_flops(shape), shape.tokens + 2
         fused = 2 * chunk_squares(M) * STATE + 4 * M * STATE * shape.width
@@ -116,16 +116,20 @@ class Adventurer(Backbone):
     def block_saved_bytes(self, shape: Shape, execution: Execution) -> BlockSaved:
         """Inputs of every product and norm.
 
-        Per mixer token: its input (e d); z, x, B, C and dt, e (2 D + 2 N + H); the scan's output (e D)
-        and the gated norm's statistic (4). Per token: inputs of both norms in fp32 (8 d) and their
-        statistics (8); the SwiGLU's input, which autocast copies for each of its two projections
-        (2 e d); both projections, the SiLU and the product (4 e m). Derived from mamba-ssm's
-        MambaSplitConv1dScanCombinedFn; the recomputed path keeps the same tensors.
+        Per mixer token: its input (e d); z, x, B, C and dt, e (2 D + 2 N + H); from mamba-ssm's
+        MambaSplitConv1dScanCombinedFn the scan's output (e D) and the gated norm's statistic (4), from
+        scaling's torch path one fp32 state (4 N D) at each border of chunks. Per token: inputs of both
+        norms in fp32 (8 d) and their statistics (8); the SwiGLU's input, which autocast copies for each
+        of its two projections (2 e d); both projections, the SiLU and the product (4 e m).
         """
         T, M, d, e = shape.tokens + 1, shape.tokens + 2, shape.width, execution.element_bytes
         copies = 2 if execution.autocast else 1
+        if execution.scan == "fused":
+            scan = M * (2 * e * d + STATISTICS_BYTES)
+        else:
+            scan = (M - 1) // CHUNK * 4 * STATE * 2 * d
         return BlockSaved(
-            mixer=M * (e * (3 * d + input_projection_width(shape)) + STATISTICS_BYTES),
+            mixer=M * e * (d + input_projection_width(shape)) + scan,
             mlp=T * e * (copies * d + 4 * shape.mlp_width),
             norms=2 * T * (4 * d + STATISTICS_BYTES),
         )

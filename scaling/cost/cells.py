@@ -3,7 +3,7 @@
 from scaling.cost.cost import Cost, cost_of
 from scaling.cost.memory import Layout
 from scaling.cost.roofline import Interval, constants_of, step_seconds
-from scaling.cost.shapes import Execution, Head
+from scaling.cost.shapes import Execution, Head, Scan
 from scaling.design import Cell, Hardware
 
 
@@ -12,9 +12,9 @@ def head_of(cell: Cell) -> Head:
     return Head(cell.data.classes, dense=cell.design.head is not None, label_sides=cell.data.label_sides)
 
 
-def cost_of_cell(cell: Cell) -> Cost:
-    """Exact cost of a cell."""
-    return cost_of(cell.design, head_of(cell), Execution(cell.recipe.precision))
+def cost_of_cell(cell: Cell, scan: Scan) -> Cost:
+    """Exact cost of a cell; `scan` says how an Adventurer's runs."""
+    return cost_of(cell.design, head_of(cell), Execution(cell.recipe.precision, scan=scan))
 
 
 def cell_images(cell: Cell) -> int:

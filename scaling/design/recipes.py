@@ -8,6 +8,8 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Task = Literal["classification", "segmentation"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Flip = Literal["alternate", "released"]
+"""Which blocks of an Adventurer read backwards: every second one, or those of the paper's released code."""
 
 
 class Section(BaseModel):
@@ -82,6 +84,7 @@ class Recipe(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position_init: Literal["normal", "sincos"] = "normal"
+    flip: Annotated[Flip, Field(description="which blocks of an Adventurer read backwards")] = "alternate"
     precision: Precision = "fp32"
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.cost import Scan
 from scaling.errors import ScalingError, UsageError, nearest
 
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
@@ -44,6 +45,13 @@ def find_device(choice: str) -> Device:
     if choice == "cuda":
         raise ScalingError("no CUDA device found; use --device cpu, or see 'scaling doctor'")
     return Device("cpu", _cores(), _ram())
+
+
+def scan_on(device: Device) -> Scan:
+    """How an Adventurer's scan will run, as far as that is known without importing torch."""
+    packages = ("mamba_ssm", "causal_conv1d")
+    installed = all(importlib.util.find_spec(package) for package in packages)
+    return "fused" if device.kind == "cuda" and installed else "recomputed"
 
 
 def _cores() -> int:

@@ -48,7 +48,7 @@ def examine() -> list[Check]:
     checks += [_package(name, needed=True, fix=f"to train: {INSTALL_TRAIN}") for name in TRAIN]
     checks += _device()
     checks += [_kernel(name, module) for name, module in KERNELS.items()]
-    checks.append(_attention())
+    checks += _used()
     return checks
 
 
@@ -98,20 +98,38 @@ def _kernel(name: str, module: str) -> Check:
     if importlib.util.find_spec(module) is None:
         return Check(name, False, "not installed; optional, used on CUDA only")
     try:
-        importlib.import_module(module)
+        _load(module)
     except Exception as error:  # a kernel built for another torch fails in many ways
         fix = f"{name} does not match the installed torch; rebuild it: pip install --no-build-isolation {name}"
         return Check(name, False, f"installed, but does not load: {_first_line(error)}", fix=fix)
     return Check(name, True, metadata.version(name))
 
 
-def _attention() -> Check:
+def _load(module: str) -> None:
+    """Load a package's kernels as training does; mamba-ssm's do not need all of its package."""
+    if module == "mamba_ssm":
+        from scaling.models.mamba2.kernels import load_mamba_ssm
+
+        load_mamba_ssm()
+    else:
+        importlib.import_module(module)
+
+
+def _used() -> list[Check]:
+    """The kernels that DeiT's attention and Adventurer's mixer would run on."""
     if importlib.util.find_spec("torch") is None:
-        return Check("attention", False, "needs torch")
+        return [Check("attention", False, "needs torch"), Check("mixer", False, "needs torch")]
     try:
         import torch
+
+        from scaling.models import kernels_on
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        kernels = kernels_on(device)
     except Exception as error:
-        return Check("attention", False, f"torch does not load: {_first_line(error)}")
-    if torch.cuda.is_available() and _kernel("flash-attn", "flash_attn").ok:
-        return Check("attention", True, "flash-attn in 16-bit training, scaled_dot_product_attention in fp32")
-    return Check("attention", True, "torch's scaled_dot_product_attention")
+        return [Check("attention", False, f"torch does not load: {_first_line(error)}")]
+    attention = "torch's scaled_dot_product_attention"
+    if device == "cuda" and _kernel("flash-attn", "flash_attn").ok:
+        attention = "flash-attn in 16-bit training, scaled_dot_product_attention in fp32"
+    mixer = f"scan by {kernels.scan}, convolution by {kernels.convolution}"
+    return [Check("attention", True, attention), Check("mixer", True, mixer)]

@@ -7,6 +7,7 @@ from scaling.cost import (
     SAFETY_MARGIN,
     Cost,
     Interval,
+    Scan,
     cell_images,
     cell_speed,
     cost_of_cell,
@@ -15,11 +16,11 @@ from scaling.cost import (
 )
 from scaling.design import Cell, Hardware, Study, divisors, matches
 from scaling.errors import UsageError
-from scaling.grid.devices import Device
+from scaling.grid.devices import Device, scan_on
 from scaling.records import RunDirectory, Status
 
 # Architectures with a model, not only closed forms.
-TRAINABLE = ("deit",)
+TRAINABLE = ("deit", "adventurer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
         raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
     sharing = workers if device.kind == "cpu" else math.ceil(workers / device.count)
     memory_bytes, hardware = int((1 - SAFETY_MARGIN) * device.memory_bytes / sharing), _hardware(device, study)
-    return [_job(cell, memory_bytes, hardware) for cell in cells]
+    scan = scan_on(device)
+    return [_job(cell, memory_bytes, hardware, scan) for cell in cells]
 
 
 def check_trainable(jobs: list[Job]) -> None:
@@ -84,8 +86,8 @@ def _hardware(device: Device, study: Study) -> Hardware | None:
     return next(own, find_hardware(shipped) if shipped else None)
 
 
-def _job(cell: Cell, memory_bytes: int, hardware: Hardware | None) -> Job:
-    cost = cost_of_cell(cell)
+def _job(cell: Cell, memory_bytes: int, hardware: Hardware | None, scan: Scan) -> Job:
+    cost = cost_of_cell(cell, scan)
     micro_batch_size = fitting_micro_batch(cell, cost, memory_bytes)
     speed = cell_speed(cell, cost, hardware, micro_batch_size) if hardware else None
     return Job(cell, cost, micro_batch_size, speed)

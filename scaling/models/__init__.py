@@ -2,12 +2,25 @@
 
 from torch import nn
 
-from scaling.design import Design
+from scaling.design import Design, Flip
 from scaling.errors import UsageError
-from scaling.models.deit import build_deit, has_flash_attention
+from scaling.models.adventurer import Adventurer, build_adventurer
+from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.heads import LinearSegmenter
+from scaling.models.mamba2 import kernels_on
 
-__all__ = ["LinearSegmenter", "build_deit", "build_model", "has_flash_attention"]
+__all__ = [
+    "Adventurer",
+    "DeiT",
+    "LinearSegmenter",
+    "build_adventurer",
+    "build_deit",
+    "build_model",
+    "has_flash_attention",
+    "kernels_on",
+]
+
+ARCHITECTURES = ("deit", "adventurer")
 
 
 def build_model(
@@ -16,6 +29,7 @@ def build_model(
     label_sides: tuple[int, int] | None = None,
     drop_path: float = 0.0,
     position_init: str = "normal",
+    flip: Flip = "alternate",
 ) -> nn.Module:
     """The model of a design: a classifier, or with a head one that labels every pixel.
 
@@ -25,13 +39,19 @@ def build_model(
         label_sides: height and width of the label maps of a dense head; by default the input's.
         drop_path: stochastic depth of the last block, rising linearly from the first.
         position_init: 'normal' or 'sincos', where learned positions start.
+        flip: which blocks of an Adventurer read backwards: 'alternate' or 'released'.
 
     Raises:
         UsageError: for an architecture that this version cannot build.
     """
-    if design.architecture != "deit":
-        raise UsageError(f"{design}: '{design.architecture}' cannot be built by this version; use deit designs")
+    if design.architecture not in ARCHITECTURES:
+        known = " and ".join(ARCHITECTURES)
+        raise UsageError(f"{design}: '{design.architecture}' cannot be built by this version; use {known} designs")
+    outputs = classes if design.head is None else 0
+    if design.architecture == "deit":
+        backbone = build_deit(design, outputs, drop_path, position_init)
+    else:
+        backbone = build_adventurer(design, outputs, drop_path, position_init, flip)
     if design.head is None:
-        return build_deit(design, classes, drop_path, position_init)
-    backbone = build_deit(design, 0, drop_path, position_init)
+        return backbone
     return LinearSegmenter(backbone, classes, label_sides or design.input_sides)

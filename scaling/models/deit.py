@@ -5,18 +5,16 @@ Shapes: B images, T tokens (class token first), L = T - 1 patches, D width, H he
 
 import importlib
 from functools import cache, partial
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from scaling.design import Design
+from scaling.models.embedding import ExtendedPatchEmbed, sincos_positions
 
 NARROW = 192  # models narrower than the paper's start from weights scaled by their fan-in
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -49,33 +47,27 @@ class FlashAttention(Attention):
         return self.proj(flash_attn_qkvpacked_func(qkv, softmax_scale=self.scale).flatten(2))
 
 
-class ExtendedPatchEmbed(PatchEmbed):
-    """Patch embedding whose tokens are interpolated to a finer grid: longer, without new information.
+class DeiT(VisionTransformer):
+    """timm's VisionTransformer, whose class token comes first."""
 
-    The paper's control for sequence length (Section 4.3, Table 5, 'by extending').
-    """
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patch tokens."""
+        return self.patch_embed.grid_size
 
-    def __init__(self, *args: Any, grid: tuple[int, int], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.grid_size = grid
-        self.num_patches = grid[0] * grid[1]
-
-    def forward(self, x: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
-        """Tokens of images in row order."""
-        tokens = F.interpolate(self.proj(x), size=self.grid_size, mode="bilinear")
-        return tokens.flatten(2).transpose(1, 2)
+    def patch_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
+        """Patch tokens after the last norm, in row order."""
+        return self.forward_features(images)[:, self.num_prefix_tokens :]
 
 
-def build_deit(
-    design: Design, classes: int, drop_path: float = 0.0, position_init: str = "normal"
-) -> VisionTransformer:
+def build_deit(design: Design, classes: int, drop_path: float = 0.0, position_init: str = "normal") -> DeiT:
     """A DeiT with learned positions; `classes` = 0 leaves out the classifier.
 
     Positions start from a truncated normal of 0.02, or for 'sincos' from the 2-D sine-cosine
     table, which helps small patches early in training; they are learned either way.
     """
     shape = design.shape
-    model = VisionTransformer(
+    model = DeiT(
         img_size=design.input_sides,
         patch_size=design.patch_size,
         num_classes=classes,
@@ -94,7 +86,7 @@ def build_deit(
     return model
 
 
-def _start_by_fan_in(model: VisionTransformer) -> None:
+def _start_by_fan_in(model: DeiT) -> None:
     """Torch's default initialisation, standard deviation 1 / sqrt(3 fan-in), for every linear layer.
 
     At width 768 this is DeiT's constant 0.02; at width 64 the constant is 3.6 times smaller, and
@@ -105,10 +97,8 @@ def _start_by_fan_in(model: VisionTransformer) -> None:
             module.reset_parameters()
 
 
-def _start_from_sincos(model: VisionTransformer) -> None:
-    grid = model.patch_embed.grid_size
-    table = build_sincos2d_pos_embed(list(grid), dim=model.embed_dim, interleave_sin_cos=False)
+def _start_from_sincos(model: DeiT) -> None:
     with torch.no_grad():
         positions: Tensor = model.pos_embed  # pyright: ignore[reportAssignmentType]
         positions.zero_()
-        positions[0, model.num_prefix_tokens :] = table
+        positions[0, model.num_prefix_tokens :] = sincos_positions(model.grid_size, model.embed_dim)

@@ -1,9 +1,11 @@
-"""Task heads. Shapes: B images, T tokens, L patches, D width, K classes, S and W, R and C pixels."""
+"""Task heads. Shapes: B images, L patches, D width, K classes, S and W, R and C pixels."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from scaling.models.adventurer import Adventurer
+from scaling.models.deit import DeiT
 
 
 class LinearSegmenter(nn.Module):
@@ -12,7 +14,7 @@ class LinearSegmenter(nn.Module):
     The paper's decoder-free segmentation (Section 4.2, Table 2: decoder 'None').
     """
 
-    def __init__(self, backbone: VisionTransformer, classes: int, label_sides: tuple[int, int]) -> None:
+    def __init__(self, backbone: DeiT | Adventurer, classes: int, label_sides: tuple[int, int]) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.embed_dim, classes)
@@ -20,10 +22,8 @@ class LinearSegmenter(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B K R C"]:
         """Logits of images; the label map's sides R and C may differ from the input's sides S and W."""
-        tokens_BTD = self.backbone.forward_features(images)
-        patches_BLD = tokens_BTD[:, self.backbone.num_prefix_tokens :]
-        logits_BKL = self.head(patches_BLD).transpose(1, 2)
-        logits = logits_BKL.unflatten(2, self.backbone.patch_embed.grid_size)
+        logits_BKL = self.head(self.backbone.patch_features(images)).transpose(1, 2)
+        logits = logits_BKL.unflatten(2, self.backbone.grid_size)
         if logits.shape[2:] == self.label_sides:
             return logits
         return F.interpolate(logits, size=self.label_sides, mode="bilinear")

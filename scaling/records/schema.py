@@ -76,7 +76,7 @@ class Record(BaseModel):
     flops_note: str | None = None
     """Why the two counts differ by more than 1 %, or why there is only one."""
     activation_bytes_per_image: int | None = None
-    """Bytes autograd saves for backward, forward and loss, without parameters."""
+    """Bytes autograd saves for backward, forward and loss, without parameters; an Adventurer's with torch's scan."""
     peak_memory_bytes_per_image: int | None = None
     """Slope of peak allocated memory over two batch sizes; CUDA only."""
     estimated_forward_flops_per_image: int | None = None
@@ -103,6 +103,11 @@ class Record(BaseModel):
     device: str | None = None
     threads: int | None = None
     attention: str | None = None
+    """Kernel of a DeiT's attention."""
+    scan: str | None = None
+    """Kernel of an Adventurer's scan: 'mamba-ssm' or 'torch'."""
+    convolution: str | None = None
+    """Kernel of an Adventurer's convolution: 'causal-conv1d' or 'torch'."""
     precision: str | None = None
     recipe: dict[str, Any] | None = None
     data: dict[str, Any] | None = None

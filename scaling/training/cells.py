@@ -16,7 +16,7 @@ from torch import nn
 from scaling.cost import cost_of_cell
 from scaling.data import held_out_scenes
 from scaling.design import Cell
-from scaling.models import build_model, has_flash_attention
+from scaling.models import build_model, has_flash_attention, kernels_on
 from scaling.records import Record, Status, describe
 from scaling.training.evaluate import evaluate
 from scaling.training.loop import DivergedError, Progress, Trained, build_accelerator, train
@@ -60,8 +60,8 @@ def run_cell(cell: Cell, folder: Path, device: str, micro_batch_size: int, start
 
 def model_of(cell: Cell) -> nn.Module:
     """The untrained model of a cell."""
-    recipe = cell.recipe
-    return build_model(cell.design, cell.data.classes, cell.data.label_sides, recipe.drop_path, recipe.position_init)
+    data, recipe = cell.data, cell.recipe
+    return build_model(cell.design, data.classes, data.label_sides, recipe.drop_path, recipe.position_init, recipe.flip)
 
 
 def example_of(cell: Cell) -> Example:
@@ -107,7 +107,8 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
 
 
 def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
-    cost, example = cost_of_cell(cell), example_of(cell)
+    # Counted on tensors without a device, where the scan is our own.
+    cost, example = cost_of_cell(cell, scan="recomputed"), example_of(cell)
     flops = count_flops(model, example, cell.measure.fvcore)
     parts = cost.parameters
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -146,13 +147,20 @@ def _save_weights(model: nn.Module, folder: Path) -> None:
     part.replace(folder / "model.safetensors")
 
 
+def _kernels(cell: Cell, device: str) -> dict[str, str]:
+    if cell.design.architecture == "adventurer":
+        kernels = kernels_on(device)
+        return {"scan": kernels.scan, "convolution": kernels.convolution}
+    flash = device == "cuda" and cell.recipe.precision != "fp32" and has_flash_attention()
+    return {"attention": "flash-attn" if flash else "sdpa"}
+
+
 def provenance(cell: Cell, device: str) -> dict[str, Any]:
     """Where and with what a cell runs."""
-    flash = device == "cuda" and cell.recipe.precision != "fp32" and has_flash_attention()
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "attention": "flash-attn" if flash else "sdpa",
+        **_kernels(cell, device),
         "versions": versions(),
         "commit": commit(),
     }

@@ -5,7 +5,7 @@ The model is built on the meta device, so that nothing is allocated or computed 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.layers.attention import Attention
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cost import Cost, Execution, Head, cost_of
 from scaling.design import Design
-from scaling.models import build_model
+from scaling.models import Adventurer, build_model
 from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops
 
 TOLERANCE = 0.005
@@ -25,19 +25,25 @@ TERMS = {
     "attn.qkv": "projections",
     "attn.proj": "projections",
     "attn": "attention",
+    "mixer": "projections + convolution + scan",
     "mlp": "mlp",
     "head": "head",
-}  # last part of a timm module's path, and the term that counts its products
+}  # last part of a module's path, and the terms that count its products
 PARAMETER_TERMS = {
     "patch_embed": "patch_embedding",
     "cls_token": "class_token",
     "pos_embed": "positions",
     "attn": "mixer",
+    "mixer": "mixer",
     "mlp": "mlp",
     "norm1": "norms",
     "norm2": "norms",
+    "norm": "norms",
+    "norm_mlp": "norms",
     "head": "head",
 }  # part of a parameter's name, and its term
+STACKS, FINAL_NORMS = ("blocks", "layers"), ("norm", "norm_f")
+TORCH_SCAN = "on the torch path; mamba-ssm's kernels need CUDA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Agreement:
 
 
 def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
-    """Compare every quantity of a design with counts on its model.
+    """Compare every quantity of a design with counts on its model, whose scan is scaling's own.
 
     Raises:
         UsageError: for an architecture that this version cannot build.
@@ -74,17 +80,17 @@ def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
     with torch.device("meta"):
         model = build_model(design, head.classes, head.label_sides)
     configure(model, execution)
-    cost = cost_of(design, head, execution)
+    cost = cost_of(design, head, replace(execution, scan="recomputed"))
     example = Example(design.input_sides, (head.label_sides or design.input_sides) if head.dense else None)
     return list(_agreements(design, model, cost, head, execution, example))
 
 
 def configure(model: nn.Module, execution: Execution) -> None:
-    """Make a timm model attend and checkpoint as an execution says."""
+    """Make a model attend and checkpoint as an execution says."""
     for module in model.modules():
         if isinstance(module, Attention):
             module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(module, VisionTransformer):
+        if isinstance(module, VisionTransformer | Adventurer):
             module.set_grad_checkpointing(execution.checkpointing)
 
 
@@ -109,7 +115,8 @@ def _agreements(
         yield Agreement(name, f"parameters: {term}", getattr(cost.parameters, term), count, "torch")
     configure(model, Execution(execution.precision))  # FLOPs are counted without recomputation
     for term, flops in _forward_terms(model, example).items():
-        yield Agreement(name, f"forward FLOPs: {term}", getattr(cost.forward, term), flops, "FlopCounterMode")
+        ours = sum(getattr(cost.forward, part) for part in term.split(" + "))
+        yield Agreement(name, f"forward FLOPs: {term}", ours, flops, "FlopCounterMode")
     flops = count_flops(model, example, fvcore=False)
     yield Agreement(name, "forward FLOPs", cost.forward.total, flops.forward, "FlopCounterMode")
     yield Agreement(name, "training FLOPs", cost.training.total, flops.training, "FlopCounterMode")
@@ -118,32 +125,33 @@ def _agreements(
     rules = "cuda" if execution.attention == "materialised" else "cpu"
     with reentrant_checkpoints():
         saved = activation_bytes_per_image(model, example, execution.precision, rules)
-    yield Agreement(name, "saved activation bytes", cost.saved.total, saved, "saved_tensors_hooks")
+    note = TORCH_SCAN if design.architecture == "adventurer" else ""
+    yield Agreement(name, "saved activation bytes", cost.saved.total, saved, "saved_tensors_hooks", note)
 
 
 def _parameter_terms(model: nn.Module) -> dict[str, int]:
-    """Parameters by term, from their names in timm's models."""
+    """Parameters by term, from their names."""
     found = dict.fromkeys((*PARAMETER_TERMS.values(), "final_norm"), 0)
     for name, parameter in model.named_parameters():
         parts = name.removeprefix("backbone.").split(".")
-        inside = parts[2] if parts[0] == "blocks" else parts[0]
-        term = "final_norm" if parts[0] == "norm" else PARAMETER_TERMS[inside]
+        inside = parts[2] if parts[0] in STACKS else parts[0]
+        term = "final_norm" if parts[0] in FINAL_NORMS else PARAMETER_TERMS[inside]
         found[term] += parameter.numel()
     return found
 
 
 def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
-    """Products of a forward pass by term, from the counter's tree of modules."""
+    """Products of a forward pass by term or sum of terms, from the counter's tree of modules."""
     images, _ = example.batch(1, "meta")
     with FlopCounterMode(display=False) as counter:
         model(images)
-    found = dict.fromkeys(TERMS.values(), 0)
-    counts = counter.get_flop_counts()
-    for path, by_operator in counts.items():
+    found: dict[str, int] = {}
+    for path, by_operator in counter.get_flop_counts().items():
         for ending, term in TERMS.items():
             if path.endswith("." + ending):
-                found[term] += sum(by_operator.values())
-    found["attention"] -= found["projections"]  # the attention module holds its projections
+                found[term] = found.get(term, 0) + sum(by_operator.values())
+    if "attention" in found:
+        found["attention"] -= found["projections"]  # the attention module holds its projections
     return found
 
 
@@ -152,4 +160,4 @@ def _with_fvcore(design: Design, cost: Cost, head: Head, example: Example) -> Ag
     if ours > FVCORE_LIMIT_FLOPS:
         return Agreement(name, "forward FLOPs", ours, None, "fvcore", "its trace needs a real forward pass; too long")
     theirs = count_flops(build_model(design, head.classes, head.label_sides), example).fvcore_forward
-    return Agreement(name, "forward FLOPs", ours, theirs, "fvcore", "with a handle for fused attention")
+    return Agreement(name, "forward FLOPs", ours, theirs, "fvcore", "with handles for fused attention and mixers")

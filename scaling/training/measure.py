@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from scaling.models.mamba2.mixing import mix_flops
+
 with warnings.catch_warnings():
     # fvcore scripts its losses while it is imported, which torch deprecates.
     warnings.simplefilter("ignore", FutureWarning)
@@ -74,13 +76,14 @@ def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> Flop
 def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[int, list[str]]:
     """Forward FLOPs by fvcore (2 x its multiply-adds), and the operators it does not know.
 
-    It skips scaled_dot_product_attention, which is added here; its own counts of norms and interpolation are
+    It skips fused attention and mixers, which are added here; its own counts of norms and interpolation are
     elementwise work and are left out.
     """
     traced = copy.deepcopy(model).to("cpu").eval()
     analysis = FlopCountAnalysis(traced, images).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_products)
+    analysis.set_op_handle("scaling::mix", _mixer_products)
     products = sum(count for kind, count in analysis.by_operator().items() if kind not in ELEMENTWISE)
     return 2 * int(products), sorted(analysis.unsupported_ops())
 
@@ -89,6 +92,11 @@ def _attention_products(inputs: list[Any], _outputs: list[Any]) -> int:
     """Multiply-adds of Q K^T and of its product with V: inputs are (B, H, T, P) each."""
     (b, h, t, p), (_, _, s, _), (_, _, _, v) = (value.type().sizes() for value in inputs[:3])
     return b * h * t * s * (p + v)
+
+
+def _mixer_products(inputs: list[Any], _outputs: list[Any]) -> int:
+    """Multiply-adds of a mixer after its input projection."""
+    return mix_flops(*(value.type().sizes() for value in inputs[:8])) // 2
 
 
 def saved_bytes(forward: Callable[[], Tensor]) -> int:
