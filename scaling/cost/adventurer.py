@@ -124,10 +124,8 @@ class Adventurer(Backbone):
         """
         T, M, d, e = shape.tokens + 1, shape.tokens + 2, shape.width, execution.element_bytes
         copies = 2 if execution.autocast else 1
-        if execution.scan == "fused":
-            scan = M * (2 * e * d + STATISTICS_BYTES)
-        else:
-            scan = (M - 1) // CHUNK * 4 * STATE * 2 * d
+        borders = (M - 1) // CHUNK
+        scan = M * (2 * e * d + STATISTICS_BYTES) if execution.scan == "fused" else borders * 4 * STATE * 2 * d
         return BlockSaved(
             mixer=M * e * (d + input_projection_width(shape)) + scan,
             mlp=T * e * (copies * d + 4 * shape.mlp_width),

@@ -105,7 +105,7 @@ class Execution:
     Args:
         precision: 'fp32', or 16-bit autocast: 'bf16' or 'fp16'.
         attention: 'fused' (FlashAttention, torch's fused kernels) or 'materialised' (T x T scores kept).
-        scan: 'fused' (mamba-ssm's kernels) or 'recomputed' (scaling's torch path: convolution and scan again in backward).
+        scan: 'fused' (mamba-ssm's kernels) or 'recomputed' (our torch path: convolution and scan again in backward).
         checkpointing: keep only the input of each block, and run the block again in backward.
         ema: keep an exponential moving average of the weights.
         sharding: 'ddp' (every GPU holds all state) or 'fsdp' (state divided between the GPUs).
