@@ -5,7 +5,7 @@ DEMO := demo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu lint wheel benchmarks clean
+.PHONY: help demo test test-slow test-parity test-gpu lint wheel benchmarks clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,12 @@ help:  ## what can be made
 	$(INSTALL) --editable '.[train,dev]'
 	touch $@
 
+# Without its CUDA extensions, which take a compiler and an hour, and without the dependencies of its newer models.
+.venv/parity.stamp: .venv/dev.stamp
+	$(INSTALL) wheel einops
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(INSTALL) --no-build-isolation --no-deps mamba-ssm
+	touch $@
+
 demo: .venv/train.stamp  ## measure a patchification scaling law on real digits, afresh, into demo/
 	rm -rf $(DEMO)
 	$(BIN)/scaling run-grid digits-quick --out $(DEMO)/runs/digits-quick
@@ -31,6 +37,9 @@ test: .venv/dev.stamp  ## the default tests
 
 test-slow: .venv/dev.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+test-parity: .venv/parity.stamp  ## the tests against mamba-ssm's own code, without a GPU
+	$(BIN)/python -m pytest -m parity
 
 test-gpu: .venv/dev.stamp  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

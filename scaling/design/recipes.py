@@ -8,6 +8,8 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Task = Literal["classification", "segmentation"]
 Precision = Literal["fp32", "bf16", "fp16"]
+PatchResize = Literal["flexivit", "bicubic"]
+"""How a patch kernel is fitted to another patch size: by pseudo-inverse, or interpolated itself."""
 Flip = Literal["alternate", "released"]
 """Which blocks of an Adventurer read backwards: every second one, or those of the paper's released code."""
 
@@ -84,13 +86,21 @@ class Recipe(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position_init: Literal["normal", "sincos"] = "normal"
+    start_from: Annotated[
+        str | None, Field(description="checkpoint; {architecture}, {size} and {patch_size} stand for the design's")
+    ] = None
+    resize_patches: Annotated[PatchResize | None, Field(description="fit a checkpoint's patch kernel")] = None
+    new_head: Annotated[bool, Field(description="do not take a checkpoint's classifier")] = False
     flip: Annotated[Flip, Field(description="which blocks of an Adventurer read backwards")] = "alternate"
     precision: Precision = "fp32"
 
     @model_validator(mode="after")
-    def _durations_are_unique(self) -> "Recipe":
+    def _keys_agree(self) -> "Recipe":
         _given(self, "", at_least=1)
         _given(self, "warmup_", at_least=0)
+        for key in ("resize_patches", "new_head"):
+            if getattr(self, key) and self.start_from is None:
+                raise ValueError(f"recipe.{key}: there is no checkpoint; give recipe.start_from")
         micro = self.micro_batch_size
         if micro and self.batch_size % micro:
             raise ValueError(f"recipe.micro_batch_size: {micro} does not divide batch_size {self.batch_size}")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -74,6 +75,16 @@ class Cell:
     def name(self) -> str:
         """Short name with the seed, for tables and messages."""
         return f"{self.design} seed {self.seed}"
+
+    @property
+    def starting_checkpoint(self) -> Path | None:
+        """The checkpoint that training starts from, with the design's own names filled in."""
+        if self.recipe.start_from is None:
+            return None
+        path = self.recipe.start_from
+        for key in ("architecture", "size", "patch_size"):
+            path = path.replace(f"{{{key}}}", str(getattr(self.design, key)))
+        return Path(path)
 
 
 def matches(name: str, pattern: str) -> bool:

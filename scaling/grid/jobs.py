@@ -70,8 +70,11 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
 
 
 def check_trainable(jobs: list[Job]) -> None:
-    """Raise UsageError for a design that can be costed but not trained yet."""
+    """Raise UsageError for a design that can be costed but not trained, or a checkpoint that is not there."""
     for job in jobs:
+        start = job.cell.starting_checkpoint
+        if start is not None and not start.is_file():
+            raise UsageError(f"recipe.start_from: {job.cell.design} starts from {start}, and there is no such file")
         if job.cell.design.architecture not in TRAINABLE:
             raise UsageError(
                 f"{job.cell.design}: '{job.cell.design.architecture}' cannot be trained by this version; "

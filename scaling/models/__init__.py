@@ -5,6 +5,7 @@ from torch import nn
 from scaling.design import Design, Flip
 from scaling.errors import UsageError
 from scaling.models.adventurer import Adventurer, build_adventurer
+from scaling.models.checkpoints import load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.heads import LinearSegmenter
 from scaling.models.mamba2 import kernels_on
@@ -18,6 +19,8 @@ __all__ = [
     "build_model",
     "has_flash_attention",
     "kernels_on",
+    "load_checkpoint",
+    "save_checkpoint",
 ]
 
 ARCHITECTURES = ("deit", "adventurer")

@@ -110,6 +110,8 @@ class Record(BaseModel):
     """Kernel of an Adventurer's convolution: 'causal-conv1d' or 'torch'."""
     precision: str | None = None
     recipe: dict[str, Any] | None = None
+    started_from: dict[str, str] | None = None
+    """The checkpoint that training started from: file, sha256, and how positions, patches and head were fitted."""
     data: dict[str, Any] | None = None
     versions: dict[str, str] | None = None
     commit: str | None = None

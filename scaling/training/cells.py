@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
 from torch import nn
 
 from scaling.cost import cost_of_cell
 from scaling.data import held_out_scenes
 from scaling.design import Cell
-from scaling.models import build_model, has_flash_attention, kernels_on
+from scaling.models import build_model, has_flash_attention, kernels_on, load_checkpoint, save_checkpoint
 from scaling.records import Record, Status, describe
 from scaling.training.evaluate import evaluate
 from scaling.training.loop import DivergedError, Progress, Trained, build_accelerator, train
@@ -80,6 +79,10 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
     """Fields of the record, as they become known."""
     torch.manual_seed(cell.seed)
     model = model_of(cell)
+    if start := cell.starting_checkpoint:
+        yield {
+            "started_from": load_checkpoint(model, start, cell.recipe.resize_patches, cell.recipe.new_head).to_json()
+        }
     yield _costs(model, cell)
     accelerator = build_accelerator(cell, device, micro_batch_size)
     model.to(accelerator.device)
@@ -95,7 +98,9 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
             report(step, steps, loss)
 
         trained = train(model, cell, accelerator, micro_batch_size, note)
-    _save_weights(accelerator.unwrap_model(trained.model), folder / "checkpoint")
+    (folder / "checkpoint").mkdir(exist_ok=True)
+    weights = folder / "checkpoint" / "model.safetensors"
+    save_checkpoint(accelerator.unwrap_model(trained.model), cell.design, weights)
     yield _times(trained, cell, device)
     asked = time.perf_counter()
     batches = held_out_scenes(cell.data, cell.design.input_size, EVALUATION_BATCHES * micro_batch_size)
@@ -138,13 +143,6 @@ def _times(trained: Trained, cell: Cell, device: str) -> dict[str, Any]:
         "data_seconds": trained.data_seconds,
         "gpu_hours": trained.seconds / 3600 if device == "cuda" else None,
     }
-
-
-def _save_weights(model: nn.Module, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    part = folder / ".model.safetensors.part"
-    save_model(model, str(part))
-    part.replace(folder / "model.safetensors")
 
 
 def _kernels(cell: Cell, device: str) -> dict[str, str]:

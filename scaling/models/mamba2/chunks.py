@@ -148,7 +148,8 @@ def _carry(
     states[:, 0] = state
     for block in range(n):
         later = torch.mul(states[:, block], decay[:, block, None, :, None], out=states[:, block + 1])
-        later.flatten(2).baddbmm_(B[:, block].mT, weighted[:, block].flatten(2))
+        later = later.flatten(2)
+        torch.baddbmm(later, B[:, block].mT, weighted[:, block].flatten(2), out=later)
     return states
 
 
@@ -165,5 +166,6 @@ def _carry_back(
     dstates[:, -1] = dstate
     for block in reversed(range(n)):
         earlier = torch.mul(dstates[:, block + 1], decay[:, block, None, :, None], out=dstates[:, block])
-        earlier.flatten(2).baddbmm_(C[:, block].mT, decayed[:, block].flatten(2))
+        earlier = earlier.flatten(2)
+        torch.baddbmm(earlier, C[:, block].mT, decayed[:, block].flatten(2), out=earlier)
     return dstates

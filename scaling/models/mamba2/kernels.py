@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,15 @@ from torch import Tensor
 from scaling.models.mamba2.mixing import mix
 from scaling.models.mamba2.ssd import ssd
 from scaling.models.mamba2.stages import Weights
-from scaling.models.mamba2.tiles import CHUNK
+from scaling.models.mamba2.tiles import CHUNK, working_dtype
 
 # mamba-ssm's Triton kernels address elements with 32-bit offsets: past this many in a tensor they give
 # wrong results without an error (state-spaces/mamba issue 1015). CUDA bounds their launch grid.
 LARGEST_OFFSET = 2**31 - 1
 LARGEST_GRID = 65_535
+
+Convolve: TypeAlias = Callable[..., Tensor]
+"""causal-conv1d's function: (B, E, L), weight (E, K), bias and activation to (B, E, L)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def load_mamba_ssm() -> ModuleType:
 
 
 @cache
-def causal_conv1d() -> Callable[..., Tensor] | None:
+def causal_conv1d() -> Convolve | None:
     """causal-conv1d's function, if it is installed and loads."""
     try:
         return importlib.import_module("causal_conv1d").causal_conv1d_fn
@@ -93,16 +96,23 @@ def causal_conv1d() -> Callable[..., Tensor] | None:
 def mix_tokens(zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float) -> Float[Tensor, "B L W"]:
     """A mixer after its input projection, on the kernels of the tensor's device."""
     triton, convolve = (mamba_ssm(), causal_conv1d()) if zxbcdt.is_cuda else (None, None)
+    return mix_with(triton, convolve, zxbcdt, weights, eps)
+
+
+def mix_with(
+    triton: Any, convolve: Convolve | None, zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float
+) -> Float[Tensor, "B L W"]:
+    """A mixer on the kernels that are given; mamba-ssm's get no more images at once than they can address."""
     images = images_that_fit(*zxbcdt.shape)
     if triton is not None and not images:
         _say_once(f"a sequence of {zxbcdt.shape[1]:,} tokens is too long for mamba-ssm's 32-bit offsets; using torch")
         triton = None
     if triton is None:
-        return mix(zxbcdt, *weights, eps)[0] if convolve is None else composed(zxbcdt, weights, eps, None, convolve)
+        return mix(zxbcdt, *weights, eps)[0] if convolve is None else composed(None, convolve, zxbcdt, weights, eps)
     if images < len(zxbcdt):
         _say_once(f"mamba-ssm runs on {images} images at a time: more would overflow its 32-bit offsets")
-    run = fused if convolve is not None else composed
-    parts = [run(part, weights, eps, triton, convolve) for part in zxbcdt.split(images)]
+    run = composed if convolve is None else fused
+    parts = [run(triton, convolve, part, weights, eps) for part in zxbcdt.split(images)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -112,7 +122,7 @@ def images_that_fit(batch: int, length: int, channels: int) -> int:
 
 
 def fused(
-    zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float, triton: ModuleType, _: Any
+    triton: Any, _: Convolve | None, zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float
 ) -> Float[Tensor, "B L W"]:
     """mamba-ssm's one operator for everything after the input projection; it calls causal-conv1d itself."""
     return triton.mamba_split_conv1d_scan_combined(
@@ -120,7 +130,7 @@ def fused(
         weights.conv_weight,
         weights.conv_bias,
         weights.dt_bias,
-        -torch.exp(weights.A_log.float()),
+        _decay(weights),
         D=weights.D,
         chunk_size=CHUNK,
         activation="silu",
@@ -134,26 +144,27 @@ def fused(
 
 
 def composed(
-    zxbcdt: Float[Tensor, "B L Z"],
-    weights: Weights,
-    eps: float,
-    triton: ModuleType | None,
-    convolve: Callable[..., Tensor] | None,
+    triton: Any, convolve: Convolve | None, zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float
 ) -> Float[Tensor, "B L W"]:
     """The same from separate operators, where only one of the two packages is there."""
     inner, heads, state = weights.inner, len(weights.D), weights.state
     z, xBC, dt = zxbcdt.split([inner, inner + 2 * state, heads], dim=-1)
-    taps = weights.conv_weight, weights.conv_bias
+    taps = weights.conv_weight.to(xBC.dtype), weights.conv_bias.to(xBC.dtype)
     xBC = (convolve or _convolve)(xBC.transpose(1, 2), *taps, activation="silu").transpose(1, 2)
     x, B, C = xBC.split([inner, state, state], dim=-1)
-    x, A = x.unflatten(-1, weights.head_shape), -torch.exp(weights.A_log.float())
+    x, A = x.unflatten(-1, weights.head_shape), _decay(weights)
     if triton is None:
-        y = ssd(x, F.softplus(dt + weights.dt_bias), A.to(weights.A_log.dtype), B, C) + weights.D.unsqueeze(-1) * x
+        y = ssd(x, F.softplus(dt + weights.dt_bias), A, B, C) + weights.D.unsqueeze(-1) * x
     else:
         options = {"D": weights.D, "dt_bias": weights.dt_bias, "dt_softplus": True}
         y = triton.mamba_chunk_scan_combined(x, dt, A, B.unsqueeze(2), C.unsqueeze(2), CHUNK, **options)
-    normed = F.rms_norm((y.flatten(2) * F.silu(z)).float(), (inner,), weights.norm_weight, eps)
+    gated = (y.flatten(2) * F.silu(z)).to(working_dtype(zxbcdt))
+    normed = F.rms_norm(gated, (inner,), weights.norm_weight, eps)
     return F.linear(normed.to(zxbcdt.dtype), weights.out_weight.to(zxbcdt.dtype))
+
+
+def _decay(weights: Weights) -> Float[Tensor, " H"]:
+    return -torch.exp(weights.A_log.to(working_dtype(weights.A_log)))
 
 
 def _convolve(

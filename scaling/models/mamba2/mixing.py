@@ -178,11 +178,11 @@ def _projection_backward(
 
 @mix.register_fake
 def _mix_shapes(zxbcdt: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
-    weights = Weights(*parameters[:-1])
-    chunks = (zxbcdt.shape[1] + CHUNK - 1) // CHUNK
-    state = weights.state, *weights.head_shape
-    borders = zxbcdt.new_empty(zxbcdt.shape[0], chunks - 1, *state, dtype=working_dtype(zxbcdt))
-    return zxbcdt.new_empty(*zxbcdt.shape[:2], weights.out_weight.shape[0]), borders
+    _, conv_bias, _, _, D, _, out_weight, _ = parameters
+    (batch, length), (width, inner), heads = zxbcdt.shape[:2], out_weight.shape, D.shape[0]
+    chunks, state = (length + CHUNK - 1) // CHUNK, (conv_bias.shape[0] - inner) // 2
+    borders = zxbcdt.new_empty(batch, chunks - 1, state, heads, inner // heads, dtype=working_dtype(zxbcdt))
+    return zxbcdt.new_empty(batch, length, width), borders
 
 
 @mix_backward.register_fake

@@ -1,0 +1,203 @@
+"""Weights from files: released Adventurer and DeiT checkpoints, and our own safetensors.
+
+Nothing in a file is executed, and a model is changed only after every tensor has been checked.
+"""
+
+import argparse
+import hashlib
+import math
+import pickle
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scaling.design import Design, PatchResize
+from scaling.errors import ScalingError, UsageError, nearest
+from scaling.models.adventurer import Adventurer
+from scaling.models.deit import DeiT
+from scaling.models.heads import LinearSegmenter
+from scaling.models.resampling import resample_positions, resize_patches
+
+POSITIONS, KERNEL, HEAD = "pos_embed", "patch_embed.proj.weight", "head."
+SIGNS = {"layers.0.mixer.in_proj.weight": "an Adventurer", "blocks.0.attn.qkv.weight": "a DeiT"}
+SHOWN = 3  # names in a message
+
+
+class CheckpointError(ScalingError):
+    """A file that is not a checkpoint, or not of this model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Where weights came from, and what was done to fit them; part of a record."""
+
+    file: str
+    sha256: str
+    """Of the file's content."""
+    positions: str
+    """'as they are', or from which grid to which."""
+    patches: str
+    """'as they are', or from which size to which, and how."""
+    head: str
+    """'loaded', or 'new' where the classifier keeps its random start."""
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values."""
+        return asdict(self)
+
+
+def save_checkpoint(model: nn.Module, design: Design, path: Path) -> None:
+    """Write a model's weights as safetensors, with its design beside them; whole or not at all."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    part = path.with_name(f".{path.name}.part")
+    save_file(tensors, part, metadata={"design": str(design)})
+    part.replace(path)
+
+
+def load_checkpoint(model: nn.Module, path: Path, resize: PatchResize | None = None, new_head: bool = False) -> Loaded:
+    """Load a checkpoint into a model, all of it or nothing.
+
+    Position embeddings are resampled to the model's grid. A dense model takes the backbone of a
+    classifier's checkpoint, and keeps its own head.
+
+    Args:
+        model: an Adventurer, a DeiT, or a dense model on one of them.
+        path: safetensors, or a torch file with a state dict, by itself or under 'model'.
+        resize: how to fit patch kernels of another size: 'flexivit' or 'bicubic'; refused if None.
+        new_head: leave out the file's classifier, and keep the model's.
+
+    Raises:
+        CheckpointError: for a file that cannot be read, or weights that do not fit; the first of them are named.
+        UsageError: for a resize that does not exist.
+    """
+    weights, old_grid = read_weights(path)
+    if isinstance(model, LinearSegmenter) and not any(name.startswith("backbone.") for name in weights):
+        model, new_head = model.backbone, True
+    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
+    prefix = "backbone." if backbone is not model else ""
+    assert isinstance(backbone, Adventurer | DeiT)
+    own = model.state_dict()
+    if new_head:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEAD)}
+        own = {name: tensor for name, tensor in own.items() if not name.startswith(HEAD)}
+    _check_names(path, weights, own, backbone)
+    patches = _fit_patches(path, weights, own, prefix + KERNEL, resize)
+    positions = _fit_positions(path, weights, own, prefix + POSITIONS, old_grid, backbone)
+    _check_tensors(path, weights, own)
+    model.load_state_dict(weights, strict=not new_head)
+    return Loaded(str(path), _sha256(path), positions, patches, "new" if new_head else "loaded")
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    """Tensors of a file by name, and the grid of their positions where the file says it.
+
+    Raises:
+        CheckpointError: if it cannot be read, or holds no state dict.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        # Released files keep their training arguments beside the weights: plain values in a Namespace.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds more than tensors and plain values, and is not unpickled") from None
+    except Exception:  # bytes of any other kind fail in any way
+        raise CheckpointError(f"{path}: is not a file that torch.save wrote") from None
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: is not a state dict, nor a dict with one under 'model'")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            design = (file.metadata() or {}).get("design")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: is not a safetensors file: {error}") from None
+    return tensors, Design.parse(design).grid if design else None
+
+
+def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Adventurer | DeiT) -> None:
+    """Raise unless both have the same names, saying what the file is where that is the matter."""
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if not missing and not unexpected:
+        return
+    wanted = "an Adventurer" if isinstance(backbone, Adventurer) else "a DeiT"
+    found = next((kind for sign, kind in SIGNS.items() if any(name.endswith(sign) for name in weights)), None)
+    if found and found != wanted:
+        raise CheckpointError(f"{path}: is {found}'s checkpoint, and the model is {wanted}")
+    problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
+    problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
+    raise CheckpointError(f"{path}: does not fit the model: tensors {' and '.join(problems)}; another size?")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _fit_patches(
+    path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], name: str, resize: PatchResize | None
+) -> str:
+    """Resize the patch kernel in `weights` if asked to, and say what was done."""
+    kernel, wanted = weights[name], own[name].shape
+    if kernel.ndim != 4 or kernel.shape[:2] != wanted[:2] or kernel.shape == wanted:
+        return "as they are"
+    old, new = kernel.shape[-1], wanted[-1]
+    if resize is None:
+        raise CheckpointError(
+            f"{path}: {name} is for patches of {old}, the model's are {new}; resize it by 'flexivit' or 'bicubic'"
+        )
+    if resize not in ("flexivit", "bicubic"):
+        raise UsageError(f"unknown resize '{resize}': {nearest(resize, ('flexivit', 'bicubic'))}")
+    weights[name] = resize_patches(kernel, new, resize)
+    return f"from {old} to {new} pixels, {resize}"
+
+
+def _fit_positions(
+    path: Path,
+    weights: dict[str, Tensor],
+    own: dict[str, Tensor],
+    name: str,
+    old_grid: tuple[int, int] | None,
+    backbone: Adventurer | DeiT,
+) -> str:
+    """Resample the positions in `weights` to the model's grid, and say what was done."""
+    positions, wanted = weights[name], own[name].shape
+    if positions.ndim != 3 or positions.shape[2] != wanted[2]:
+        return "as they are"
+    patches = positions.shape[1] - 1
+    side = math.isqrt(max(patches, 0))
+    grid = old_grid or (side, side)
+    if grid[0] * grid[1] != patches:
+        raise CheckpointError(f"{path}: {name} has {patches} patches, which is no {grid[0]} x {grid[1]} grid")
+    new_grid: tuple[int, int] = backbone.grid_size
+    if grid == new_grid:
+        return "as they are"
+    weights[name] = resample_positions(positions, grid, new_grid, isinstance(backbone, Adventurer))
+    return f"from {grid[0]} x {grid[1]} to {new_grid[0]} x {new_grid[1]}, bicubic"
+
+
+def _check_tensors(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Raise for the first tensor of another shape, or that is not finite."""
+    for name, tensor in weights.items():
+        if tensor.shape != own[name].shape:
+            have, want = tuple(tensor.shape), tuple(own[name].shape)
+            hint = "take a new head" if name.startswith(HEAD) else "is it of another size?"
+            raise CheckpointError(f"{path}: {name} has shape {have}, the model's is {want}; {hint}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
