@@ -1,11 +1,14 @@
 """Shared fixtures: small studies that train in a second, and helpers to build them."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scaling.design import Study, build_study
+from scaling.cost import architectures
+from scaling.design import Study, build_study, known_architectures
 
 
 def study_values(**changes: Any) -> dict[str, Any]:
@@ -38,6 +41,34 @@ def study_values(**changes: Any) -> dict[str, Any]:
 def small_study(**changes: Any) -> Study:
     """A study that trains in about a second per cell."""
     return build_study(study_values(**changes))
+
+
+PLUGIN = """
+from scaling.cost import find_backbone, register_architecture
+from scaling.design import Architecture, ModelSize
+
+def register():
+    sizes = {"one": ModelSize(64, 2, 256, 1)}
+    register_architecture("twin", Architecture(lambda width, depth: ModelSize(width, depth, 4 * width, 1), sizes),
+                          find_backbone("deit"))
+
+def broken():
+    raise RuntimeError("no luck")
+"""
+
+
+@pytest.fixture
+def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with an architecture 'twin' that has costs and no model, and a broken one 'bad'."""
+    (tmp_path / "twins.py").write_text(PLUGIN)
+    info = tmp_path / "twins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[scaling.architectures]\ntwin = twins:register\nbad = twins:broken\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("scaling.design.architectures._ARCHITECTURES", dict(known_architectures()))
+    monkeypatch.setattr("scaling.cost.architectures._BACKBONES", dict(architectures._BACKBONES))
 
 
 @pytest.fixture

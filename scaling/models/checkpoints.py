@@ -10,6 +10,7 @@ import pickle
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,7 +60,7 @@ def save_checkpoint(model: nn.Module, design: Design, path: Path) -> None:
     part.replace(path)
 
 
-def load_checkpoint(model: nn.Module, path: Path, resize: PatchResize | None = None, new_head: bool = False) -> Loaded:
+def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new_head: bool = False) -> Loaded:
     """Load a checkpoint into a model, all of it or nothing.
 
     Position embeddings are resampled to the model's grid. A dense model takes the backbone of a
@@ -145,9 +146,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _fit_patches(
-    path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], name: str, resize: PatchResize | None
-) -> str:
+def _fit_patches(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], name: str, resize: str | None) -> str:
     """Resize the patch kernel in `weights` if asked to, and say what was done."""
     kernel, wanted = weights[name], own[name].shape
     if kernel.ndim != 4 or kernel.shape[:2] != wanted[:2] or kernel.shape == wanted:
@@ -157,9 +156,9 @@ def _fit_patches(
         raise CheckpointError(
             f"{path}: {name} is for patches of {old}, the model's are {new}; resize it by 'flexivit' or 'bicubic'"
         )
-    if resize not in ("flexivit", "bicubic"):
-        raise UsageError(f"unknown resize '{resize}': {nearest(resize, ('flexivit', 'bicubic'))}")
-    weights[name] = resize_patches(kernel, new, resize)
+    if resize not in get_args(PatchResize):
+        raise UsageError(f"unknown resize '{resize}': {nearest(resize, get_args(PatchResize))}")
+    weights[name] = resize_patches(kernel, new, resize)  # pyright: ignore[reportArgumentType]
     return f"from {old} to {new} pixels, {resize}"
 
 

@@ -158,11 +158,16 @@ def test_check_of_a_dense_study_whose_input_is_not_its_canvas(tmp_path: Path) ->
     assert "deit-nano/8@32+linear" in result.stdout
 
 
+@pytest.mark.usefixtures("twins")
 def test_what_cannot_be_checked_is_named_and_the_rest_is_checked() -> None:
-    result = scaling("estimate", "deit-128x2/16@64", "adventurer-nano/16@64", "--check", "--format", "json")
+    names = ("deit-128x2/16@64", "adventurer-nano/16@64", "twin-one/16@64")
+    result = scaling("estimate", *names, "--check", "--format", "json")
     assert result.returncode == 0, result.stderr
-    assert {row["design"] for row in json.loads(result.stdout)} == {"deit-128x2/16@64"}
-    assert "not checked: adventurer-nano/16@64" in result.stderr
+    assert {row["design"] for row in json.loads(result.stdout)} == set(names[:2])
+    assert "not checked: twin-one/16@64" in result.stderr
+    alone = scaling("estimate", names[2], "--check")
+    assert alone.returncode == 2
+    assert "'twin' cannot be built by this version" in alone.stderr
 
 
 def test_calibration_takes_only_records_of_the_device() -> None:
@@ -206,7 +211,6 @@ def test_what_does_not_fit_keeps_its_counts_and_fails() -> None:
         (("deit-base/16@224", "--epochs", "1", "--recipe", "deit"), "give one"),
         (("deit-base/16@224", "--price", "2"), "a price needs a duration"),
         (("deit-base/16@224", "--epochs", "1", "--price", "-2"), "the price of a GPU-hour must be positive"),
-        (("adventurer-tiny/16@224", "--check"), "'adventurer' cannot be built by this version"),
         (("--study", "digits", "--classes", "5"), "--classes: the study's data say it"),
         (("--study", "digits", "--batch-size", "7"), "--batch-size: the study says"),
         (("--study", "", "deit-base/16@224"), "give either designs"),

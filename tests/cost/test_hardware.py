@@ -1,9 +1,7 @@
 """Devices that ship, devices of one's own, architectures of one's own, and published recipes."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -241,30 +239,10 @@ def test_a_study_is_budgeted_for_all_its_seeds() -> None:
     assert known.cost == cost_of(known.design, head, Execution("fp32"))
 
 
-PLUGIN = """
-from scaling.cost import find_backbone, register_architecture
-from scaling.design import Architecture, ModelSize
-
-def register():
-    sizes = {"one": ModelSize(64, 2, 256, 1)}
-    register_architecture("twin", Architecture(lambda width, depth: ModelSize(width, depth, 4 * width, 1), sizes),
-                          find_backbone("deit"))
-
-def broken():
-    raise RuntimeError("no luck")
-"""
-
-
-def test_a_plug_in_makes_its_architecture_known_to_the_command_line(tmp_path: Path) -> None:
-    (tmp_path / "twins.py").write_text(PLUGIN)
-    info = tmp_path / "twins-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twins\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[scaling.architectures]\ntwin = twins:register\nbad = twins:broken\n")
-
+@pytest.mark.usefixtures("twins")
+def test_a_plug_in_makes_its_architecture_known_to_the_command_line() -> None:
     def scaling(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "scaling", "estimate", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+        return subprocess.run([sys.executable, "-m", "scaling", "estimate", *arguments], capture_output=True, text=True)
 
     found = scaling("twin-*/16@224", "twin-64x3/16@224")
     assert found.returncode == 0, found.stderr

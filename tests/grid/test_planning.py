@@ -55,9 +55,12 @@ def test_an_input_too_large_for_the_device_is_refused_before_anything_runs() -> 
         plan_jobs(study, ROOMY, 1)
 
 
+@pytest.mark.usefixtures("twins")
 def test_what_this_version_cannot_train_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"adventurer-nano/8@16.*'adventurer' cannot be trained"):
-        check_trainable(plan_jobs(small_study(grid__architectures=["adventurer"]), ROOMY, 1))
+    with pytest.raises(UsageError, match=r"twin-one/8@16.*'twin' cannot be trained"):
+        check_trainable(plan_jobs(small_study(grid__architectures=["twin"], grid__sizes=["one"]), ROOMY, 1))
+    with pytest.raises(UsageError, match=r"recipe.start_from: deit-nano/8@16\+linear starts from no/nano-8.pth"):
+        check_trainable(plan_jobs(small_study(recipe__start_from="no/{size}-{patch_size}.pth"), ROOMY, 1))
     with pytest.raises(UsageError, match=r"recipe.precision: fp16 needs a CUDA device"):
         plan_jobs(small_study(recipe__precision="fp16"), ROOMY, 1)
 

@@ -61,9 +61,10 @@ def test_sincos_positions_are_learned_and_distinct() -> None:
     assert len({tuple(row.tolist()) for row in positions[0, 1:]}) == 64
 
 
-def test_adventurer_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="adventurer-nano/4@16: 'adventurer' cannot be built"):
-        build_model(Design.parse("adventurer-nano/4@16"), 10)
+@pytest.mark.usefixtures("twins")
+def test_an_architecture_with_costs_and_no_model_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="cannot be built by this version; use deit and adventurer designs"):
+        build_model(Design.parse("twin-one/4@16"), 10)
 
 
 def test_flash_attention_falls_back_on_the_cpu() -> None:

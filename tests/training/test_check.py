@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from scaling.cost import Execution, Head, cost_of, cost_of_cell
 from scaling.design import Design
 from scaling.errors import UsageError
-from scaling.models import build_model
+from scaling.models import build_model, kernels_on
 from scaling.training import check as module
 from scaling.training.cells import example_of, model_of
 from scaling.training.check import check
-from scaling.training.measure import activation_bytes_per_image, count_flops
+from scaling.training.measure import Example, activation_bytes_per_image, count_flops, saved_bytes
 from tests.conftest import small_study
 
+SCANS = ("fused", "recomputed")
 SIZES = ("tiny", "small", "base", "large", "huge")
 PATCHES = (16, 8, 4, 2, 1)
 
@@ -35,16 +37,18 @@ def exact(name: str, execution: Execution) -> None:
     assert sum(one.counted is None for one in found) <= 1  # fvcore, on large models
 
 
+@pytest.mark.parametrize("architecture", ["deit", "adventurer"])
 @pytest.mark.parametrize("size", SIZES)
-def test_deit_is_exact_to_the_byte_and_the_flop(size: str) -> None:
-    exact(f"deit-{size}/16@224", Execution("bf16"))
+def test_every_size_is_exact_to_the_byte_and_the_flop(size: str, architecture: str) -> None:
+    exact(f"{architecture}-{size}/16@224", Execution("bf16"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patch_size", PATCHES)
 @pytest.mark.parametrize("size", SIZES)
-def test_deit_is_exact_at_every_patch(size: str, patch_size: int) -> None:
-    exact(f"deit-{size}/{patch_size}@224", Execution("bf16"))
+@pytest.mark.parametrize("architecture", ["deit", "adventurer"])
+def test_every_patch_is_exact(architecture: str, size: str, patch_size: int) -> None:
+    exact(f"{architecture}-{size}/{patch_size}@224", Execution("bf16"))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,13 @@ def test_deit_is_exact_at_every_patch(size: str, patch_size: int) -> None:
         ("deit-tiny/16@64x128+extend=128", Execution("fp32")),
         ("deit-128x3/8@64", Execution("bf16")),
         ("deit-tiny/16@64x128+linear", Execution("bf16")),
+        ("adventurer-tiny/8@224", Execution("fp32")),
+        ("adventurer-tiny/16@224", Execution("bf16", checkpointing=True)),
+        ("adventurer-tiny/16@224", Execution("fp32", checkpointing=True)),
+        ("adventurer-tiny/16@224x320", Execution("bf16")),
+        ("adventurer-tiny/16@224+extend=784", Execution("bf16")),
+        ("adventurer-128x3/8@64", Execution("bf16")),
+        ("adventurer-tiny/16@64x128+linear", Execution("bf16")),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -70,9 +81,15 @@ def test_every_way_to_train_is_exact(name: str, execution: Execution) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 @pytest.mark.parametrize("size", ["nano", "micro"])
-def test_cells_are_exact(task: str, size: str, precision: str) -> None:
+@pytest.mark.parametrize("architecture", ["deit", "adventurer"])
+def test_cells_are_exact(architecture: str, task: str, size: str, precision: str) -> None:
     study = small_study(
-        data__task=task, data__digits=1, grid__sizes=[size], grid__patch_sizes=[4, 2], recipe__precision=precision
+        data__task=task,
+        data__digits=1,
+        grid__architectures=[architecture],
+        grid__sizes=[size],
+        grid__patch_sizes=[4, 2],
+        recipe__precision=precision,
     )
     for cell in study.cells():
         model, example = model_of(cell), example_of(cell)
@@ -98,9 +115,39 @@ def test_a_term_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "forward FLOPs: mlp" not in wrong
 
 
+@pytest.mark.usefixtures("twins")
 def test_what_has_no_model_cannot_be_checked() -> None:
-    with pytest.raises(UsageError, match="'adventurer' cannot be built by this version"):
-        check(Design.parse("adventurer-tiny/16@224"), Head(), Execution())
+    with pytest.raises(UsageError, match="'twin' cannot be built by this version"):
+        check(Design.parse("twin-one/16@224"), Head(), Execution())
+
+
+def test_the_fused_scan_saves_its_output_and_the_torch_path_a_state_per_chunk() -> None:
+    """784 + 2 tokens are four chunks with three borders; 2 bytes an element, 4 of a statistic."""
+    design, inner, tokens = Design.parse("adventurer-tiny/8@224"), 2 * 256, 784 + 2
+    fused, torch_path = (cost_of(design, Head(), Execution("bf16", scan=scan)).saved.mixer for scan in SCANS)
+    assert fused - torch_path == 12 * (tokens * (2 * inner + 4) - 3 * 4 * 64 * inner)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["adventurer-tiny/16@224", "adventurer-tiny/4@224"])
+def test_the_fused_scan_saves_what_the_closed_form_says_on_a_gpu(name: str) -> None:
+    if str(kernels_on("cuda")) != "mamba-ssm, causal-conv1d":
+        pytest.skip("mamba-ssm and causal-conv1d are not both installed")
+    design = Design.parse(name)
+    model = build_model(design, 1000).cuda()
+
+    def saved(batch_size: int) -> int:
+        images, labels = Example(design.input_sides).batch(batch_size, "cuda")
+
+        def forward() -> torch.Tensor:
+            with torch.autocast("cuda", torch.bfloat16):
+                logits = model(images)
+            return F.cross_entropy(logits.float(), labels)
+
+        return saved_bytes(forward)
+
+    ours = cost_of(design, Head(), Execution("bf16")).activation_bytes_per_image
+    assert saved(3) - saved(2) == pytest.approx(ours, rel=0.005)
 
 
 @pytest.mark.parametrize("name", ["deit-nano/8@16x32", "deit-nano/8@16+extend=16", "deit-nano/8@16x32+linear"])

@@ -103,12 +103,12 @@ def mix_with(
     triton: Any, convolve: Convolve | None, zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float
 ) -> Float[Tensor, "B L W"]:
     """A mixer on the kernels that are given; mamba-ssm's get no more images at once than they can address."""
-    images = images_that_fit(*zxbcdt.shape)
-    if triton is not None and not images:
-        _say_once(f"a sequence of {zxbcdt.shape[1]:,} tokens is too long for mamba-ssm's 32-bit offsets; using torch")
-        triton = None
     if triton is None:
         return mix(zxbcdt, *weights, eps)[0] if convolve is None else composed(None, convolve, zxbcdt, weights, eps)
+    images = images_that_fit(*zxbcdt.shape)
+    if not images:
+        _say_once(f"a sequence of {zxbcdt.shape[1]:,} tokens is too long for mamba-ssm's 32-bit offsets; using torch")
+        return mix_with(None, convolve, zxbcdt, weights, eps)
     if images < len(zxbcdt):
         _say_once(f"mamba-ssm runs on {images} images at a time: more would overflow its 32-bit offsets")
     run = composed if convolve is None else fused

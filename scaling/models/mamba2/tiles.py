@@ -1,6 +1,7 @@
 """How a batch of sequences is cut: into groups of images, chunks of tokens, and blocks of a chunk."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ CHUNK = 256
 """Tokens of a chunk, the paper's and mamba-ssm's; FLOPs are counted for it, and its borders' states are kept."""
 BLOCK = 64
 """Tokens of a block at most: below it products are too small, above it scores outgrow the states."""
-Shape: TypeAlias = tuple[int, ...]
+Shape: TypeAlias = Sequence[int]
 GROUP_ELEMENTS = {"cpu": 2**19, "cuda": 2**25}
 """Inner channels x tokens of a chunk x images worked on at once: what a CPU's cache, or a GPU's memory, holds."""
 

@@ -76,7 +76,7 @@ def _convolution_backward(
 
 
 def example(length: int, batch: int = 2, state: int = STATE) -> Named:
-    """Random inputs of a mixer in float32, with one head that forgets at once and one that hardly does."""
+    """Random inputs of a mixer in float32, with heads that forget within a few tokens and within hundreds."""
     torch.manual_seed(length)
     width, inner = 20, HEADS * HEAD_WIDTH
     convolved = inner + 2 * state
@@ -85,7 +85,7 @@ def example(length: int, batch: int = 2, state: int = STATE) -> Named:
         "conv_weight": torch.randn(convolved, 4) / 2,
         "conv_bias": torch.randn(convolved) / 2,
         "dt_bias": torch.randn(HEADS) - 1,
-        "A_log": torch.linspace(-5, 2, HEADS),
+        "A_log": torch.linspace(-5, 1, HEADS),
         "D": torch.randn(HEADS),
         "norm_weight": torch.randn(inner),
         "out_weight": torch.randn(width, inner) / inner**0.5,

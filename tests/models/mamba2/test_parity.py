@@ -46,7 +46,7 @@ pytestmark = [
     ),
 ]
 ROOT = Path(__file__).parents[3]
-EXACT, ROUNDED, FLOAT32 = 1e-9, 1e-6, 1e-5
+EXACT, ROUNDED, FLOAT32 = 1e-9, 1e-6, 3e-5
 OUR_MIXERS = {"mix": on_torch, "composed": on_kernels(composed, None)}
 PARAMETERS = ("conv_weight", "conv_bias", "dt_bias", "A_log", "D", "norm_weight", "out_weight")
 
@@ -89,8 +89,8 @@ def test_ssd_is_the_papers_listing(length: int, block: int) -> None:
     assert_equal(ssd, listing, inputs, EXACT, EXACT)
 
 
-@pytest.mark.parametrize("length", [64, 320])
-def test_ssd_with_skip_and_softplus_is_the_kernels_reference(length: int) -> None:
+@pytest.mark.parametrize(("length", "dtype"), [(64, torch.float32), (64, torch.float64), (320, torch.float64)])
+def test_ssd_with_skip_and_softplus_is_the_kernels_reference(length: int, dtype: torch.dtype) -> None:
     scan = theirs("ops.triton.ssd_combined").ssd_chunk_scan_combined_ref
 
     def ours(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ def test_ssd_with_skip_and_softplus_is_the_kernels_reference(length: int) -> Non
     def reference(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor) -> Tensor:
         return scan(x, dt, A, B.unsqueeze(2), C.unsqueeze(2), 16, D, None, dt_bias, dt_softplus=True)
 
-    inputs = scan_inputs(length) | {"D": torch.randn(HEADS).double(), "dt_bias": torch.randn(HEADS).double()}
-    inputs["A"] /= 10  # the reference's gradients overflow in float32 where a chunk decays by more than exp(-88)
-    assert_equal(ours, reference, inputs, EXACT, ROUNDED)
-    assert_equal(ours, reference, {name: tensor.float() for name, tensor in inputs.items()}, FLOAT32, FLOAT32)
+    inputs = scan_inputs(length) | {"D": torch.randn(HEADS), "dt_bias": torch.randn(HEADS)}
+    inputs["A"] /= 10  # the reference's gradients are NaN where the inverse of a sequence's whole decay overflows
+    limits = (FLOAT32, FLOAT32) if dtype == torch.float32 else (EXACT, ROUNDED)
+    assert_equal(ours, reference, {name: tensor.to(dtype) for name, tensor in inputs.items()}, *limits)
 
 
 def reference_mixer(
@@ -128,7 +128,7 @@ def reference_mixer(
 
 
 @pytest.mark.parametrize("ours", OUR_MIXERS)
-@pytest.mark.parametrize("length", [20, 540])
+@pytest.mark.parametrize("length", [20, 300])
 def test_the_mixer_is_put_together_as_its_references_are(ours: str, length: int) -> None:
     inputs = {name: tensor.double() for name, tensor in example(length).items()}
     assert_equal(OUR_MIXERS[ours], reference_mixer, inputs, EXACT, ROUNDED)

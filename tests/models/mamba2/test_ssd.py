@@ -19,11 +19,11 @@ SIZES = [(1, 1, 1, 1, 1), (2, 63, 3, 4, 5), (1, 64, 1, 8, 16), (3, 65, 2, 5, 3),
 
 def inputs(images: int, tokens: int, heads: int, channels: int, state: int, decay: float = 16.0) -> Inputs:
     torch.manual_seed(tokens)
-    shape = dict(dtype=torch.float64)
-    x = torch.randn(images, tokens, heads, channels, **shape)  # pyright: ignore
-    dt = F.softplus(torch.randn(images, tokens, heads, **shape) - 2)  # pyright: ignore
-    A = -decay * torch.rand(heads, **shape)  # pyright: ignore
-    B, C = (torch.randn(images, tokens, state, **shape) for _ in range(2))  # pyright: ignore
+    exact = {"dtype": torch.float64}
+    x = torch.randn(images, tokens, heads, channels, **exact)  # pyright: ignore
+    dt = F.softplus(torch.randn(images, tokens, heads, **exact) - 2)  # pyright: ignore
+    A = -decay * torch.rand(heads, **exact)  # pyright: ignore
+    B, C = (torch.randn(images, tokens, state, **exact) for _ in range(2))  # pyright: ignore
     return x, dt, A, B, C
 
 
