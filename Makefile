@@ -57,6 +57,8 @@ benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
 	$(INSTALL) --editable '.[train,dev,peers]'
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.estimate
+	$(BIN)/python -m benchmarks.ssd
+	$(BIN)/python -m benchmarks.train_step
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf .venv build dist $(DEMO)

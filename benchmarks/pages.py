@@ -31,10 +31,14 @@ def python(*arguments: str) -> Callable[[], object]:
     return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
 
-def write_page(name: str, title: str, tables: Sequence[Table]) -> None:
-    """Write benchmarks/results/NAME.md: machine, commit, date, command, and tables under their headings."""
+def write_page(name: str, title: str, tables: Sequence[Table], device: str = "cpu") -> None:
+    """Write benchmarks/results/NAME.md: machine, commit, date, command, and tables under their headings.
+
+    Results on another device than the CPU have a page of their own, NAME_DEVICE.md.
+    """
+    cores = f"{find_device('cpu').count} cores"
     about = {
-        "machine": f"{device_name('cpu')}, {find_device('cpu').count} cores",
+        "machine": f"{device_name(device)}, {cores}",
         "commit": commit() or "none",
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python -m benchmarks.{name}",
@@ -49,6 +53,6 @@ def write_page(name: str, title: str, tables: Sequence[Table]) -> None:
             *(f"| {' | '.join(row)} |" for row in rows),
         ]
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.md"
+    path = RESULTS / (f"{name}.md" if device == "cpu" else f"{name}_{device}.md")
     path.write_text("\n".join(lines) + "\n")
     print(path.read_text())

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(), re.DOTALL)
-    assert len(parse_study(text, "docs/studies.md").cells()) == 18
+    assert len(parse_study(text, "docs/studies.md").cells()) == 21
     alternatives = {"images", "epochs", "warmup_images", "warmup_epochs"}  # in comments beside steps
     keys = {*DigitsData.model_fields, *Recipe.model_fields, *Measure.model_fields} - alternatives
     assert keys <= set(re.findall(r"(?m)^(\w+) =", text))

@@ -26,7 +26,7 @@ PrecisionOption = Annotated[
     str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
 ]
 AttentionOption = Annotated[str, typer.Option(help="fused or materialised.", rich_help_panel=HOW)]
-ScanOption = Annotated[str, typer.Option(help="fused or recomputed.", rich_help_panel=HOW)]
+ScanOption = Annotated[str, typer.Option(help="fused (mamba-ssm) or recomputed (torch).", rich_help_panel=HOW)]
 CheckpointingOption = Annotated[
     bool, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
 ]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SPEED, HOURS = "images_per_second", "gpu_hours_per_epoch"
 EXECUTION_COLUMNS = ("precision", "attention", "scan", "checkpointing", "sharding")
-FUSED_KERNELS = {"sdpa": "fused", "flash-attn": "fused"}  # what records call the attention they ran
+# What records call the kernels that they ran.
+KERNELS = {"sdpa": "fused", "flash-attn": "fused", "mamba-ssm": "fused", "torch": "recomputed"}
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
 
@@ -134,7 +135,7 @@ def _measurement(
     row: _Row, head: Head, hardware: Hardware, settings: Execution, batch_size: int, train_images: int
 ) -> Measurement:
     own = {name: getattr(row, name) for name in EXECUTION_COLUMNS if getattr(row, name) is not None}
-    execution = replace(settings, **{name: FUSED_KERNELS.get(value, value) for name, value in own.items()})
+    execution = replace(settings, **{name: KERNELS.get(value, value) for name, value in own.items()})
     check_precision(hardware, execution.precision)
     design, speed = Design.parse(row.design), row.speed()
     if speed is None and row.gpu_hours_per_epoch is None:

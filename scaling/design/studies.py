@@ -25,13 +25,14 @@ CELL_GENERATION = 1
 
 
 class Grid(Section):
-    """The axes of a study; its cells are their product, without what an exclusion removes."""
+    """The axes of a study; its cells are their product, without what an exclusion removes, and single designs."""
 
     architectures: Annotated[tuple[str, ...], Several]
     sizes: Annotated[tuple[str, ...], Several]
     patch_sizes: Annotated[tuple[PositiveInt, ...], Several]
     input_sizes: Annotated[tuple[PositiveInt, ...], Several]
     heads: tuple[str, ...] = ()
+    designs: Annotated[tuple[str, ...], Field(description="short names beside the product, such as extended ones")] = ()
     seeds: Annotated[tuple[NonNegativeInt, ...], Several] = (0,)
 
 
@@ -112,8 +113,12 @@ class Study(Section):
         warmup = self.recipe.warmup(self.data.epoch_images)
         if warmup > steps:
             raise ValueError(f"recipe: the warm-up of {warmup} steps is longer than the training of {steps}")
-        if not list(self._designs()):
+        designs = list(self._designs())
+        if not designs:
             raise ValueError("exclude: the rules leave no cell; loosen one")
+        if len(set(designs)) < len(designs):
+            twice = next(design for index, design in enumerate(designs) if design in designs[:index])
+            raise ValueError(f"grid.designs: {twice} is in the grid twice")
         names = [self._name(*axes) for axes in product(*self._axes())]
         for index, rule in enumerate(self.exclude):
             if not any(matches(name, rule.design) for name in names):
@@ -141,6 +146,19 @@ class Study(Section):
             with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
                 check_divides(patch_size, input_size)
             yield Design(architecture, size, patch_size, input_size, head)
+        for index, name in enumerate(self.grid.designs):
+            with _at(f"grid.designs[{index}]"):
+                yield self._single(name)
+
+    def _single(self, name: str) -> Design:
+        """A design given by name, if the study can train it."""
+        design = Design.parse(name)
+        if design.head not in self._heads():
+            fix = f"+{self._heads()[0]}" if self._heads()[0] else "no head"
+            raise DesignError(f"{design}: the task is {self.data.task}; use {fix}")
+        if not isinstance(design.input_size, int):
+            raise DesignError(f"{design}: the inputs of a study are square")
+        return design
 
     def _axes(self) -> tuple[tuple[Any, ...], ...]:
         grid = self.grid

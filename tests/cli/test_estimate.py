@@ -177,6 +177,18 @@ def test_calibration_takes_only_records_of_the_device() -> None:
     assert "none of the 16 rows is a finished run on h100; they ran on AMD EPYC" in result.stderr
 
 
+@pytest.mark.parametrize(("kernel", "scan"), [("mamba-ssm", "fused"), ("torch", "recomputed")])
+def test_a_record_s_kernels_are_those_of_the_estimate(kernel: str, scan: str, tmp_path: Path) -> None:
+    """Calibrating on a record with a kernel's name is calibrating on a table with the estimator's word."""
+    speeds = {}
+    for column in (kernel, scan):
+        table = pd.DataFrame({"design": ["adventurer-base/4@224"], "images_per_second": [40.0], "scan": [column]})
+        table.to_csv(tmp_path / "speeds.csv", index=False)
+        (row,) = answer("adventurer-base/2@224", "--hardware", "h100", "--calibration", tmp_path / "speeds.csv")
+        speeds[column] = row["images_per_second_per_gpu"]
+    assert speeds[kernel] == speeds[scan]
+
+
 def test_a_budget_that_does_not_fit_keeps_its_keys() -> None:
     text = scaling("estimate", "deit-huge/1@224", "--epochs", "10", "--format", "json").stdout
     assert json.loads(text)[0]["gpu_hours"] is None

@@ -22,6 +22,13 @@ def test_cells_are_the_product_of_the_axes() -> None:
     assert len({cell.id for cell in cells}) == 12
 
 
+def test_single_designs_stand_beside_the_product() -> None:
+    names = ["deit-nano/8@16+linear+extend=16", "adventurer-64x2/2@32+linear"]
+    study = small_study(grid__designs=names, grid__seeds=[0, 1])
+    assert [str(cell.design) for cell in study.cells()[4:]] == [names[0], names[0], names[1], names[1]]
+    assert parse_study(study_to_toml(study), "again") == study
+
+
 def test_exclusion_by_length_and_pattern() -> None:
     rule = {"design": "deit-nano/*", "sequence_length_above": 16}
     study = small_study(grid__sizes=["nano", "micro"], grid__patch_sizes=[8, 4, 2], exclude=[rule])
@@ -100,6 +107,12 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"grid__seeds": [True]}, "grid.seeds[0]: True"),
         ({"grid__seeds": 0}, "grid.seeds: 0: input should be a list"),
         ({"recipe__warmup_steps": 7}, "recipe: the warm-up of 7 steps is longer than the training of 6"),
+        ({"grid__designs": ["deit-nano/3@16+linear"]}, "grid.designs[0]: patch size of 'deit-nano/3@16+linear'"),
+        ({"grid__designs": ["deit-nano/4@16"]}, "deit-nano/4@16: the task is segmentation; use +linear"),
+        ({"grid__designs": ["deit-nano/4@16x32+linear"]}, "grid.designs[0]: deit-nano/4@16x32+linear: the inputs of a"),
+        ({"grid__designs": ["deit-nano/8@16+linear"]}, "grid.designs: deit-nano/8@16+linear is in the grid twice"),
+        ({"recipe__new_head": True}, "recipe.new_head: there is no checkpoint; give recipe.start_from"),
+        ({"recipe__flip": "none"}, "recipe.flip: 'none' is not allowed; use 'alternate' or 'released'"),
         ({"exclude": [{"design": "diet-*"}]}, "exclude[0].design: 'diet-*' matches no design, such as deit-nano/8@16"),
     ],
 )  # fmt: skip

@@ -150,7 +150,8 @@ def composed(
     inner, heads, state = weights.inner, len(weights.D), weights.state
     z, xBC, dt = zxbcdt.split([inner, inner + 2 * state, heads], dim=-1)
     taps = weights.conv_weight.to(xBC.dtype), weights.conv_bias.to(xBC.dtype)
-    xBC = (convolve or _convolve)(xBC.transpose(1, 2), *taps, activation="silu").transpose(1, 2)
+    # Contiguous, since causal-conv1d wants strides that are multiples of 8.
+    xBC = (convolve or _convolve)(xBC.contiguous().transpose(1, 2), *taps, activation="silu").transpose(1, 2)
     x, B, C = xBC.split([inner, state, state], dim=-1)
     x, A = x.unflatten(-1, weights.head_shape), _decay(weights)
     if triton is None:
