@@ -127,15 +127,12 @@ def growth_rows(found: dict[int, dict[str, float]]) -> list[tuple[str, ...]]:
 def memory_rows() -> list[tuple[str, ...]]:
     """Saved and peak bytes in MiB, over what mamba-ssm's fused path saves (closed form)."""
     rows, backbone = [], find_backbone("adventurer")
-    for length in (785, 3_137):
-        side = 28 if length == 785 else 56
-        shape = Shape.of(Design("adventurer", "base", 8 if side == 28 else 4, 224))
-        fused = backbone.block_saved_bytes(shape, Execution("fp32")).mixer * length // (shape.tokens + 2)
-        mixer = Mamba2Mixer(WIDTH)
-        tokens = torch.randn(1, length, WIDTH)
-        weights = sum(parameter.numel() * 4 for parameter in mixer.parameters())
-        saved = saved_bytes(lambda mixer=mixer, tokens=tokens: mixer(tokens * 1.0)) - weights
-        rows.append((f"one mixer, {length:,} tokens, saved", *_ratio(saved, fused)))
+    for patch_size in (8, 4):
+        shape = Shape.of(Design("adventurer", "base", patch_size, 224))
+        fused = backbone.block_saved_bytes(shape, Execution("fp32")).mixer
+        rows.append(
+            (f"one mixer, {shape.tokens + 2:,} tokens, saved", *_ratio(saved_per_image(shape.tokens + 2), fused))
+        )
     design = Design("adventurer", "base", 8, 224)
     model, images = build_model(design, 1000), torch.randn(1, 3, 224, 224)
     whole = DEPTH * backbone.block_saved_bytes(Shape.of(design), Execution("fp32")).total
@@ -143,6 +140,17 @@ def memory_rows() -> list[tuple[str, ...]]:
     peak = peak_bytes(lambda: model(images).sum().backward())
     rows.append((f"{design}, one image, peak of a step", *_ratio(peak, whole)))
     return rows
+
+
+def saved_per_image(length: int) -> int:
+    """Bytes a mixer keeps for each further image."""
+    mixer = Mamba2Mixer(WIDTH)
+
+    def saved(images: int) -> int:
+        tokens = torch.randn(images, length, WIDTH)
+        return saved_bytes(lambda: mixer(tokens * 1.0))
+
+    return saved(2) - saved(1)
 
 
 def _ratio(measured: int, reference: int) -> tuple[str, str, str]:

@@ -25,6 +25,7 @@ from scaling.records import RecordError
 
 X, Y, ERROR = "patch_size", "test_loss", "test_loss_standard_error"
 COLUMNS = 3
+TITLE_CHARACTERS = 44  # that fit over a panel
 SIZES = tuple(dict.fromkeys(size for known in known_architectures().values() for size in known.sizes))
 LOSS_LABELS = {"classification": "Test loss (nats)", "segmentation": "Test loss (nats per pixel)"}
 
@@ -39,8 +40,8 @@ def figure1(table: pd.DataFrame, law: str = "auto") -> Figure:
     if used.empty:
         raise RecordError("no finished record has both patch_size and test_loss; nothing to draw")
     keys = [key for key in default_groups(table, X) if key != "size"]
-    panels = [(_title(keys, key), rows) for key, rows in used.groupby(keys, dropna=False, sort=False)] if keys else []
-    panels = panels or [("", used)]
+    groups = list(used.groupby(keys, dropna=False, sort=False)) if keys else [((), used)]
+    panels = list(zip(_titles([_words(keys, key) for key, _ in groups]), (rows for _, rows in groups), strict=True))
     rows, columns = math.ceil(len(panels) / COLUMNS), min(len(panels), COLUMNS)
     with styled():
         figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + 0.25), layout="constrained")
@@ -53,8 +54,16 @@ def figure1(table: pd.DataFrame, law: str = "auto") -> Figure:
     return figure
 
 
-def _title(keys: list[str], values: tuple[Any, ...]) -> str:
-    """Such as 'Segmentation, DeiT, 24x24 input, linear head'."""
+def _titles(panels: list[list[str]]) -> list[str]:
+    """Such as 'Segmentation, DeiT, 24x24 input, linear head'; all on two lines where one is too long for a panel."""
+    titles = [", ".join(words) for words in panels]
+    if max(map(len, titles)) <= TITLE_CHARACTERS:
+        return titles
+    halves = ((words[: len(words) // 2], words[len(words) // 2 :]) for words in panels)
+    return [f"{', '.join(first)}\n{', '.join(second)}" for first, second in halves]
+
+
+def _words(keys: list[str], values: tuple[Any, ...]) -> list[str]:
     words = {"deit": "DeiT", "adventurer": "Adventurer"}
     parts = []
     for key, value in zip(keys, values, strict=True):
@@ -66,7 +75,7 @@ def _title(keys: list[str], values: tuple[Any, ...]) -> str:
             parts.append(f"{value} head")
         else:
             parts.append(words.get(str(value), str(value).replace("-", " ").capitalize()))
-    return ", ".join(parts)
+    return parts
 
 
 def _draw_panel(axis: Axes, title: str, panel: pd.DataFrame, law: str) -> None:

@@ -38,8 +38,9 @@ def test_error_bars_are_95_percent_of_the_records_error() -> None:
     assert heights == pytest.approx([2 * 1.96 * 0.01] * 5)
 
 
-def test_no_text_is_cut_off_or_overlapping() -> None:
-    drawn = figure(table(test_loss_standard_error=0.01))
+@pytest.mark.parametrize("family", [{}, {"architecture": "adventurer", "task": "segmentation", "head": "linear"}])
+def test_no_text_is_cut_off_or_overlapping(family: dict[str, str]) -> None:
+    drawn = figure(pd.concat([table(test_loss_standard_error=0.01, **family), table(input_size=128, **family)]))
     drawn.draw_without_rendering()
     page = drawn.bbox
     caption = drawn.findobj(lambda artist: getattr(artist, "get_text", str)().startswith("bars"))[0]

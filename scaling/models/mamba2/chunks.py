@@ -146,9 +146,10 @@ def _carry(
     b, n, _, H, P = weighted.shape
     states = space.empty(b, n + 1, B.shape[3], H, P)
     states[:, 0] = state
+    decay = decay.repeat_interleave(P, dim=2).unsqueeze(2)
     for block in range(n):
-        later = torch.mul(states[:, block], decay[:, block, None, :, None], out=states[:, block + 1])
-        later = later.flatten(2)
+        later = states[:, block + 1].flatten(2)
+        torch.mul(states[:, block].flatten(2), decay[:, block], out=later)
         torch.baddbmm(later, B[:, block].mT, weighted[:, block].flatten(2), out=later)
     return states
 
@@ -164,8 +165,9 @@ def _carry_back(
     b, n, _, H, P = decayed.shape
     dstates = space.empty(b, n + 1, C.shape[3], H, P)
     dstates[:, -1] = dstate
+    decay = decay.repeat_interleave(P, dim=2).unsqueeze(2)
     for block in reversed(range(n)):
-        earlier = torch.mul(dstates[:, block + 1], decay[:, block, None, :, None], out=dstates[:, block])
-        earlier = earlier.flatten(2)
+        earlier = dstates[:, block].flatten(2)
+        torch.mul(dstates[:, block + 1].flatten(2), decay[:, block], out=earlier)
         torch.baddbmm(earlier, C[:, block].mT, decayed[:, block].flatten(2), out=earlier)
     return dstates

@@ -151,7 +151,10 @@ def gate_backward(
     dweight = rms_norm_backward(dnormed, gated, scale, step.weights.norm_weight, dnormed, product)
     gradients.norm_weight.add_(dweight)
     dopening = torch.mul(dnormed, y, out=product)
-    dz.copy_(torch.ops.aten.silu_backward.grad_input(dopening, z, grad_input=gated))
+    into = dz if dz.dtype == gated.dtype else gated
+    torch.ops.aten.silu_backward.grad_input(dopening, z, grad_input=into)
+    if into is not dz:
+        dz.copy_(into)
     return dnormed.mul_(opening)
 
 
