@@ -197,8 +197,10 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
     ctx.set_materialize_grads(False)  # else zeros are made for the borders
 
 
-def _differentiate(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     *tensors, borders = ctx.saved_tensors
+    if dout is None:
+        return (None,) * (len(tensors) + 1)
     return *mix_backward(dout, *tensors, ctx.eps, borders), None
 
 

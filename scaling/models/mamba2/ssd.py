@@ -127,7 +127,9 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tenso
     ctx.set_materialize_grads(False)  # else zeros are made for the borders
 
 
-def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+def _differentiate(ctx: Any, dy: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return (None,) * len(ctx.saved_tensors[:-1])
     return scan_backward(dy, *ctx.saved_tensors)
 
 
