@@ -140,9 +140,10 @@ class Adventurer(Backbone):
         """fp32 gradient of the stream, and the larger of those inside SwiGLU and mixer; an upper bound.
 
         Inside the SwiGLU those of its two hidden layers; inside the mixer those of z, x, B, C and dt,
-        of the scan's output, and x, B and C computed again.
+        and of its output, or in mamba-ssm's of the scan's output, and x, B and C computed again.
         """
         T, M, e = shape.tokens + 1, shape.tokens + 2, execution.element_bytes
         swiglu = 2 * T * e * shape.mlp_width
-        mixer = M * e * (input_projection_width(shape) + 2 * shape.width + convolution_channels(shape))
+        inside = 2 * shape.width + convolution_channels(shape) if execution.scan == "fused" else shape.width
+        mixer = M * e * (input_projection_width(shape) + inside)
         return 4 * T * shape.width + larger(swiglu, mixer)

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from scaling.cost import Execution, Head, cost_of
-from scaling.design import Design
+from scaling.design import Design, Precision
 from scaling.models import build_model
 from scaling.training.check import configure, reentrant_checkpoints
 from scaling.training.measure import Example
@@ -61,6 +61,19 @@ def tracked_peak(design: Design, execution: Execution, batch_size: int) -> int:
     ids=lambda value: f"{value.precision}-{value.attention}-{'checkpointing' * value.checkpointing}",
 )
 def test_the_peak_is_an_upper_bound_and_a_close_one(name: str, execution: Execution) -> None:
+    upper_and_close(name, execution)
+
+
+@pytest.mark.parametrize(
+    "name", ["adventurer-128x3/8@224", pytest.param("adventurer-tiny/8@224", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_peak_of_an_adventurer(precision: Precision, checkpointing: bool, name: str) -> None:
+    upper_and_close(name, Execution(precision, scan="recomputed", checkpointing=checkpointing))
+
+
+def upper_and_close(name: str, execution: Execution) -> None:
     design = Design.parse(name)
     slope = (tracked_peak(design, execution, LARGE) - tracked_peak(design, execution, SMALL)) / (LARGE - SMALL)
     ours = cost_of(design, Head(), execution).peak_bytes_per_image
