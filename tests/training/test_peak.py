@@ -65,7 +65,7 @@ def test_the_peak_is_an_upper_bound_and_a_close_one(name: str, execution: Execut
 
 
 @pytest.mark.parametrize(
-    "name", ["adventurer-128x3/8@224", pytest.param("adventurer-tiny/8@224", marks=pytest.mark.slow)]
+    "name", ["adventurer-256x3/8@224", pytest.param("adventurer-tiny/8@224", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
