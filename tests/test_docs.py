@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from scaling import estimate
 from scaling.design import build_study, parse_study
 from scaling.design.recipes import DigitsData, Measure, Recipe
@@ -38,6 +40,22 @@ def test_the_example_device_is_one_and_python_runs() -> None:
     assert build_study(values).hardware["t4"].node_size == 4
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "docs/estimating.md", "exec"), {})
+
+
+def test_the_page_of_models_runs_and_its_sizes_are_the_estimator_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/models.md", "exec"), {})
+    rows = re.findall(r"(?m)^\| (\w+) \| (\d+), (\d+) \| ([\d,]{7,}) \| (\d+), (\d+) \| ([\d,]{7,}) \|$", page)
+    assert len(rows) == 5
+    for size, *numbers in rows:
+        for architecture, (width, depth, parameters) in (("deit", numbers[:3]), ("adventurer", numbers[3:])):
+            found = estimate(f"{architecture}-{size}/16@224")
+            assert (found.design.shape.width, found.design.shape.depth) == (int(width), int(depth))
+            assert f"{found.cost.parameters.total:,}" == parameters
 
 
 def test_every_key_of_an_estimate_is_documented() -> None:

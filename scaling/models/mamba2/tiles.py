@@ -16,7 +16,7 @@ CHUNK = 256
 BLOCK = 64
 """Tokens of a block at most: below it products are too small, above it scores outgrow the states."""
 Shape: TypeAlias = Sequence[int]
-GROUP_ELEMENTS = {"cpu": 2**19, "cuda": 2**25}
+GROUP_ELEMENTS = {"cpu": 2**19, "cuda": 2**23}
 """Inner channels x tokens of a chunk x images worked on at once: what a CPU's cache, or a GPU's memory, holds."""
 
 
