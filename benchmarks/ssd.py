@@ -56,8 +56,8 @@ def step_of(module: nn.Module, length: int) -> Call:
 
 def hugging_face() -> nn.Module:
     """Mamba-2 of transformers on its pure-torch path, with the same sizes."""
-    from transformers import Mamba2Config
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as Theirs
+    from transformers import Mamba2Config  # pyright: ignore[reportMissingImports]
+    from transformers.models.mamba2 import modeling_mamba2  # pyright: ignore[reportMissingImports]
 
     config = Mamba2Config(
         hidden_size=WIDTH,
@@ -69,7 +69,7 @@ def hugging_face() -> nn.Module:
         conv_kernel=4,
         chunk_size=256,
     )
-    return Theirs(config, layer_idx=0).train()
+    return modeling_mamba2.Mamba2Mixer(config, layer_idx=0).train()
 
 
 def times(length: int) -> dict[str, float]:

@@ -71,6 +71,8 @@ def _words(keys: list[str], values: tuple[Any, ...]) -> list[str]:
             continue
         if key == "input_size":
             parts.append(f"{int(value)}×{int(value)} input")
+        elif key == "extended_length":
+            parts.append(f"extended to {int(value)} tokens")
         elif key == "head":
             parts.append(f"{value} head")
         else:

@@ -14,7 +14,7 @@ from scaling.records import load_records
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUP_COLUMNS = ("task", "architecture", "size", "input_size", "head", "patch_size")
+GROUP_COLUMNS = ("task", "architecture", "size", "input_size", "extended_length", "head", "patch_size")
 SOURCE_COLUMNS = ("study", "dataset")  # tell curves apart in a table of several studies
 # The design column that moves along each axis; curves differ in all the others.
 MOVES_ALONG = {"patch_size": "patch_size", "sequence_length": "patch_size", "input_size": "input_size"}

@@ -96,7 +96,7 @@ class Adventurer(nn.Module):
         )
         self.norm_f = RMSNorm(shape.width, eps=EPS)
         self.head = nn.Linear(shape.width, classes) if classes else nn.Identity()
-        self.grad_checkpointing = False
+        self.flip, self.grad_checkpointing = flip, False
         self.reset_parameters()
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scaling.design import Design, PatchResize
+from scaling.design import Design, DesignError, PatchResize
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
@@ -55,8 +55,10 @@ class Loaded:
 def save_checkpoint(model: nn.Module, design: Design, path: Path) -> None:
     """Write a model's weights as safetensors, with its design beside them; whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
+    about = {"design": str(design)} | ({"flip": backbone.flip} if isinstance(backbone, Adventurer) else {})
     part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata={"design": str(design)})
+    save_file(tensors, part, metadata=about)
     part.replace(path)
 
 
@@ -76,12 +78,14 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
         CheckpointError: for a file that cannot be read, or weights that do not fit; the first of them are named.
         UsageError: for a resize that does not exist.
     """
-    weights, old_grid = read_weights(path)
+    weights, old_grid, flip = read_weights(path)
     if isinstance(model, LinearSegmenter) and not any(name.startswith("backbone.") for name in weights):
         model, new_head = model.backbone, True
     backbone = model.backbone if isinstance(model, LinearSegmenter) else model
     prefix = "backbone." if backbone is not model else ""
     assert isinstance(backbone, Adventurer | DeiT)
+    if flip and isinstance(backbone, Adventurer) and flip != backbone.flip:
+        raise CheckpointError(f"{path}: was trained with flip = '{flip}', the model has '{backbone.flip}'")
     own = model.state_dict()
     if new_head:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEAD)}
@@ -94,14 +98,14 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
     return Loaded(str(path), _sha256(path), positions, patches, "new" if new_head else "loaded")
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
-    """Tensors of a file by name, and the grid of their positions where the file says it.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None, str | None]:
+    """Tensors of a file by name, and the grid of their positions and the flips where the file says them.
 
     Raises:
         CheckpointError: if it cannot be read, or holds no state dict.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        raise CheckpointError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -110,22 +114,29 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, and is not unpickled") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception:  # bytes of any other kind fail in any way
         raise CheckpointError(f"{path}: is not a file that torch.save wrote") from None
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: is not a state dict, nor a dict with one under 'model'")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, None
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, None, None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None, str | None]:
     try:
         with safe_open(path, framework="pt") as file:
-            design = (file.metadata() or {}).get("design")
+            about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(f"{path}: is not a safetensors file: {error}") from None
-    return tensors, Design.parse(design).grid if design else None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return tensors, Design.parse(about["design"]).grid if "design" in about else None, about.get("flip")
+    except DesignError as error:
+        raise CheckpointError(f"{path}: says it is of a design that this version does not know: {error}") from None
 
 
 def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Adventurer | DeiT) -> None:
@@ -174,6 +185,8 @@ def _fit_positions(
     positions, wanted = weights[name], own[name].shape
     if positions.ndim != 3 or positions.shape[2] != wanted[2]:
         return "as they are"
+    if old_grid is None and positions.shape == wanted:
+        return "as they are"  # a file without a grid may be of a rectangle, as the model is
     patches = positions.shape[1] - 1
     side = math.isqrt(max(patches, 0))
     grid = old_grid or (side, side)
@@ -193,6 +206,8 @@ def _check_tensors(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor
             have, want = tuple(tensor.shape), tuple(own[name].shape)
             hint = "take a new head" if name.startswith(HEAD) else "is it of another size?"
             raise CheckpointError(f"{path}: {name} has shape {have}, the model's is {want}; {hint}")
+        if tensor.is_meta or tensor.layout is not torch.strided or not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: {name} is no plain tensor of real numbers")
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {name} has values that are not finite")
 

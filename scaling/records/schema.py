@@ -43,7 +43,9 @@ class Record(BaseModel):
     input_size: int
     """Pixels per side."""
     sequence_length: int
-    """Patch tokens, (input / patch)^2."""
+    """Patch tokens, (input / patch)^2, or what they are extended to."""
+    extended_length: int | None = None
+    """Patch tokens after extension; None for a design without."""
     head: str | None = None
     seed: int | None
     task: str
@@ -132,6 +134,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "patch_size": design.patch_size,
         "input_size": design.input_size,
         "sequence_length": design.sequence_length,
+        "extended_length": design.extended_length,
         "head": design.head,
         "seed": cell.seed,
         "task": cell.data.task,

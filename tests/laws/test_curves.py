@@ -20,6 +20,12 @@ def table(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**columns)
 
 
+def test_extended_designs_are_no_points_of_the_plain_curve() -> None:
+    extended = table(extended_length=256)
+    curves = fit(pd.concat([table(extended_length=None), extended[extended["patch_size"] > 2]]))
+    assert [curve.fit and len(curve.fit.x) for curve in curves] == [5, 5, 3, 3]
+
+
 def test_curves_are_told_apart_by_design() -> None:
     curves = fit(table())
     assert [curve.group["size"] for curve in curves] == ["nano", "micro"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scaling.design import Design
@@ -70,8 +71,21 @@ def test_a_rectangle_s_positions_need_our_own_file(tmp_path: Path) -> None:
     save_checkpoint(source, Design.parse("deit-nano/4@16x32"), tmp_path / "own.safetensors")
     loaded = load_checkpoint(model_of("deit-nano/4@32"), tmp_path / "own.safetensors")
     assert loaded.positions == "from 4 x 8 to 8 x 8, bicubic"
+    path = released(source, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="pos_embed has 32 patches, which is no 5 x 5 grid"):
-        load_checkpoint(model_of("deit-nano/4@32"), released(source, tmp_path / "a.pth"))
+        load_checkpoint(model_of("deit-nano/4@32"), path)
+    assert load_checkpoint(model_of("deit-nano/4@16x32", seed=1), path).positions == "as they are"
+
+
+def test_our_own_files_know_their_flips_and_their_design(tmp_path: Path) -> None:
+    design, path = Design.parse("adventurer-nano/4@32"), tmp_path / "own.safetensors"
+    save_checkpoint(build_model(design, 10, flip="released"), design, path)
+    assert load_checkpoint(build_model(design, 10, flip="released"), path)
+    with pytest.raises(CheckpointError, match="trained with flip = 'released', the model has 'alternate'"):
+        load_checkpoint(build_model(design, 10), path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"design": "resnet-50"})
+    with pytest.raises(CheckpointError, match="says it is of a design that this version does not know"):
+        load_checkpoint(build_model(design, 10), path)
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -124,6 +138,10 @@ def spoil_value(state: dict[str, Tensor]) -> None:
     state["norm_f.weight"][3] = float("nan")
 
 
+def spoil_type(state: dict[str, Tensor]) -> None:
+    state["norm_f.weight"] = state["norm_f.weight"].to(torch.complex64)
+
+
 def spoil_shape(state: dict[str, Tensor]) -> None:
     state["layers.1.mixer.A_log"] = torch.zeros(5)
 
@@ -136,6 +154,7 @@ def spoil_names(state: dict[str, Tensor]) -> None:
     ("spoil", "message"),
     [
         (spoil_value, "norm_f.weight has values that are not finite"),
+        (spoil_type, "norm_f.weight is no plain tensor of real numbers"),
         (spoil_shape, r"layers.1.mixer.A_log has shape \(5,\), the model's is \(1,\); is it of another size"),
         (spoil_names, r"1 missing \(layers.0.mixer.D\) and 1 unexpected \(layers.0.mixer.E\)"),
     ],
@@ -191,6 +210,7 @@ class Dangerous:
         ([1, 2], "is not a state dict"),
         ({"model": {"a": 1}}, "is not a state dict"),
         ({}, "is not a state dict"),
+        ({"cls_token": torch.zeros(1)}, "another size"),
     ],
 )
 def test_a_pickle_that_is_no_state_dict_is_refused(content: object, message: str, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ class Intermediates:
     """dt x, decayed to the end of the block."""
     states: Float[Tensor, "b m N H P"]
     """The state that enters each block, and last the one that leaves the chunk."""
+    carried: Float[Tensor, "b n q H P"]
+    """The part of the outputs that comes from the states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +87,26 @@ def chunk_forward(
     from_start, to_end = total.exp(), (total[:, :, -1:] - total).exp_()
     weighted = torch.mul(x, (dt * to_end).unsqueeze(-1), out=space.empty(b, n, q, H, P))
     states = _carry(B, weighted, from_start[:, :, -1], state, space)
-    y = torch.matmul(C, states[:, :-1].flatten(3), out=space.empty(b, n, q, H * P)).view(x.shape)
-    y.mul_(from_start.unsqueeze(-1)).add_(within.transpose(2, 3))
-    return y, Intermediates(scaled, decays, mixing, from_start, to_end, weighted, states)
+    carried = torch.matmul(C, states[:, :-1].flatten(3), out=space.empty(b, n, q, H * P)).view(x.shape)
+    carried.mul_(from_start.unsqueeze(-1))
+    y = torch.add(carried, within.transpose(2, 3), out=space.empty(b, n, q, H, P))
+    return y, Intermediates(scaled, decays, mixing, from_start, to_end, weighted, states, carried)
 
 
 def chunk_backward(
     chunk: Chunk,
     kept: Intermediates,
-    y: Float[Tensor, "b n q H P"],
     dy: Float[Tensor, "b n q H P"],
     dstate: Float[Tensor, "b N H P"],
     space: Workspace,
 ) -> Gradients:
-    """Gradients of a chunk, given those of its outputs y and of the state that leaves it.
-
-    The gradient of a sum of logarithms needs no product of its own: each entry of `mixing` has its
-    own value as derivative, so rows sum to dy . y and columns to x . dx (Dao and Gu's released
-    kernels use the same identity).
-    """
+    """Gradients of a chunk, given those of its outputs y and of the state that leaves it."""
     x, dt, B, C = chunk.x, chunk.dt, chunk.B, chunk.C
     b, n, q, H, P = x.shape
     N = B.shape[3]
     dy_by_head = space.empty(b, n, H, q, P).copy_(dy.transpose(2, 3))
     dmixing = torch.matmul(dy_by_head, kept.scaled.mT, out=space.empty(b, n, H, q, q))
+    within_blocks = _differences(torch.mul(dmixing, kept.mixing, out=space.empty(b, n, H, q, q)))
     dscores = dmixing.mul_(kept.decays).sum(2).tril_()
     within = torch.matmul(kept.mixing.mT, dy_by_head, out=space.empty(b, n, H, q, P))
 
@@ -118,13 +116,17 @@ def chunk_backward(
     leaving = dstates[:, 1:].flatten(3)
     dB = dscores.mT @ C + kept.weighted.flatten(3) @ leaving.mT
     dscaled = torch.matmul(B, leaving, out=space.empty(b, n, q, H * P)).view(x.shape)
-    dscaled.mul_(kept.to_end.unsqueeze(-1)).add_(within.transpose(2, 3))
+    dscaled.mul_(kept.to_end.unsqueeze(-1))
 
     product = space.empty(b, n, q, H, P)
-    ddt = torch.mul(dscaled, x, out=product).sum(-1)
-    dtotal = torch.mul(dy, y, out=product).sum(-1).addcmul_(dt, ddt, value=-1)
-    dtotal[:, :, -1] += torch.mul(dstates[:, 1:], kept.states[:, 1:], out=space.empty(b, n, N, H, P)).sum((2, 4))
-    dlog = dtotal.flip(2).cumsum(2).flip(2)
+    into_state = torch.mul(dscaled, x, out=product).sum(-1).mul_(dt)
+    ddt = torch.mul(dscaled.add_(within.transpose(2, 3)), x, out=product).sum(-1)
+    from_state = torch.mul(dy, kept.carried, out=product).sum(-1)
+    across = torch.mul(dstates[:, 1:], kept.states[:, :-1], out=space.empty(b, n, N, H, P)).sum((2, 4))
+    # A token's decay acts on what later tokens read of the state, what earlier ones add, and what crosses the block.
+    dlog = (within_blocks + from_state).flip(2).cumsum(2).flip(2)
+    dlog[:, :, 1:] += into_state[:, :, :-1].cumsum(2)
+    dlog += (across * kept.from_start[:, :, -1]).unsqueeze(2)
     return Gradients(
         x=dscaled.mul_(dt.unsqueeze(-1)),
         dt=ddt.addcmul_(dlog, chunk.A),
@@ -133,6 +135,16 @@ def chunk_backward(
         C=dC,
         state=dstates[:, 0],
     )
+
+
+def _differences(dlogs: Float[Tensor, "b n H q q"]) -> Float[Tensor, "b n q H"]:
+    """Gradients of the logarithms' sums: rows less columns, without the diagonal, which decays by nothing.
+
+    With the diagonal both sums would be cheaper (dy . y and x . dx), and their difference noise for
+    heads that forget fast. Overwrites its argument.
+    """
+    dlogs.diagonal(dim1=-2, dim2=-1).zero_()
+    return (dlogs.sum(-1) - dlogs.sum(-2)).transpose(2, 3)
 
 
 def _carry(

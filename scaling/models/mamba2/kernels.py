@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from scaling.models.mamba2.mixing import mix
 from scaling.models.mamba2.ssd import ssd
@@ -104,14 +105,17 @@ def mix_with(
 ) -> Float[Tensor, "B L W"]:
     """A mixer on the kernels that are given; mamba-ssm's get no more images at once than they can address."""
     if triton is None:
-        return mix(zxbcdt, *weights, eps)[0] if convolve is None else composed(None, convolve, zxbcdt, weights, eps)
+        if convolve is None:
+            return mix(zxbcdt, *weights, eps)[0]
+        return _composed_again(None, convolve, zxbcdt, weights, eps)
     images = images_that_fit(*zxbcdt.shape)
     if not images:
         _say_once(f"a sequence of {zxbcdt.shape[1]:,} tokens is too long for mamba-ssm's 32-bit offsets; using torch")
         return mix_with(None, convolve, zxbcdt, weights, eps)
     if images < len(zxbcdt):
         _say_once(f"mamba-ssm runs on {images} images at a time: more would overflow its 32-bit offsets")
-    run = composed if convolve is None else fused
+    whole = convolve is not None and getattr(triton, "causal_conv1d_fwd_function", None) is not None
+    run = fused if whole else _composed_again
     parts = [run(triton, convolve, part, weights, eps) for part in zxbcdt.split(images)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -162,6 +166,14 @@ def composed(
     gated = (y.flatten(2) * F.silu(z)).to(working_dtype(zxbcdt))
     normed = F.rms_norm(gated, (inner,), weights.norm_weight, eps)
     return F.linear(normed.to(zxbcdt.dtype), weights.out_weight.to(zxbcdt.dtype))
+
+
+def _composed_again(
+    triton: Any, convolve: Convolve | None, zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float
+) -> Float[Tensor, "B L W"]:
+    """`composed`, run again in backward: it would keep six times what the other forms keep."""
+    given = triton, convolve, zxbcdt, weights, eps
+    return checkpoint(composed, *given, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportReturnType]
 
 
 def _decay(weights: Weights) -> Float[Tensor, " H"]:

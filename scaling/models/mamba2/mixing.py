@@ -90,7 +90,7 @@ def mix_backward(
     given = Weights(conv_weight, conv_bias, dt_bias, A_log, D, norm_weight, out_weight)
     with torch.autocast(zxbcdt.device.type, enabled=False):
         dzxbcdt, gradients = _backward(dout, zxbcdt, given, eps, borders)
-    found = tuple(gradient.to(weight.dtype) for gradient, weight in zip(gradients, given, strict=True))
+    found = (gradient.to(weight.dtype).contiguous() for gradient, weight in zip(gradients, given, strict=True))
     return dzxbcdt, *found  # pyright: ignore[reportReturnType]
 
 
@@ -142,7 +142,7 @@ def _step_backward(
     dskipped = gate_backward(step, dnormed, skipped, gates, inputs.z, drows[:, :, :inner], gradients)
 
     dy = step.padded(dskipped).view(y.shape)
-    through = chunk_backward(inputs.chunk, kept, y, dy, dstate, space)
+    through = chunk_backward(inputs.chunk, kept, dy, dstate, space)
     dstate.copy_(through.state)
     gradients.A_log.add_(through.A)
     product = space.empty(*y.shape)

@@ -93,9 +93,9 @@ def scan_backward(
                 span, space = spans[index], workspace_of(borders.dtype, x.device)
                 chunk = _chunk(span, x[images], dt[images], A, B[images], C[images], space)
                 state = borders[images, index - 1] if index else torch.zeros_like(dstate)
-                y, kept = chunk_forward(chunk, state, space)
+                _, kept = chunk_forward(chunk, state, space)
                 dy_here = span.cut(dy[images, span.start : span.stop].to(borders.dtype), space)
-                found = chunk_backward(chunk, kept, y, dy_here, dstate, space)
+                found = chunk_backward(chunk, kept, dy_here, dstate, space)
                 dstate.copy_(found.state)
                 dA.add_(found.A)
                 for gradient, part in ((dx, found.x), (ddt, found.dt), (dB, found.B), (dC, found.C)):

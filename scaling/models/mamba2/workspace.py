@@ -25,10 +25,11 @@ class Workspace:
             size *= length
         if self.device.type != "cpu":
             return torch.empty(shape, dtype=self.dtype, device=self.device)
-        if self._next == len(self._buffers):
-            self._buffers.append(torch.empty(size, dtype=self.dtype))
-        if self._buffers[self._next].numel() < size:
-            self._buffers[self._next] = torch.empty(size, dtype=self.dtype)
+        with torch.inference_mode(False):  # else a buffer made in inference could not be used in training
+            if self._next == len(self._buffers):
+                self._buffers.append(torch.empty(size, dtype=self.dtype))
+            if self._buffers[self._next].numel() < size:
+                self._buffers[self._next] = torch.empty(size, dtype=self.dtype)
         self._next += 1
         return self._buffers[self._next - 1][:size].view(shape)
 

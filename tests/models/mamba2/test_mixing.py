@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scaling.errors import UsageError
 from scaling.models.mamba2 import Mamba2Mixer, kernels, kernels_on, ssd_recurrence
 from scaling.models.mamba2.kernels import composed, images_that_fit, mix_with
-from scaling.models.mamba2.mixing import mix
+from scaling.models.mamba2.mixing import mix, mix_backward
 from scaling.models.mamba2.stages import Weights
 from scaling.training.measure import saved_bytes
 from tests.models.mamba2.test_ssd import relative_error
@@ -77,6 +77,9 @@ def test_16_bit_projections_are_mixed_in_float32() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
 def test_the_operator_keeps_torch_s_rules() -> None:
     torch.library.opcheck(mix, (*given(2, 300), EPS))
+    tensors = [tensor.detach() for tensor in given(2, 300)]
+    out, borders = mix(*tensors, EPS)
+    torch.library.opcheck(mix_backward, (torch.ones_like(out), *tensors, EPS, borders))
 
 
 def test_it_keeps_its_inputs_and_one_state_per_chunk() -> None:

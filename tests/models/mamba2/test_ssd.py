@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.models.mamba2 import ssd, ssd_recurrence, tiles
 from scaling.models.mamba2.chunks import Chunk, chunk_forward
-from scaling.models.mamba2.ssd import scan
+from scaling.models.mamba2.ssd import scan, scan_backward
 from scaling.models.mamba2.workspace import workspace_of
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -101,10 +101,34 @@ def test_images_of_a_batch_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(alone[0], together[image], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("decay", "step"), [(16.0, 2.0), (64.0, 1.0), (1.0, 0.01)])
+def test_heads_that_forget_fast_and_slowly_get_their_own_gradients(decay: float, step: float) -> None:
+    """Head by head, in float32: the fast heads' gradients of A are far below the slow ones'."""
+    torch.manual_seed(0)
+    x, B, C = torch.randn(1, 600, 8, 16).double(), torch.randn(1, 600, 16).double(), torch.randn(1, 600, 16).double()
+    dt, A = step * (0.5 + torch.rand(1, 600, 8).double()), -torch.linspace(1, decay, 8).double()
+    ours, true = leaves((x, dt, A, B, C), torch.float32), leaves((x, dt, A, B, C))
+    found = torch.autograd.grad(ssd(*ours).square().sum(), ours)
+    known = torch.autograd.grad(ssd_recurrence(*true).square().sum(), true)
+    assert float(((found[2].double() - known[2]) / known[2]).abs().max()) < 5e-3
+    for head in range(8):
+        assert relative_error(found[1][..., head], known[1][..., head]) < 1e-3
+
+
+def test_inference_mode_leaves_training_alone() -> None:
+    given = leaves(inputs(1, 1_000, 2, 4, 4), torch.float32)  # longer than any other test's, so that buffers grow
+    with torch.inference_mode():
+        ssd(*given)
+    ssd(*given).sum().backward()
+    assert given[0].grad is not None
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
 def test_the_operator_keeps_torch_s_rules() -> None:
     """Schema, fake tensors, autograd and compilation, by torch's own checker."""
     torch.library.opcheck(scan, tuple(leaves(inputs(2, 300, 2, 3, 4))))
+    given = inputs(2, 300, 2, 3, 4)
+    torch.library.opcheck(scan_backward, (torch.ones_like(given[0]), *given, scan(*given)[1]))
 
 
 def test_compiled_in_one_graph() -> None:
