@@ -14,15 +14,11 @@ from torch import Tensor, nn
 class RMSNorm(nn.RMSNorm):
     """torch's RMSNorm (Zhang and Sennrich 2019), with a fused form off CUDA too."""
 
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__(width, eps=eps)
-        self.epsilon = eps
-
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """X / rms(x) * weight, over the last dimension."""
         if x.is_cuda or x.dtype != self.weight.dtype:
             return super().forward(x)
-        return _RMSNorm.apply(x, self.weight, self.epsilon)  # pyright: ignore[reportReturnType]
+        return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
 
 
 def reciprocal_rms(x: Float[Tensor, "... D"], eps: float) -> Float[Tensor, "... 1"]:

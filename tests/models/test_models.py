@@ -21,10 +21,11 @@ def test_segmenter_covers_the_label_map(patch_size: int, input_size: int) -> Non
     assert model(torch.zeros(2, 3, input_size, input_size)).shape == (2, 11, 16, 16)
 
 
-def test_patch_tokens_keep_their_place() -> None:
+@pytest.mark.parametrize("architecture", ["deit", "adventurer"])
+def test_patch_tokens_keep_their_place(architecture: str) -> None:
     """Changing one corner of the image moves that corner's logits most, in an untrained model."""
     torch.manual_seed(0)
-    model = LinearSegmenter(build_deit(Design("deit", "nano", 4, 16, "linear"), 0), 11, (16, 16)).eval()
+    model = build_model(Design(architecture, "nano", 4, 16, "linear"), 11).eval()
     image = torch.zeros(1, 3, 16, 16)
     changed = image.clone()
     changed[..., :4, 12:] = 3.0  # upper right patch
