@@ -1,13 +1,18 @@
 """What a study says about its data, training and measuring; every field is a TOML key."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scaling.errors import nearest
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Task = Literal["classification", "segmentation"]
 Precision = Literal["fp32", "bf16", "fp16"]
+START_NAMES = ("architecture", "size", "patch_size")
+"""Of a design, filled in for a checkpoint's path."""
 PatchResize = Literal["flexivit", "bicubic"]
 """How a patch kernel is fitted to another patch size: by pseudo-inverse, or interpolated itself."""
 Flip = Literal["alternate", "released"]
@@ -87,7 +92,8 @@ class Recipe(Section):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position_init: Literal["normal", "sincos"] = "normal"
     start_from: Annotated[
-        str | None, Field(description="checkpoint; {architecture}, {size} and {patch_size} stand for the design's")
+        str | None,
+        Field(min_length=1, description="checkpoint; {architecture}, {size} and {patch_size} stand for the design's"),
     ] = None
     resize_patches: Annotated[PatchResize | None, Field(description="fit a checkpoint's patch kernel")] = None
     new_head: Annotated[bool, Field(description="do not take a checkpoint's classifier")] = False
@@ -101,6 +107,9 @@ class Recipe(Section):
         for key in ("resize_patches", "new_head"):
             if getattr(self, key) and self.start_from is None:
                 raise ValueError(f"recipe.{key}: there is no checkpoint; give recipe.start_from")
+        for name in re.findall(r"\{(.*?)\}", self.start_from or ""):
+            if name not in START_NAMES:
+                raise ValueError(f"recipe.start_from: unknown name {{{name}}}: {nearest(name, START_NAMES)}")
         micro = self.micro_batch_size
         if micro and self.batch_size % micro:
             raise ValueError(f"recipe.micro_batch_size: {micro} does not divide batch_size {self.batch_size}")

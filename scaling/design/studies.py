@@ -15,25 +15,35 @@ from pydantic import Field, model_validator
 from scaling.design.architectures import HEADS, DesignError, find_architecture, find_shape
 from scaling.design.designs import Design, check_divides, check_known
 from scaling.design.hardware import Hardware
-from scaling.design.recipes import DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
+from scaling.design.recipes import START_NAMES, DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-Several = Field(min_length=1)
 # Raised when the same specification would no longer give the same result; a new key with a default
 # that changes nothing leaves ids alone, since they are made of what differs from the defaults.
 CELL_GENERATION = 1
 
 
 class Grid(Section):
-    """The axes of a study; its cells are their product, without what an exclusion removes, and single designs."""
+    """The axes of a study; its cells are their product and single designs, without what an exclusion removes.
 
-    architectures: Annotated[tuple[str, ...], Several]
-    sizes: Annotated[tuple[str, ...], Several]
-    patch_sizes: Annotated[tuple[PositiveInt, ...], Several]
-    input_sizes: Annotated[tuple[PositiveInt, ...], Several]
+    All four axes are given, or none beside single designs.
+    """
+
+    architectures: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    patch_sizes: tuple[PositiveInt, ...] = ()
+    input_sizes: tuple[PositiveInt, ...] = ()
     heads: tuple[str, ...] = ()
     designs: Annotated[tuple[str, ...], Field(description="short names beside the product, such as extended ones")] = ()
-    seeds: Annotated[tuple[NonNegativeInt, ...], Several] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+
+    @model_validator(mode="after")
+    def _axes_agree(self) -> "Grid":
+        axes = ("architectures", "sizes", "patch_sizes", "input_sizes")
+        missing = [axis for axis in axes if not getattr(self, axis)]
+        if missing and (len(missing) < len(axes) or not self.designs):
+            raise ValueError(f"grid.{missing[0]}: is missing; give all of {', '.join(axes)}, or designs alone")
+        return self
 
 
 class Exclusion(Section):
@@ -83,7 +93,7 @@ class Cell:
         if self.recipe.start_from is None:
             return None
         path = self.recipe.start_from
-        for key in ("architecture", "size", "patch_size"):
+        for key in START_NAMES:
             path = path.replace(f"{{{key}}}", str(getattr(self.design, key)))
         return Path(path)
 
@@ -119,7 +129,7 @@ class Study(Section):
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
             raise ValueError(f"grid.designs: {twice} is in the grid twice")
-        names = [self._name(*axes) for axes in product(*self._axes())]
+        names = [self._name(*axes) for axes in product(*self._axes())] + list(self.grid.designs)
         for index, rule in enumerate(self.exclude):
             if not any(matches(name, rule.design) for name in names):
                 raise ValueError(f"exclude[{index}].design: '{rule.design}' matches no design, such as {names[0]}")
@@ -141,14 +151,19 @@ class Study(Section):
     def _designs(self) -> Iterator[Design]:
         for axes in product(*self._axes()):
             architecture, size, patch_size, input_size, head = axes
-            if any(rule.removes(self._name(*axes), (input_size / patch_size) ** 2) for rule in self.exclude):
+            if self._excludes(self._name(*axes), (input_size / patch_size) ** 2):
                 continue
             with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
                 check_divides(patch_size, input_size)
             yield Design(architecture, size, patch_size, input_size, head)
         for index, name in enumerate(self.grid.designs):
             with _at(f"grid.designs[{index}]"):
-                yield self._single(name)
+                design = self._single(name)
+            if not self._excludes(name, design.sequence_length):
+                yield design
+
+    def _excludes(self, name: str, sequence_length: float) -> bool:
+        return any(rule.removes(name, sequence_length) for rule in self.exclude)
 
     def _single(self, name: str) -> Design:
         """A design given by name, if the study can train it."""

@@ -97,6 +97,8 @@ def _kernel(name: str, module: str) -> Check:
     """Whether a compiled kernel imports, not only whether its package is there."""
     if importlib.util.find_spec(module) is None:
         return Check(name, False, "not installed; optional, used on CUDA only")
+    if module == "mamba_ssm" and importlib.util.find_spec("timm") is None:
+        return Check(name, False, "installed; whether it loads is seen with the extra 'train'", fix=INSTALL_TRAIN)
     try:
         _load(module)
     except Exception as error:  # a kernel built for another torch fails in many ways

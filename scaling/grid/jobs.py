@@ -1,6 +1,7 @@
 """From a study to jobs: which cells are left to run, what each costs, and how it fits the device."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from scaling.cost import (
@@ -69,7 +70,7 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
     return [_job(cell, memory_bytes, hardware, scan) for cell in cells]
 
 
-def check_trainable(jobs: list[Job]) -> None:
+def check_trainable(jobs: Iterable[Job]) -> None:
     """Raise UsageError for a design that can be costed but not trained, or a checkpoint that is not there."""
     for job in jobs:
         start = job.cell.starting_checkpoint

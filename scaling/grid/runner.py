@@ -85,11 +85,11 @@ def run_grid(
     count = worker_count(workers, place, len(study.cells()))
     require_training()
     jobs = plan_jobs(study, place, count, only)
-    check_trainable(jobs)
     run.check(study)
     run.create()
     with _only_runner(run.path):
         jobs = with_status(jobs, run)
+        check_trainable(job for job in jobs if job.status not in FINISHED)
         run.prepare(study)
         board = Board(jobs, count)
         interrupted = _run(jobs, run, place, count, board, observer or (lambda _: None))

@@ -26,6 +26,9 @@ from scaling.models.resampling import resample_positions, resize_patches
 
 POSITIONS, KERNEL, HEAD = "pos_embed", "patch_embed.proj.weight", "head."
 SIGNS = {"layers.0.mixer.in_proj.weight": "an Adventurer", "blocks.0.attn.qkv.weight": "a DeiT"}
+STATE_KEYS = ("model", "state_dict")
+DENSE = "backbone."
+WRAPPERS = ("module.", "_orig_mod.")
 SHOWN = 3  # names in a message
 
 
@@ -79,10 +82,10 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
         UsageError: for a resize that does not exist.
     """
     weights, old_grid, flip = read_weights(path)
-    if isinstance(model, LinearSegmenter) and not any(name.startswith("backbone.") for name in weights):
+    if isinstance(model, LinearSegmenter) and not any(name.startswith(DENSE) for name in weights):
         model, new_head = model.backbone, True
     backbone = model.backbone if isinstance(model, LinearSegmenter) else model
-    prefix = "backbone." if backbone is not model else ""
+    prefix = DENSE if backbone is not model else ""
     assert isinstance(backbone, Adventurer | DeiT)
     if flip and isinstance(backbone, Adventurer) and flip != backbone.flip:
         raise CheckpointError(f"{path}: was trained with flip = '{flip}', the model has '{backbone.flip}'")
@@ -118,10 +121,21 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None,
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception:  # bytes of any other kind fail in any way
         raise CheckpointError(f"{path}: is not a file that torch.save wrote") from None
-    state = content.get("model", content) if isinstance(content, dict) else content
+    state = content
+    if isinstance(content, dict):
+        state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)), content)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: is not a state dict, nor a dict with one under 'model'")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, None, None
+        raise CheckpointError(
+            f"{path}: is not a state dict, nor a dict with one under {' or '.join(map(repr, STATE_KEYS))}"
+        )
+    return {_plain(str(name)): tensor for name, tensor in state.items()}, None, None
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without what data parallelism and torch.compile put before it."""
+    while name.startswith(WRAPPERS):
+        name = name.split(".", 1)[1]
+    return name
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None, str | None]:
@@ -148,6 +162,8 @@ def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor],
     found = next((kind for sign, kind in SIGNS.items() if any(name.endswith(sign) for name in weights)), None)
     if found and found != wanted:
         raise CheckpointError(f"{path}: is {found}'s checkpoint, and the model is {wanted}")
+    if any(name.startswith(DENSE) for name in unexpected):
+        raise CheckpointError(f"{path}: is a dense model's checkpoint, and the model is a classifier")
     problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
     problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
     raise CheckpointError(f"{path}: does not fit the model: tensors {' and '.join(problems)}; another size?")
@@ -162,7 +178,8 @@ def _fit_patches(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor],
     kernel, wanted = weights[name], own[name].shape
     if kernel.ndim != 4 or kernel.shape[:2] != wanted[:2] or kernel.shape == wanted:
         return "as they are"
-    old, new = kernel.shape[-1], wanted[-1]
+    (height, width), new = kernel.shape[2:], wanted[-1]
+    old = str(width) if height == width else f"{height} x {width}"
     if resize is None:
         raise CheckpointError(
             f"{path}: {name} is for patches of {old}, the model's are {new}; resize it by 'flexivit' or 'bicubic'"

@@ -37,7 +37,7 @@ def rms_norm_backward(
 ) -> Float[Tensor, " D"]:
     """Gradient of the weight; that of x is written to `dx`, which may be `dy`. `product` is overwritten."""
     torch.mul(dy, x, out=product)
-    dweight = product.flatten(0, -2).mT @ scale.flatten()
+    dweight = product.reshape(-1, x.shape[-1]).mT @ scale.flatten()
     projection = (product @ weight).unsqueeze(-1) * scale**3 / -x.shape[-1]
     torch.mul(dy, weight, out=dx).mul_(scale).add_(torch.mul(x, projection, out=product))
     return dweight
@@ -54,5 +54,6 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, weight = ctx.saved_tensors
         dx = torch.empty_like(x)
-        dweight = rms_norm_backward(dys[0], x, scale, weight, dx, torch.empty_like(x))
+        with torch.autocast(x.device.type, enabled=False):
+            dweight = rms_norm_backward(dys[0], x, scale, weight, dx, torch.empty_like(x))
         return dx, dweight, None

@@ -22,6 +22,15 @@ def test_cells_are_the_product_of_the_axes() -> None:
     assert len({cell.id for cell in cells}) == 12
 
 
+def test_single_designs_can_be_all_there_is_and_exclusions_reach_them() -> None:
+    axes = {f"grid__{axis}": [] for axis in ("architectures", "sizes", "patch_sizes", "input_sizes")}
+    names = ["deit-nano/16@16+linear+extend=16", "deit-micro/4@16+linear"]
+    study = small_study(**axes, grid__designs=names)
+    assert [str(cell.design) for cell in study.cells()] == names
+    study = small_study(**axes, grid__designs=names, exclude=[{"design": "deit-micro/*"}])
+    assert [str(cell.design) for cell in study.cells()] == names[:1]
+
+
 def test_single_designs_stand_beside_the_product() -> None:
     names = ["deit-nano/8@16+linear+extend=16", "adventurer-64x2/2@32+linear"]
     study = small_study(grid__designs=names, grid__seeds=[0, 1])
@@ -81,7 +90,7 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ),
         ({"grid__patch_sizes": [8, 8]}, "grid.patch_sizes[1]: 8 is given twice"),
         ({"grid__patch_sizes": [8, "x"]}, "grid.patch_sizes[1]: 'x'"),
-        ({"grid__patch_sizes": []}, "grid.patch_sizes: []"),
+        ({"grid__patch_sizes": []}, "grid.patch_sizes: is missing; give all of"),
         ({"grid__seeds": [-1]}, "grid.seeds[0]: -1: input should be greater than or equal to 0"),
         ({"grid__sizes": ["nano", "bsae"]}, "grid.sizes[1]: deit-bsae: unknown size 'bsae': did you mean 'base'?"),
         ({"grid__architectures": ["vit"]}, "grid.architectures[0]: unknown architecture 'vit'"),
@@ -111,6 +120,8 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"grid__designs": ["deit-nano/4@16"]}, "deit-nano/4@16: the task is segmentation; use +linear"),
         ({"grid__designs": ["deit-nano/4@16x32+linear"]}, "grid.designs[0]: deit-nano/4@16x32+linear: the inputs of a"),
         ({"grid__designs": ["deit-nano/8@16+linear"]}, "grid.designs: deit-nano/8@16+linear is in the grid twice"),
+        ({"recipe__start_from": "{sise}.pth"}, "recipe.start_from: unknown name {sise}: did you mean 'size'?"),
+        ({"recipe__start_from": ""}, "recipe.start_from: "),
         ({"recipe__new_head": True}, "recipe.new_head: there is no checkpoint; give recipe.start_from"),
         ({"recipe__flip": "none"}, "recipe.flip: 'none' is not allowed; use 'alternate' or 'released'"),
         ({"exclude": [{"design": "diet-*"}]}, "exclude[0].design: 'diet-*' matches no design, such as deit-nano/8@16"),

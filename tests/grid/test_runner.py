@@ -204,6 +204,16 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert {record.status for record in run.records()} == {Status.DONE}
 
 
+def test_a_finished_cell_needs_its_checkpoint_no_more(tmp_path: Path) -> None:
+    run_grid(small_study(grid__patch_sizes=[8]), tmp_path / "first", device="cpu")
+    start = tmp_path / "start.safetensors"
+    next((tmp_path / "first").glob("cells/*/checkpoint/model.safetensors")).rename(start)
+    study = small_study(grid__patch_sizes=[8], grid__seeds=[0, 1], recipe__start_from=str(start))
+    assert len(run_grid(study, tmp_path / "run", device="cpu", only="*/8@*").ran) == 2
+    start.unlink()
+    assert run_grid(study, tmp_path / "run", device="cpu").ran == ()
+
+
 def test_a_broken_record_stops_everything_before_it_starts(tmp_path: Path) -> None:
     study = small_study()
     run = RunDirectory(tmp_path / "run")

@@ -36,7 +36,13 @@ def test_released_files_and_our_own_give_the_same_model(architecture: str, tmp_p
     source, images = model_of(name), torch.randn(2, 3, 32, 32)
     save_checkpoint(source, Design.parse(name), tmp_path / "own.safetensors")
     torch.save({f"module.{key}": value for key, value in source.state_dict().items()}, tmp_path / "bare.pth")
-    for path in (released(source, tmp_path / "a.pth"), tmp_path / "own.safetensors", tmp_path / "bare.pth"):
+    wrapped = {f"_orig_mod.module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": wrapped, "model": "deit"}, tmp_path / "wrapped.pth")
+    files = (
+        released(source, tmp_path / "a.pth"),
+        *(tmp_path / name for name in ("own.safetensors", "bare.pth", "wrapped.pth")),
+    )
+    for path in files:
         model = model_of(name, seed=1)
         assert not torch.equal(model(images), source(images))
         loaded = load_checkpoint(model, path)
@@ -132,6 +138,8 @@ def test_a_new_head_keeps_its_start(architecture: str, tmp_path: Path) -> None:
     assert torch.equal(dense.state_dict()["backbone.pos_embed"], source.state_dict()["pos_embed"])
     save_checkpoint(dense, Design.parse(f"{architecture}-nano/4@32+linear"), tmp_path / "dense.safetensors")
     assert load_checkpoint(model_of(f"{architecture}-nano/2@16+linear"), tmp_path / "dense.safetensors", "flexivit")
+    with pytest.raises(CheckpointError, match="is a dense model's checkpoint, and the model is a classifier"):
+        load_checkpoint(model, tmp_path / "dense.safetensors")
 
 
 def spoil_value(state: dict[str, Tensor]) -> None:

@@ -106,7 +106,7 @@ def chunk_backward(
     N = B.shape[3]
     dy_by_head = space.empty(b, n, H, q, P).copy_(dy.transpose(2, 3))
     dmixing = torch.matmul(dy_by_head, kept.scaled.mT, out=space.empty(b, n, H, q, q))
-    within_blocks = _differences(torch.mul(dmixing, kept.mixing, out=space.empty(b, n, H, q, q)))
+    within_blocks = _differences(torch.mul(dmixing, kept.mixing, out=space.scratch(b, n, H, q, q)))
     dscores = dmixing.mul_(kept.decays).sum(2).tril_()
     within = torch.matmul(kept.mixing.mT, dy_by_head, out=space.empty(b, n, H, q, P))
 
@@ -118,11 +118,11 @@ def chunk_backward(
     dscaled = torch.matmul(B, leaving, out=space.empty(b, n, q, H * P)).view(x.shape)
     dscaled.mul_(kept.to_end.unsqueeze(-1))
 
-    product = space.empty(b, n, q, H, P)
+    product = space.scratch(b, n, q, H, P)
     into_state = torch.mul(dscaled, x, out=product).sum(-1).mul_(dt)
     ddt = torch.mul(dscaled.add_(within.transpose(2, 3)), x, out=product).sum(-1)
     from_state = torch.mul(dy, kept.carried, out=product).sum(-1)
-    across = torch.mul(dstates[:, 1:], kept.states[:, :-1], out=space.empty(b, n, N, H, P)).sum((2, 4))
+    across = torch.mul(dstates[:, 1:], kept.states[:, :-1], out=space.scratch(b, n, N, H, P)).sum((2, 4))
     # A token's decay acts on what later tokens read of the state, what earlier ones add, and what crosses the block.
     dlog = (within_blocks + from_state).flip(2).cumsum(2).flip(2)
     dlog[:, :, 1:] += into_state[:, :, :-1].cumsum(2)

@@ -29,6 +29,7 @@ from scaling.models.mamba2.tiles import CHUNK, working_dtype
 # wrong results without an error (state-spaces/mamba issue 1015). CUDA bounds their launch grid.
 LARGEST_OFFSET = 2**31 - 1
 LARGEST_GRID = 65_535
+COMPILED_PACKAGES = any(importlib.util.find_spec(name) for name in ("mamba_ssm", "causal_conv1d"))
 
 Convolve: TypeAlias = Callable[..., Tensor]
 """causal-conv1d's function: (B, E, L), weight (E, K), bias and activation to (B, E, L)."""
@@ -96,8 +97,14 @@ def causal_conv1d() -> Convolve | None:
 
 def mix_tokens(zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float) -> Float[Tensor, "B L W"]:
     """A mixer after its input projection, on the kernels of the tensor's device."""
-    triton, convolve = (mamba_ssm(), causal_conv1d()) if zxbcdt.is_cuda else (None, None)
-    return mix_with(triton, convolve, zxbcdt, weights, eps)
+    if zxbcdt.is_cuda and COMPILED_PACKAGES:
+        return _mix_with_packages(zxbcdt, weights, eps)
+    return mix(zxbcdt, *weights, eps)[0]
+
+
+@torch.compiler.disable()  # importing them, and their autotuning, cannot be traced
+def _mix_with_packages(zxbcdt: Float[Tensor, "B L Z"], weights: Weights, eps: float) -> Float[Tensor, "B L W"]:
+    return mix_with(mamba_ssm(), causal_conv1d(), zxbcdt, weights, eps)
 
 
 def mix_with(

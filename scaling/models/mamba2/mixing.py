@@ -145,7 +145,7 @@ def _step_backward(
     through = chunk_backward(inputs.chunk, kept, dy, dstate, space)
     dstate.copy_(through.state)
     gradients.A_log.add_(through.A)
-    product = space.empty(*y.shape)
+    product = space.scratch(*y.shape)
     gradients.D.add_(torch.mul(dy, inputs.chunk.x, out=product).sum((0, 1, 2, 4)))
     through.x.add_(torch.mul(dy, weights.D.unsqueeze(-1), out=product))
 
@@ -168,7 +168,7 @@ def _projection_backward(
     """Gradient of the output projection's input, in the working type; its products run in the type of `dout`."""
     gated, _, scale = gates
     weights, space = step.weights, step.space
-    normed = torch.mul(gated, scale, out=space.empty(*gated.shape)).mul_(weights.norm_weight)
+    normed = torch.mul(gated, scale, out=space.scratch(*gated.shape)).mul_(weights.norm_weight)
     if dout.dtype == space.dtype:
         gradients.out_weight.addmm_(dout.flatten(0, 1).mT, normed.flatten(0, 1))
         return torch.matmul(dout, weights.out_weight, out=space.empty(*gated.shape))

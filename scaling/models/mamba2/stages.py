@@ -123,8 +123,8 @@ def _with_tokens_before(step: Step, xBC: Float[Tensor, "b L E"]) -> Float[Tensor
 
 
 def skip(step: Step, y: Float[Tensor, "b n q H P"], inputs: Inputs) -> Float[Tensor, "b l D"]:
-    """Y + D x, without the padding."""
-    skipped = torch.mul(inputs.chunk.x, step.weights.D.unsqueeze(-1), out=step.space.empty(*y.shape)).add_(y)
+    """Y + D x, without the padding; overwrites y."""
+    skipped = y.addcmul_(inputs.chunk.x, step.weights.D.unsqueeze(-1))
     return skipped.flatten(3).flatten(1, 2)[:, : step.span.length]
 
 
@@ -148,7 +148,7 @@ def gate_backward(
 ) -> Float[Tensor, "b l D"]:
     """Gradient of y through the gated norm; fills in that of z. Overwrites `dnormed` and what `gate` returned."""
     gated, opening, scale = gates
-    product = step.space.empty(*y.shape)
+    product = step.space.scratch(*y.shape)
     dweight = rms_norm_backward(dnormed, gated, scale, step.weights.norm_weight, dnormed, product)
     gradients.norm_weight.add_(dweight)
     dopening = torch.mul(dnormed, y, out=product)
@@ -176,7 +176,7 @@ def convolution_backward(
         dactive, inputs.convolved, grad_input=step.space.empty(*dactive.shape)
     )
     gradients.conv_bias.add_(dconvolved.sum((0, 1)))
-    product = step.space.empty(*dactive.shape)
+    product = step.space.scratch(*dactive.shape)
     dtaps = step.space.empty(*inputs.taps.shape)
     dtaps[:, :length] = 0
     dtaps[:, length:] = dlater

@@ -1,5 +1,6 @@
 """Memory that is used again for every chunk."""
 
+import math
 import threading
 
 import torch
@@ -17,21 +18,29 @@ class Workspace:
         self.dtype, self.device = dtype, device
         self._buffers: list[Tensor] = []
         self._next = 0
+        self._scratch: Tensor | None = None
 
     def empty(self, *shape: int) -> Tensor:
         """An uninitialised tensor, valid until `clear`."""
-        size = 1
-        for length in shape:
-            size *= length
         if self.device.type != "cpu":
             return torch.empty(shape, dtype=self.dtype, device=self.device)
-        with torch.inference_mode(False):  # else a buffer made in inference could not be used in training
-            if self._next == len(self._buffers):
-                self._buffers.append(torch.empty(size, dtype=self.dtype))
-            if self._buffers[self._next].numel() < size:
-                self._buffers[self._next] = torch.empty(size, dtype=self.dtype)
+        size = math.prod(shape)
+        if self._next == len(self._buffers):
+            self._buffers.append(self._allocate(size))
+        if self._buffers[self._next].numel() < size:
+            self._buffers[self._next] = self._allocate(size)
         self._next += 1
         return self._buffers[self._next - 1][:size].view(shape)
+
+    def _allocate(self, size: int) -> Tensor:
+        with torch.inference_mode(False):  # else a buffer made in inference could not be used in training
+            return torch.empty(size, dtype=self.dtype, device=self.device)
+
+    def scratch(self, *shape: int) -> Tensor:
+        """An uninitialised tensor, valid until the next one: what is used up at once stays in cache."""
+        if self._scratch is None or self._scratch.numel() < math.prod(shape):
+            self._scratch = self._allocate(math.prod(shape))
+        return self._scratch[: math.prod(shape)].view(shape)
 
     def copy(self, tensor: Tensor) -> Tensor:
         """A copy in the workspace's type, valid until `clear`."""
