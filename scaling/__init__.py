@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scaling.errors import ScalingError
     from scaling.figures import figure
     from scaling.grid import run_grid
-    from scaling.laws import fit
+    from scaling.laws import fit, fit_groups
     from scaling.records import load_records
 
 _HOMES = {
@@ -23,6 +23,7 @@ _HOMES = {
     "estimate": "scaling.cost",
     "figure": "scaling.figures",
     "fit": "scaling.laws",
+    "fit_groups": "scaling.laws",
     "load_records": "scaling.records",
     "load_study": "scaling.design",
     "run_grid": "scaling.grid",
@@ -36,6 +37,7 @@ __all__ = [
     "estimate",
     "figure",
     "fit",
+    "fit_groups",
     "load_records",
     "load_study",
     "run_grid",

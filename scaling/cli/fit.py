@@ -1,37 +1,57 @@
 """`scaling fit`."""
 
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, message, print_json, show_table
+from scaling.cli.output import Format, message, print_json, show_table, source_name
+from scaling.errors import UsageError
 
 if TYPE_CHECKING:
-    from scaling.laws import CurveFit
+    from scaling.laws import Estimate, FitResult, Loss, Unfitted
 
-
-class LawChoice(StrEnum):
-    """Laws that can be fitted."""
-
-    AUTO = "auto"
-    POWER = "power"
-    SATURATING = "saturating"
+LawName = Annotated[
+    str, typer.Option(help="auto chooses for each curve; power, saturating, shifted, M3, M4, broken, log-linear, ...")
+]
 
 
 def fit(
     source: Annotated[Path, typer.Argument(help="Run directory, CSV or Parquet file.", metavar="SOURCE")],
-    x: Annotated[str, typer.Option(help="Column of the scale.")] = "patch_size",
-    y: Annotated[str, typer.Option(help="Column of the loss.")] = "test_loss",
+    law: LawName = "auto",
+    x: Annotated[
+        str | None, typer.Option(help="Column of the scale, or several with commas.", show_default="what varies")
+    ] = None,
+    y: Annotated[str, typer.Option(help="Column that is fitted.")] = "test_loss",
     group_by: Annotated[
         list[str] | None,
         typer.Option(help="Columns that tell curves apart, with commas.", show_default="the design columns"),
     ] = None,
-    law: Annotated[
-        LawChoice, typer.Option(help="auto takes the saturating law where the data identify its floor.")
-    ] = LawChoice.AUTO,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Condition; its rows are predicted, not fitted.", metavar="EXPRESSION")
+    ] = None,
+    hold_out_compute: Annotated[
+        str | None, typer.Option(help="Share of rows with the most training FLOPs to predict.", metavar="SHARE")
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(help="none, error or accuracy: rates are fitted by their odds.", show_default="by name"),
+    ] = None,
+    residual: Annotated[str, typer.Option(help="log or linear.")] = "log",
+    loss: Annotated[str, typer.Option(help="squares, huber:SCALE or cauchy:SCALE.")] = "squares",
+    tail_weight: Annotated[float, typer.Option(help="q: points weigh |x / x_end|^q, for extrapolation.")] = 0.0,
+    bound: Annotated[
+        list[str] | None, typer.Option(help="NAME=LOW:HIGH; equal ends fix a parameter.", metavar="BOUND")
+    ] = None,
+    errors: Annotated[str | None, typer.Option(help="Column of standard errors of y, for weights.")] = None,
+    intervals: Annotated[str, typer.Option(help="auto, profile, residual, pairs, group or none.")] = "auto",
+    clusters: Annotated[str | None, typer.Option(help="Column of clusters, for --intervals group.")] = None,
+    noise: Annotated[str, typer.Option(help="residuals, or repeats at the same x alone.")] = "residuals",
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the fits as JSON.", show_default="analysis/NAME/fit.json of a run")
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
     """Fit scaling laws to records, with intervals, and say what the data cannot tell.
@@ -40,48 +60,143 @@ def fit(
 
     scaling fit runs/digits-quick
 
-    scaling fit table.csv --x parameters --y test_loss --group-by architecture,patch_size --law saturating
-    """
-    from scaling.laws import fit as fit_curves
+    scaling fit table.csv --law chinchilla --x parameters,tokens --y loss --loss huber:0.001
 
-    columns = [column for given in group_by for column in given.split(",")] if group_by else None
-    curves = fit_curves(source, x, y, law.value, columns, level)
+    scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
+    """
+    from scaling.laws import Options, default_x, fit_groups, parse_share
+    from scaling.records import load_records
+
+    options = Options(
+        residual=residual,  # pyright: ignore[reportArgumentType]
+        loss=_loss(loss),
+        tail_weight=tail_weight,
+        bounds=_bounds(bound),
+        intervals=intervals,  # pyright: ignore[reportArgumentType]
+        noise=noise,  # pyright: ignore[reportArgumentType]
+        level=level,
+    )
+    table = load_records(source)
+    results = fit_groups(
+        table,
+        law,
+        x.split(",") if x else default_x(table),
+        y,
+        [column for given in group_by for column in given.split(",")] if group_by else None,
+        hold_out=hold_out,
+        hold_out_compute=parse_share(hold_out_compute) if hold_out_compute else None,
+        link=link,  # pyright: ignore[reportArgumentType]
+        errors=errors,
+        clusters=clusters,
+        options=options,
+    )
+    found = {"source": str(source), "fits": [result.to_json() for result in results]}
     if output is Format.JSON:
-        print_json([curve.to_json() for curve in curves])
+        print_json(found)
     else:
-        _show(curves)
-    left_out = [reason for curve in curves for reason in curve.left_out]
+        _show(results, y)
+    _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if source.is_dir() else None))
+    left_out = [reason for result in results for reason in result.left_out]
     if left_out:
         message(f"left out of the fits: {'; '.join(left_out)}")
-    if all(curve.fit is None for curve in curves):
+    if not _fitted(results):
         message("error: no curve could be fitted")
         raise typer.Exit(1)
 
 
-def _show(curves: list["CurveFit"]) -> None:
-    first = curves[0]
-    title = f"y = {first.y} against x = {first.x}"
-    columns = ("curve", "law", "E", "A", "alpha", "relative error", "points")
-    rows = [_row(curve, str(index)) for index, curve in enumerate(curves, 1)]
-    level = next((curve.fit.level for curve in curves if curve.fit is not None), None)
-    if level is not None:
-        title += f"; in brackets, {level:.0%} intervals"
-    show_table(title, columns, rows, left=2)
-    for index, curve in enumerate(curves, 1):
-        for note in curve.fit.notes if curve.fit else (curve.problem,):
+def _loss(text: str) -> "Loss":
+    from scaling.laws import Loss
+
+    name, _, scale = text.partition(":")
+    if name == "squares" and not scale:
+        return Loss()
+    try:
+        if name in ("huber", "cauchy") and 0 < float(scale) < float("inf"):
+            return Loss(name, float(scale))  # pyright: ignore[reportArgumentType]
+    except ValueError:
+        pass
+    raise UsageError(f"--loss '{text}': use squares, huber:SCALE or cauchy:SCALE, such as huber:0.001")
+
+
+def _bounds(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
+    bounds = {}
+    for text in given or ():
+        name, _, ends = text.partition("=")
+        low, _, high = ends.partition(":")
+        try:
+            bounds[name] = (float(low or "-inf"), float(high or "inf")) if ":" in ends else (float(ends), float(ends))
+        except ValueError:
+            raise UsageError(f"--bound '{text}': use NAME=LOW:HIGH or NAME=VALUE, such as E=0:0.5") from None
+    return bounds or None
+
+
+def _save(found: dict[str, Any], path: Path | None) -> None:
+    if path is None:
+        return
+    import json
+
+    from scaling.errors import ScalingError
+    from scaling.records import write_whole
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ScalingError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    message(f"wrote {path}")
+
+
+def _fitted(results: "Sequence[FitResult | Unfitted]") -> "list[FitResult]":
+    from scaling.laws import FitResult
+
+    return [result for result in results if isinstance(result, FitResult)]
+
+
+def _show(results: "Sequence[FitResult | Unfitted]", y: str) -> None:
+    fitted = _fitted(results)
+    names = list(dict.fromkeys(name for result in fitted for name in result.parameters))
+    title = f"y = {y}"
+    if fitted:
+        level = fitted[0].fitted.options.level
+        title += f" against x = {', '.join(fitted[0].x)}; in brackets, {level:.0%} intervals"
+    rows = [_row(result, str(index), names) for index, result in enumerate(results, 1)]
+    show_table(title, ("curve", "law", *names, "residuals", "points"), rows, left=2)
+    for index, result in enumerate(results, 1):
+        for note in result.notes:
             print(f"[{index}] {note}")
+    _show_extrapolation(list(enumerate(results, 1)))
 
 
-def _row(curve: "CurveFit", index: str) -> tuple[str, ...]:
-    name = f"[{index}] {curve.label}"
-    if curve.fit is None:
-        return (name, "-", "-", "-", "-", "-", "-")
-    values = [_with_interval(curve.fit, parameter) for parameter in ("E", "A", "alpha")]
-    return (name, curve.fit.law.formula, *values, f"{curve.fit.relative_error:.2%}", str(curve.fit.n_points))
+def _row(result: "FitResult | Unfitted", index: str, names: Sequence[str]) -> tuple[str, ...]:
+    label = f"[{index}] {result.label}"
+    for fitted in _fitted([result]):
+        values = [_with_interval(fitted.parameters.get(name)) for name in names]
+        return (label, fitted.fitted.law.formula, *values, f"{fitted.residual_deviation:.3g}", str(fitted.points_used))
+    return (label, "-", *("-" for _ in names), "-", "-")
 
 
-def _with_interval(result: Any, parameter: str) -> str:
-    if parameter not in result.intervals:
+def _with_interval(value: "Estimate | None") -> str:
+    if value is None:
         return "-"
-    low, high = result.intervals[parameter]
-    return f"{getattr(result.law, parameter):.4g} [{low:.3g}, {high:.3g}]"
+    ends = f" [{value.low:.3g}, {value.high:.3g}]" if value.low == value.low else ""
+    return f"{value.estimate:.4g}{ends}"
+
+
+def _show_extrapolation(numbered: "list[tuple[int, FitResult | Unfitted]]") -> None:
+    columns = ("held-out rows of", "points", "reach", "rms error", "bias", "the law's own", "last value", "inside")
+    rows, method = [], ""
+    for index, result in numbered:
+        found = next((fitted.extrapolation for fitted in _fitted([result])), None)
+        if found is None:
+            continue
+        method = found.method
+        errors = (found.rmse_log, found.bias_log, found.law_rmse_log, found.last_value_rmse_log)
+        inside = "-" if found.inside is None else f"{found.inside:.0%}"
+        reach = f"{found.reach:.3g}x"
+        rows.append((f"[{index}] {result.label}", str(found.points), reach, *map(_percent, errors), inside))
+    if rows:
+        show_table(f"predicted by: {method}", columns, rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2%}".lstrip("+")

@@ -21,7 +21,7 @@ def figure(source: "pd.DataFrame | str | Path", number: int = 1, law: str = "aut
     Args:
         source: a table of records, or a run directory, CSV or Parquet file to load one from.
         number: of the figure; 1 is test loss against patch size.
-        law: 'power', 'saturating' or 'auto'.
+        law: a law of one scale, or 'auto' to choose one for each curve.
 
     Raises:
         UsageError: for a figure that does not exist.

@@ -20,7 +20,7 @@ from scaling.figures.style import (
     nice_log_ticks,
     styled,
 )
-from scaling.laws import CurveFit, FitStatus, default_groups, fit, usable
+from scaling.laws import FitResult, FitStatus, Unfitted, default_groups, fit_groups, usable
 from scaling.records import RecordError
 
 X, Y, ERROR = "patch_size", "test_loss", "test_loss_standard_error"
@@ -81,7 +81,7 @@ def _words(keys: list[str], values: tuple[Any, ...]) -> list[str]:
 
 
 def _draw_panel(axis: Axes, title: str, panel: pd.DataFrame, law: str) -> None:
-    for curve in sorted(fit(panel, X, Y, law), key=_rank):
+    for curve in sorted(fit_groups(panel, law, X, Y), key=_rank):
         rows = panel[panel["size"] == curve.group["size"]] if "size" in curve.group else panel
         _draw_curve(axis, _rank(curve), curve, rows)
     axis.set(xscale="log", yscale="log", title=title, xlabel="Patch size (pixels)")
@@ -94,23 +94,22 @@ def _draw_panel(axis: Axes, title: str, panel: pd.DataFrame, law: str) -> None:
     axis.legend(loc="best")
 
 
-def _rank(curve: CurveFit) -> int:
+def _rank(curve: FitResult | Unfitted) -> int:
     """Place of a curve's size from small to large; a size of its own gets the middle of the palette."""
     size = curve.group.get("size")
     return SIZES.index(size) if size in SIZES else len(SIZES) // 2
 
 
-def _draw_curve(axis: Axes, index: int, curve: CurveFit, rows: pd.DataFrame) -> None:
+def _draw_curve(axis: Axes, index: int, curve: FitResult | Unfitted, rows: pd.DataFrame) -> None:
     colour, label = COLOURS[index], str(curve.group.get("size", ""))
     errors = 1.96 * rows[ERROR].to_numpy(float) if ERROR in rows else None
-    fitted = curve.fit
-    if fitted is not None:
-        x = np.geomspace(fitted.x.min(), fitted.x.max(), 200)
-        low, high = fitted.band(x)
-        solid = fitted.status is FitStatus.CONVERGED
+    if isinstance(curve, FitResult):
+        x = np.geomspace(rows[X].min(), rows[X].max(), 60)
+        low, high = curve.band(x)
+        solid = curve.status is FitStatus.CONVERGED
         axis.fill_between(x, np.maximum(low, 1e-12), high, color=colour, alpha=0.18, linewidth=0)
-        axis.plot(x, fitted.predict(x), color=colour, linestyle=LINES[index] if solid else ":")
-        label += f"  ${fitted.law.latex('p')}$"
+        axis.plot(x, curve.predict(x), color=colour, linestyle=LINES[index] if solid else ":")
+        label += f"  ${curve.latex('p')}$"
     axis.errorbar(
         rows[X],
         rows[Y],

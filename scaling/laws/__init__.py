@@ -1,20 +1,42 @@
-"""Scaling laws: forms, fitting, intervals. Needs no torch."""
+"""Scaling laws: forms, fitting, intervals, choice, extrapolation. Needs no torch."""
 
-from scaling.laws.curves import CurveFit, default_groups, fit, usable
-from scaling.laws.fitting import LAW_CHOICES, FitError, FitResult, FitStatus, fit_curve
-from scaling.laws.forms import LAWS, PowerLaw, SaturatingPowerLaw
+from scaling.laws.catalogue import LAWS, find_law
+from scaling.laws.choosing import Candidate, Choice
+from scaling.laws.extrapolation import Extrapolation, forecast
+from scaling.laws.fitting import Bounds, Fitted, Options, fit_points
+from scaling.laws.intervals import Estimate
+from scaling.laws.law import Law, Parameter
+from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.problem import Loss
+from scaling.laws.results import FitResult, FitStatus
+from scaling.laws.tables import Unfitted, default_groups, default_x, fit, fit_groups, parse_share, usable
 
 __all__ = [
     "LAWS",
-    "LAW_CHOICES",
-    "CurveFit",
+    "Bounds",
+    "Candidate",
+    "Choice",
+    "Estimate",
+    "Extrapolation",
     "FitError",
     "FitResult",
     "FitStatus",
-    "PowerLaw",
-    "SaturatingPowerLaw",
+    "Fitted",
+    "Law",
+    "Link",
+    "Loss",
+    "Options",
+    "Parameter",
+    "Points",
+    "Unfitted",
     "default_groups",
+    "default_x",
+    "find_law",
     "fit",
-    "fit_curve",
+    "fit_groups",
+    "fit_points",
+    "forecast",
+    "gather",
+    "parse_share",
     "usable",
 ]

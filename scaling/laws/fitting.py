@@ -1,203 +1,231 @@
-"""Fit one curve: estimate, intervals, and what the data cannot tell."""
+"""Fit one law to the points of one curve: estimates, intervals, and what the data cannot tell."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from scaling.errors import ScalingError, UsageError, nearest
-from scaling.laws.forms import LAWS, PowerLaw, SaturatingPowerLaw
-from scaling.laws.profile import ALPHA_BOUND, Region, best, region
+from scaling.errors import UsageError, nearest
+from scaling.laws.bootstrap import Bootstrap, fit_many, resample
+from scaling.laws.catalogue import find_law
+from scaling.laws.law import Array, Law
+from scaling.laws.points import FitError, Points
+from scaling.laws.problem import SQUARES, Loss, Problem, Residual
+from scaling.laws.profile import Noise, curvature
+from scaling.laws.repeats import PureError, pure_error
+from scaling.laws.solver import Solutions, minimise
 
-LACK_OF_FIT = 0.01
-LAW_CHOICES = ("auto", *LAWS)
-Interval = tuple[float, float]
-
-
-class FitError(ScalingError):
-    """Data that cannot carry the law asked for."""
-
-
-class FitStatus(StrEnum):
-    """How a fit ended; the value is the sentence shown."""
-
-    CONVERGED = "converged"
-    AT_BOUND = "exponent at its bound: the curve is not a power law on this axis"
-    FLAT = "no trend: the best law is a constant"
+Bounds: TypeAlias = Mapping[str, tuple[float, float]]
+IntervalKind: TypeAlias = Literal["auto", "profile", "residual", "pairs", "group", "none"]
+NoiseSource: TypeAlias = Literal["residuals", "repeats"]
+INTERVAL_KINDS: tuple[IntervalKind, ...] = ("auto", "profile", "residual", "pairs", "group", "none")
+# Rounding alone leaves residuals of this size, so that exact data keep an interval.
+ROUNDING = 64 * float(np.finfo(float).eps)
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """A fitted law with profile-likelihood intervals.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a law is fitted; part of every result.
 
-    Points are relative residuals; intervals hold at `level` for independent errors of one
-    relative size, which are estimated from the residuals with `degrees_of_freedom`.
+    Attributes:
+        residual: 'log', or 'linear' for data that may be negative or whose errors are absolute.
+        loss: squares, Huber or Cauchy.
+        tail_weight: see `points.gather`.
+        bounds: of parameters by name, in the units of the data; equal ends fix one. `{"E": (0, 0)}` is no floor.
+        intervals: 'profile' (the default for squares), a bootstrap ('residual'; 'pairs', the default for
+            other losses and for tail weights; 'group'), or 'none'.
+        noise: estimated from all residuals, or from repeats at the same x alone.
+        level: of the intervals.
+        resamples: of a bootstrap.
+        seed: of a bootstrap.
     """
 
-    law: PowerLaw
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    residual_sum_of_squares: float
-    level: float
-    status: FitStatus
-    notes: tuple[str, ...]
+    residual: Residual = "log"
+    loss: Loss = SQUARES
+    tail_weight: float = 0.0
+    bounds: Bounds | None = None
+    intervals: IntervalKind = "auto"
+    noise: NoiseSource = "residuals"
+    level: float = 0.95
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UsageError(f"level {self.level} is not between 0 and 1; 0.95 is usual")
+        if self.residual not in ("log", "linear"):
+            raise UsageError(f"unknown residual '{self.residual}': use log or linear")
+        if self.intervals not in INTERVAL_KINDS:
+            raise UsageError(f"unknown intervals '{self.intervals}': {nearest(self.intervals, INTERVAL_KINDS)}")
+        if self.noise not in ("residuals", "repeats"):
+            raise UsageError(f"unknown noise '{self.noise}': use residuals or repeats")
+        if not (np.isfinite(self.tail_weight) and self.tail_weight >= 0):
+            raise UsageError(f"tail weight {self.tail_weight} is negative or not finite")
 
     @property
-    def n_points(self) -> int:
-        """Records used."""
-        return len(self.x)
+    def method(self) -> IntervalKind:
+        """How intervals are made, with 'auto' decided."""
+        if self.intervals != "auto":
+            return self.intervals
+        return "profile" if self.loss.name == "squares" and self.tail_weight == 0 else "pairs"
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A law at the minimum of one curve's objective, in the units of the fit; `FitResult` reports it.
+
+    Shapes: P parameters, S scales, R resamples.
+    """
+
+    law: Law
+    points: Points
+    problem: Problem
+    values: Array
+    """(P,)."""
+    objective: float
+    converged: bool
+    units: Array
+    """(S,), what the scales were divided by."""
+    unit: float
+    """What y was divided by."""
+    noise: Noise
+    repeats: PureError | None
+    resamples: Array | None
+    """(R, P), of a bootstrap."""
+    options: Options
+
+    @property
+    def fixed(self) -> Array:
+        """Which parameters the options fix, (P,)."""
+        return self.problem.lower == self.problem.upper
+
+    @property
+    def free_parameters(self) -> int:
+        """Parameters that were fitted."""
+        return int(np.sum(~self.fixed))
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Records less parameters."""
-        return len(self.x) - len(self.law.parameter_names)
+        """Points less fitted parameters."""
+        return len(self.points.y) - self.free_parameters
 
     @property
-    def relative_error(self) -> float:
-        """Standard deviation of the relative residuals."""
-        return float(np.sqrt(self.residual_sum_of_squares / self.degrees_of_freedom))
+    def estimates(self) -> Array:
+        """Reported parameters, (P,)."""
+        return self.law.reported(self.values[None], self.units, self.unit)[0]
 
-    @cached_property
-    def _center(self) -> float:
-        return _center(self.x)
-
-    @cached_property
-    def _region(self) -> Region:
-        floor = isinstance(self.law, SaturatingPowerLaw)
-        x = self.x / self._center
-        return region(x, self.y, self.law.alpha, self.residual_sum_of_squares, floor, self.level)
-
-    @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """Interval of each parameter, by name; an infinite end is one the data do not bound."""
-        found = self._region
-        alpha = found.fits.alpha
-        by_name = {
-            "E": found.linear(1.0, np.zeros_like(alpha)),
-            "A": found.linear(0.0, self._center**-alpha),
-            "alpha": found.alpha(),
-        }
-        return {name: by_name[name] for name in self.law.parameter_names}
-
-    def predict(self, x: ArrayLike) -> NDArray[np.float64]:
-        """Loss at x, same shape as x."""
-        return self.law.predict(x)
-
-    def band(self, x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper end of the interval of the law itself (not of a new run) at each x."""
-        found = self._region
-        queries = np.atleast_1d(np.asarray(x, dtype=float)) / self._center
-        ends = np.array([found.linear(1.0, query**found.fits.alpha) for query in queries])
-        return ends[:, 0], ends[:, 1]
+    def predict(self, scales: Array, values: Array | None = None) -> Array:
+        """What the law says at scales (S, Q), in the units of the data and before the link: (Q,), or (R, Q)."""
+        given = self.values[None] if values is None else values
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            losses = self.law.predict(scales / self.units[:, None], given) * self.unit
+        return losses[0] if values is None else losses
 
 
-def _center(x: NDArray[np.float64]) -> float:
-    """Geometric middle of x: powers of x / center stay of order one whatever the unit."""
-    return float(np.exp(np.mean(np.log(x))))
-
-
-def fit_curve(x: ArrayLike, y: ArrayLike, law: str = "auto", level: float = 0.95) -> FitResult:
-    """Fit a law to one curve.
-
-    `auto` takes the saturating law where the data bound its floor away from zero (the interval of
-    E excludes 0), and the power law, with a note, where they do not.
+def fit_points(points: Points, law: str | Law, options: Options | None = None, clusters: Array | None = None) -> Fitted:
+    """The global minimum of a law's objective on one curve.
 
     Args:
-        x: positive values of the scale, shape (N,); repeated ones (several seeds) are welcome.
-        y: positive losses, shape (N,).
-        law: 'power', 'saturating' or 'auto'.
-        level: of the intervals, between 0 and 1.
+        points: of the curve.
+        law: its name, or a law of your own.
+        options: how to fit it.
+        clusters: (N,) labels of points for the group bootstrap, in the order of the points.
 
     Raises:
-        UsageError: for an unknown law or level.
-        FitError: for values that are not positive, or not more points than parameters.
+        FitError: for fewer points than parameters + 1, or fewer different x than parameters.
+        UsageError: for an unknown law, or bounds that do not exist.
     """
-    if law not in LAW_CHOICES:
-        raise UsageError(f"unknown law '{law}': {nearest(law, LAW_CHOICES)}")
-    if not 0 < level < 1:
-        raise UsageError(f"level {level} is not between 0 and 1; 0.95 is usual")
-    x_N, y_N = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if not (np.all(np.isfinite(x_N)) and np.all(np.isfinite(y_N)) and np.all(x_N > 0) and np.all(y_N > 0)):
-        raise FitError("a power law needs finite, positive x and y")
-    order = np.lexsort((y_N, x_N))
-    x_N, y_N = x_N[order], y_N[order]
-    if law != "auto":
-        return _fit(x_N, y_N, LAWS[law], level)
-    if not _enough(x_N, SaturatingPowerLaw):
-        note = "a floor cannot be tested: a saturating law needs 4 points at 3 different x"
-        return _fit(x_N, y_N, PowerLaw, level, (note,))
-    saturating = _fit(x_N, y_N, SaturatingPowerLaw, level)
-    if saturating.intervals["E"][0] > 0:
-        return saturating
-    return _fit(x_N, y_N, PowerLaw, level, tuple(n for n in saturating.notes if n.startswith("floor")))
-
-
-def _enough(x_N: NDArray[np.float64], law: type[PowerLaw]) -> bool:
-    parameters = len(law.parameter_names)
-    return len(x_N) > parameters and len(np.unique(x_N)) >= parameters
-
-
-def _fit(
-    x_N: NDArray[np.float64], y_N: NDArray[np.float64], law: type[PowerLaw], level: float, notes: tuple[str, ...] = ()
-) -> FitResult:
-    parameters = len(law.parameter_names)
-    if not _enough(x_N, law):
+    law, options = find_law(law) if isinstance(law, str) else law, options or Options()
+    if len(points.scales) != len(law.symbols):
+        raise UsageError(f"the {law.name} law takes {len(law.symbols)} columns for x: {', '.join(law.symbols)}")
+    problem, units, unit = _problem(points, law, options)
+    parameters = int(np.sum(problem.lower < problem.upper))
+    if len(points.y) <= parameters or points.different < parameters:
         raise FitError(
-            f"{len(x_N)} points at {len(np.unique(x_N))} different x; "
+            f"{len(points.y)} points at {points.different} different x; "
             f"the {law.name} law needs at least {parameters + 1} points at {parameters} different x"
         )
-    center = _center(x_N)
-    E, A, alpha, ssr = best(x_N / center, y_N, floor=law is SaturatingPowerLaw)
-    status = FitStatus.CONVERGED
-    if A <= 0 or np.ptp(y_N) == 0:
-        status = FitStatus.FLAT
-    elif abs(alpha) > ALPHA_BOUND - 1e-6:
-        status = FitStatus.AT_BOUND
-    fitted = law(A=A * center**-alpha, alpha=alpha, E=E)
-    result = FitResult(fitted, x_N, y_N, ssr, level, status, notes)
-    return FitResult(fitted, x_N, y_N, ssr, level, status, (*notes, *_doubts(result)))
+    found = minimise(problem)
+    values, objective = found.values[0], float(found.objective[0])
+    if not np.isfinite(objective):
+        raise FitError(f"the {law.name} law has no finite value on these data within its bounds")
+    repeats = pure_error(problem)
+    noise = _noise(problem, objective, len(points.y) - parameters, repeats, options)
+    drawn = _resampled(problem, values, options, clusters, parameters)
+    result = Fitted(
+        law, points, problem, values, objective, bool(found.converged[0]), units, unit, noise, repeats, drawn, options
+    )
+    if not np.all(np.isfinite(result.estimates)):
+        raise FitError("x or y is in a unit so extreme that parameters of the law overflow; rescale it")
+    return result
 
 
-def lack_of_fit(result: FitResult) -> float | None:
-    """Chance of missing the points this far if the law were true, judged by repeats at the same x.
+def _problem(points: Points, law: Law, options: Options) -> tuple[Problem, Array, float]:
+    units = law.units(points.scales)
+    magnitude = np.abs(points.y[points.y != 0])
+    unit = float(np.exp(np.mean(np.log(magnitude)))) if len(magnitude) else 1.0
+    lower, upper = _bounds(law, options.bounds or {}, units, unit)
+    scales, y = points.scales / units[:, None], (points.y / unit)[None]
+    loss = options.loss
+    if options.residual == "linear":
+        loss = replace(loss, scale=loss.scale / unit)
+    return Problem(law, scales, y, points.weights[None], lower, upper, options.residual, loss), units, unit
 
-    The classical F test of lack of fit against pure error (Draper and Smith, Applied Regression
-    Analysis, 2.1); None without repeats, or without more different x than parameters.
-    """
-    different, place = np.unique(result.x, return_inverse=True)
-    freedom = len(different) - len(result.law.parameter_names)
-    pure_freedom = result.n_points - len(different)
-    if freedom < 1 or pure_freedom < 1:
+
+def _bounds(law: Law, given: Bounds, units: Array, unit: float) -> tuple[Array, Array]:
+    """Bounds of the parameters inside a fit. Those given are in the units of the data."""
+    lower = np.array([parameter.lower for parameter in law.parameters])
+    upper = np.array([parameter.upper for parameter in law.parameters])
+    for name, (low, high) in given.items():
+        if name not in law.names:
+            raise UsageError(f"the {law.name} law has no parameter '{name}': {nearest(name, law.names)}")
+        if not low <= high:
+            raise UsageError(f"bounds of {name}: {low} is above {high}")
+        place = law.names.index(name)
+        ends = np.array([low, high], dtype=float)
+        if law.parameters[place].amplitude and np.any(np.isfinite(ends) & (ends != 0)):
+            raise UsageError(f"bounds of {name} mix with other parameters; only 0 and infinity can bound it")
+        one = np.ones((1, len(lower)))
+        scale = law.reported(one, units, unit)[0, place] if not law.parameters[place].amplitude else 1.0
+        lower[place], upper[place] = ends / scale
+    return lower, upper
+
+
+def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError | None, options: Options) -> Noise:
+    variance = 2 * objective / max(freedom, 1)
+    if options.noise == "repeats":
+        if repeats is None:
+            raise FitError("the noise cannot be estimated from repeats: no x has two points")
+        variance, freedom = repeats.variance, repeats.degrees_of_freedom
+    return Noise(max(variance, ROUNDING**2), float(stats.f.ppf(options.level, 1, max(freedom, 1))))
+
+
+def _resampled(
+    problem: Problem, values: Array, options: Options, clusters: Array | None, parameters: int
+) -> Array | None:
+    kinds: dict[str, Bootstrap] = {"residual": "residual", "pairs": "pairs", "group": "group"}
+    if options.method not in kinds:
         return None
-    means = np.bincount(place, result.y) / np.bincount(place)
-    pure = float(np.sum((result.y / means[place] - 1) ** 2))
-    lack = max(result.residual_sum_of_squares - pure, 0.0)
-    if pure == 0:
-        return 0.0 if lack > 0 else 1.0
-    return float(stats.f.sf(lack / freedom / (pure / pure_freedom), freedom, pure_freedom))
+    if options.method == "group" and clusters is None:
+        raise UsageError("intervals 'group' need the column of the groups (--clusters)")
+    kind, count = kinds[options.method], options.resamples
+    drawn = resample(problem, values, kind, count, options.seed, clusters, parameters)
+    return drawn.values[np.isfinite(drawn.objective)]
 
 
-def _doubts(result: FitResult) -> list[str]:
-    """What a reader should know before quoting the fit."""
-    notes = []
-    parameters = len(result.law.parameter_names)
-    if result.status is not FitStatus.CONVERGED:
-        notes.append(str(result.status))
-    low, high = result.intervals["alpha"]
-    if low <= 0 <= high:
-        notes.append("no trend: a constant fits these data too")
-    if isinstance(result.law, SaturatingPowerLaw):
-        low, high = result.intervals["E"]
-        if low <= 0:
-            notes.append(f"floor not identified by these data: any E from 0 to {high:.3g} fits")
-    chance = lack_of_fit(result)
-    if chance is not None and chance < LACK_OF_FIT:
-        notes.append(
-            f"the law misses its points by more than repeats differ (lack of fit, p = {chance:.1g}): do not extrapolate"
-        )
-    if result.n_points < 2 * parameters:
-        notes.append(f"{result.n_points} points for {parameters} parameters: intervals are wide; add seeds")
-    return notes
+def standard_errors(fitted: Fitted) -> Array:
+    """Standard errors of the reported parameters by the curvature at the minimum, (P,); 0 for those at a bound."""
+    inverse = curvature(fitted.problem, fitted.values)
+    size = len(fitted.values)
+    steps = 1e-6 * np.eye(size)
+    moved = fitted.values + np.concatenate([steps, -steps])
+    reported = fitted.law.reported(moved, fitted.units, fitted.unit)
+    slopes = (reported[:size] - reported[size:]).T / 2e-6
+    return np.sqrt(fitted.noise.variance * np.einsum("pi,ij,pj->p", slopes, inverse, slopes))
+
+
+def refit(fitted: Fitted, weights: Array) -> Solutions:
+    """Fits with other weights (R, N) of the same points, such as leaving one out."""
+    return fit_many(replace(fitted.problem, weights=fitted.problem.weights * weights), fitted.values)

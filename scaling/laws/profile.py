@@ -1,165 +1,292 @@
-"""Variable projection for y = E + A x^alpha, and intervals by profile likelihood.
+"""Profile-likelihood intervals of any law: of its parameters, its predictions and new runs.
 
-Given alpha the law is linear in (E, A), so the best pair and every interval conditional on alpha
-have closed forms; only alpha is searched, on a dense grid, so there are no starting values. For
-few points the cut-off is F(1, n - k), which keeps its coverage where chi-square or z do not.
+The profile of a quantity g at a value v is the least objective of all parameters with g = v, and an
+interval holds the values whose profile stays under a cut-off. The condition g = v is
+solved for one parameter, and the bounded solver finds the others. For the interval of a new run its
+residual joins those of the data instead. With the noise estimated from n - k residuals the
+cut-off is that of F(1, n - k), which keeps its coverage with few points where chi-square does not (Seber
+and Wild 2003, Section 5.4).
 
-Residuals are relative, (predicted - y) / y: a loss of 0.1 and one of 1 count alike.
-Shapes: N points, G grid values of alpha, Q queries.
+Shapes: B ends searched at once, N points, P parameters, S scales.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
-Array = NDArray[np.float64]
+from scaling.laws.law import Array, Law
+from scaling.laws.problem import Problem
+from scaling.laws.solver import refine
 
-ALPHA_BOUND = 8.0
-GRID_POINTS = 3201
-ZOOMS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Best (E, A) and residual sum of squares at each alpha of a grid (arrays of shape (G,)).
-
-    `E`, `A` and `ssr` respect the bounds E >= 0 and A >= 0; `free_*` are without them; on the bounds,
-    `zero_floor_*` are at E = 0 and `flat_*` at A = 0. H is the curvature of the sum of squares in (E, A).
-    """
-
-    alpha: Array
-    E: Array
-    A: Array
-    ssr: Array
-    free_E: Array
-    free_A: Array
-    free_ssr: Array
-    zero_floor_A: Array
-    zero_floor_ssr: Array
-    flat_E: Array
-    flat_ssr: Array
-    H_EE: Array
-    H_EA: Array
-    H_AA: Array
+ROUNDS = 80
+STEP = 1e-6  # of differences, in the units of the fit
+INNER_ITERATIONS = 40
+INNER_STEP = 1e-7
+TOLERANCE = 1e-4  # of an end, relative to half its interval
+GROWTH = 8.0  # of the search for an end, in one round
+FARTHEST = 1e6  # times the width expected from the curvature; farther, data do not bound an end
 
 
-def profile(x_N: Array, y_N: Array, alpha_G: Array, floor: bool) -> Profile:
-    """Closed-form fit at every alpha; without `floor`, E is held at 0 (a pure power law)."""
-    power_GN = x_N ** alpha_G[:, None] / y_N
-    one_N = 1 / y_N
-    H_EE = np.full(len(alpha_G), one_N @ one_N)
-    H_EA, H_AA = power_GN @ one_N, np.sum(power_GN**2, axis=1)
-    b_E, b_A = one_N.sum(), power_GN.sum(axis=1)
-    zero_floor_A = b_A / H_AA
+class Quantity(Protocol):
+    """Functions of the parameters, one for each problem of a batch."""
 
-    def ssr(E: Array, A: Array) -> Array:
-        return np.sum((E[:, None] * one_N + A[:, None] * power_GN - 1) ** 2, axis=1)
+    @property
+    def owner(self) -> Array:
+        """(B,), the parameter that is solved for when the quantity is held at a value."""
+        ...
 
-    zero = np.zeros_like(alpha_G)
-    if not floor:
-        free_E, free_A = zero, zero_floor_A
-    else:
-        determinant = H_EE * H_AA - H_EA**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            free_E = (H_AA * b_E - H_EA * b_A) / determinant
-            free_A = (H_EE * b_A - H_EA * b_E) / determinant
-        flat = determinant <= 1e-12 * H_EE * H_AA
-        free_E, free_A = np.where(flat, 0, free_E), np.where(flat, zero_floor_A, free_A)
-    flat_E = b_E / H_EE
-    rising, below = free_A < 0, free_E < 0
-    E = np.where(rising, flat_E, np.where(below, 0, free_E))
-    A = np.where(rising, 0, np.where(below, zero_floor_A, free_A))
-    return Profile(
-        alpha=alpha_G,
-        E=E,
-        A=A,
-        ssr=ssr(E, A),
-        free_E=free_E,
-        free_A=free_A,
-        free_ssr=ssr(free_E, free_A),
-        zero_floor_A=zero_floor_A,
-        zero_floor_ssr=ssr(zero, zero_floor_A),
-        flat_E=flat_E,
-        flat_ssr=ssr(flat_E, zero),
-        H_EE=H_EE,
-        H_EA=H_EA,
-        H_AA=H_AA,
-    )
+    def __call__(self, values: Array) -> tuple[Array, Array]:
+        """Values (B,) and gradients (B, P) for parameter vectors (B, P)."""
+        ...
 
+    def solve(self, values: Array, target: Array) -> Array:
+        """The parameter vectors with the owner's value at which the quantity is at its target (B,)."""
+        ...
 
-def best(x_N: Array, y_N: Array, floor: bool) -> tuple[float, float, float, float]:
-    """Global minimum (E, A, alpha, sum of squares): a dense grid, then zooms around its best."""
-    grid = np.linspace(-ALPHA_BOUND, ALPHA_BOUND, GRID_POINTS)
-    fits = profile(x_N, y_N, grid, floor)
-    for _ in range(ZOOMS):
-        winner = int(np.argmin(fits.ssr))
-        low, high = fits.alpha[max(winner - 1, 0)], fits.alpha[min(winner + 1, len(fits.alpha) - 1)]
-        fits = profile(x_N, y_N, np.linspace(low, high, 41), floor)
-    winner = int(np.argmin(fits.ssr))
-    return tuple(float(values[winner]) for values in (fits.E, fits.A, fits.alpha, fits.ssr))  # pyright: ignore[reportReturnType]
+    def subset(self, chosen: Array) -> "Quantity":
+        """Those of the chosen problems."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """All (E, A, alpha) whose sum of squares stays under the cut-off, alpha by alpha."""
+class Reported:
+    """Reported parameters, one per problem; the positive ones by their logarithm."""
 
-    fits: Profile
+    law: Law
+    units: Array
+    unit: float
+    owner: Array
+    """(B,), places of the parameters."""
+    logarithmic: Array
+    """(B,) of bool."""
+
+    def __call__(self, values: Array) -> tuple[Array, Array]:
+        """Gradients are central differences of a closed form."""
+        count, size = values.shape
+        steps = STEP * np.concatenate([np.zeros((1, size)), np.eye(size), -np.eye(size)])
+        found = self._at((values + steps[:, None]).reshape(-1, size)).reshape(-1, count)
+        return found[0], (found[1 : size + 1] - found[size + 1 :]).T / (2 * STEP)
+
+    def _at(self, values: Array) -> Array:
+        owner, logarithmic = (np.resize(each, len(values)) for each in (self.owner, self.logarithmic))
+        found = self.law.reported(values, self.units, self.unit)[np.arange(len(values)), owner]
+        return np.where(logarithmic, np.log(np.where(logarithmic, found, 1.0)), found)
+
+    def solve(self, values: Array, target: Array) -> Array:
+        """Newton's step, in the logarithm of a linear parameter; exact for every law of the catalogue."""
+        rows, values = np.arange(len(values)), values.copy()
+        found, gradient = self(values)
+        own, slope, missing = values[rows, self.owner], gradient[rows, self.owner], target - found
+        scaled = self.logarithmic & (self.owner < len(self.law.linear))
+        factor = np.exp(missing / np.where(scaled, slope * own, 1.0))
+        values[rows, self.owner] = np.where(scaled, own * factor, own + missing / slope)
+        return values
+
+    def subset(self, chosen: Array) -> "Reported":
+        """Those of the chosen problems."""
+        return replace(self, owner=self.owner[chosen], logarithmic=self.logarithmic[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Losses at one point per problem, or their logarithms where residuals are logarithmic."""
+
+    law: Law
+    points: Array
+    """(B, S, 1), in the units of the fit."""
+    logarithmic: bool
+    owner: Array
+    """(B,), linear parameters."""
+
+    def __call__(self, values: Array) -> tuple[Array, Array]:
+        """Closed form."""
+        losses, slopes = self.law.gradient(self.points, values)
+        if not self.logarithmic:
+            return losses[:, 0], slopes[:, 0]
+        return np.log(losses[:, 0]), slopes[:, 0] / losses
+
+    def solve(self, values: Array, target: Array) -> Array:
+        """A law is linear in the owner."""
+        rows, values = np.arange(len(values)), values.copy()
+        losses, slopes = self.law.gradient(self.points, values)
+        wanted = np.exp(target) if self.logarithmic else target
+        values[rows, self.owner] += (wanted - losses[:, 0]) / slopes[rows, 0, self.owner]
+        return values
+
+    def subset(self, chosen: Array) -> "Predicted":
+        """Those of the chosen problems."""
+        return replace(self, points=self.points[chosen], owner=self.owner[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class HeldProblem(Problem):
+    """A problem in which a quantity stays at a target: one of its parameters follows from the others."""
+
+    quantity: Quantity = None  # pyright: ignore[reportAssignmentType]
+    target: Array = None  # pyright: ignore[reportAssignmentType]
+    """(B,)."""
+
+    def residuals(self, values: Array) -> tuple[Array, Array]:
+        """Residuals with the owner solved for, and their total derivatives by the other parameters."""
+        values, rows, owner = self.quantity.solve(values, self.target), np.arange(len(values)), self.quantity.owner
+        residuals, slopes = Problem.residuals(self, values)
+        _, gradient = self.quantity(values)
+        follows = gradient / gradient[rows, owner][:, None]
+        slopes = slopes - slopes[rows, :, owner][:, :, None] * follows[:, None, :]
+        slopes[rows, :, owner] = 0
+        lower, upper = (np.broadcast_to(ends, values.shape)[rows, owner] for ends in (self.lower, self.upper))
+        own = values[rows, owner]
+        outside = (own < lower - 1e-9) | (own > upper + 1e-9) | ~np.isfinite(own)
+        return np.where(outside[:, None], np.inf, residuals), slopes
+
+    def subset(self, chosen: Array) -> "HeldProblem":
+        """The chosen problems of the batch."""
+        part = Problem.subset(self, chosen)
+        return replace(part, quantity=self.quantity.subset(chosen), target=self.target[chosen])  # pyright: ignore
+
+
+@dataclass(frozen=True, slots=True)
+class NewRunProblem(HeldProblem):
+    """A problem with one more residual: how far a new run at the target is from the quantity."""
+
+    def residuals(self, values: Array) -> tuple[Array, Array]:
+        """The data's residuals, then the new run's."""
+        residuals, slopes = Problem.residuals(self, values)
+        value, gradient = self.quantity(values)
+        residuals = np.concatenate([residuals, (value - self.target)[:, None]], axis=1)
+        return residuals, np.concatenate([slopes, gradient[:, None]], axis=1)
+
+
+def _hold(problem: Problem, quantity: Quantity, target: Array, new_run: bool) -> HeldProblem:
+    weights = problem.weights
+    if new_run:
+        weights = np.concatenate([weights, np.ones((len(weights), 1))], axis=1)
+    kind = NewRunProblem if new_run else HeldProblem
+    rest = problem.lower, problem.upper, problem.residual, problem.loss
+    return kind(problem.law, problem.scales, problem.y, weights, *rest, quantity, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variance of a residual of weight 1, and how well it is known."""
+
+    variance: float
     cutoff: float
-    floor: bool
-
-    def alpha(self) -> tuple[float, float]:
-        """Interval of the exponent; infinite on a side where the region reaches the search bound."""
-        alpha = self.fits.alpha
-        low, high = float(alpha[0]), float(alpha[-1])
-        return (-np.inf if low <= -ALPHA_BOUND else low, np.inf if high >= ALPHA_BOUND else high)
-
-    def linear(self, g_E: float, g_A_G: Array) -> tuple[float, float]:
-        """Interval of g_E E + g_A A, where g_A may depend on alpha."""
-        ends = [self._extreme(g_E, g_A_G, sign) for sign in (-1.0, 1.0)]
-        return float(np.min(ends[0])), float(np.max(ends[1]))
-
-    def _extreme(self, g_E: float, g_A: Array, sign: float) -> Array:
-        fits = self.fits
-        reach_A = np.sqrt(np.maximum(self.cutoff - fits.zero_floor_ssr, 0) / fits.H_AA)
-        at_zero_floor = g_A * np.maximum(fits.zero_floor_A + sign * reach_A, 0)
-        if not self.floor:
-            return at_zero_floor
-        reach_E = np.sqrt(np.maximum(self.cutoff - fits.flat_ssr, 0) / fits.H_EE)
-        flat = g_E * (fits.flat_E + sign * reach_E)
-        determinant = fits.H_EE * fits.H_AA - fits.H_EA**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step_E = (fits.H_AA * g_E - fits.H_EA * g_A) / determinant
-            step_A = (fits.H_EE * g_A - fits.H_EA * g_E) / determinant
-            scale = sign * np.sqrt(np.maximum(self.cutoff - fits.free_ssr, 0) / (g_E * step_E + g_A * step_A))
-            E, A = fits.free_E + scale * step_E, fits.free_A + scale * step_A
-        below = ~np.isfinite(E) | (E < 0)
-        return np.where(below, at_zero_floor, np.where(A < 0, flat, g_E * E + g_A * A))
+    """Quantile of the squared, studentised distance: F(1, degrees of freedom) at the level."""
 
 
-def region(x_N: Array, y_N: Array, alpha: float, ssr: float, floor: bool, level: float) -> Region:
-    """The profile-likelihood region of a fit with optimum `alpha` and sum of squares `ssr`."""
-    parameters = 3 if floor else 2
-    freedom = len(x_N) - parameters
-    # Rounding alone leaves residuals of this size, so that exact data keep a region.
-    smallest = len(x_N) * (64 * np.finfo(float).eps) ** 2
-    cutoff = max(ssr, smallest) * (1 + float(stats.f.ppf(level, 1, freedom)) / freedom)
-    coarse = profile(x_N, y_N, np.linspace(-ALPHA_BOUND, ALPHA_BOUND, GRID_POINTS), floor)
-    inside = coarse.alpha[coarse.ssr <= cutoff]
-    low = _edge(x_N, y_N, floor, cutoff, alpha, min(inside.min(initial=alpha), alpha), -1)
-    high = _edge(x_N, y_N, floor, cutoff, alpha, max(inside.max(initial=alpha), alpha), +1)
-    return Region(profile(x_N, y_N, np.linspace(low, high, 801), floor), cutoff, floor)
+def curvature(problem: Problem, values: Array) -> Array:
+    """Inverse of the Gauss-Newton matrix (P, P) at one parameter vector (P,); parameters at a bound are held."""
+    _, slopes = problem.residuals(values[None])
+    matrix = np.einsum("np,n,nq->pq", slopes[0], problem.weights[0], slopes[0])
+    held = (values <= problem.lower) | (values >= problem.upper)
+    free = np.flatnonzero(~held & (np.diag(matrix) > 0))
+    scale = np.sqrt(np.diag(matrix)[free])
+    inverse = np.zeros_like(matrix)
+    inverse[np.ix_(free, free)] = np.linalg.pinv(matrix[np.ix_(free, free)] / np.outer(scale, scale)) / np.outer(
+        scale, scale
+    )
+    return inverse
 
 
-def _edge(x_N: Array, y_N: Array, floor: bool, cutoff: float, alpha: float, inside: float, side: int) -> float:
-    """Bisect for the alpha at which the profile leaves the region, beyond the last grid value in it."""
-    step = 2 * ALPHA_BOUND / (GRID_POINTS - 1)
-    near, far = inside, inside + side * step
-    if abs(far) >= ALPHA_BOUND:
-        return side * ALPHA_BOUND
-    for _ in range(60):
-        middle = (near + far) / 2
-        fit = profile(x_N, y_N, np.array([middle]), floor)
-        near, far = (middle, far) if fit.ssr[0] <= cutoff else (near, middle)
-    return near
+def interval_ends(
+    problem: Problem,
+    values: Array,
+    objective: float,
+    quantity: Quantity,
+    limits: Array,
+    noise: Noise,
+    new_run: bool = False,
+) -> Array:
+    """Ends of intervals, (B,): the first half of the batch downward, the second half upward.
+
+    Args:
+        problem: of one data set.
+        values: (P,), its solution.
+        objective: of the solution.
+        quantity: 2 T of them; the second T are the first again.
+        limits: (B,), beyond which a quantity cannot go.
+        noise: what decides how far is too far.
+        new_run: whether the quantity is a new run's residual, and not held.
+
+    Returns:
+        An end that lies at its limit if the whole way there fits the data, infinite ones included.
+    """
+    count = len(limits)
+    start = np.repeat(values[None], count, axis=0)
+    center, gradient = quantity(start)
+    inverse = curvature(problem, values)
+    expected = np.sqrt(noise.variance * np.einsum("bp,pq,bq->b", gradient, inverse, gradient))
+    spread = np.where(expected > 0, expected, 0.1 * np.maximum(np.abs(center), 0.1))
+    spread = np.hypot(spread, np.sqrt(noise.variance)) if new_run else spread
+    search = _Search(center, np.repeat([-1.0, 1.0], count // 2), limits, spread * np.sqrt(noise.cutoff))
+    allowed = noise.cutoff * noise.variance / 2
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for _ in range(ROUNDS):
+            open_ = np.flatnonzero(~search.done)
+            if not len(open_):
+                break
+            part = quantity.subset(open_)
+            held = _hold(problem, part, search.trial[open_], new_run)
+            found = refine(held, start[open_], INNER_ITERATIONS, INNER_STEP)
+            ratio = np.sqrt(np.maximum(found.objective - objective, 0) / allowed)
+            inside = ratio <= 1  # beyond the end a profile may have other minima, which lead back to no end
+            start[open_[inside]] = found.values[inside]
+            search.judge(open_, ratio)
+    return search.ends()
+
+
+class _Search:
+    """Where a profile crosses its cut-off, for a batch of ends; ratios are 1 there, and about linear in distance."""
+
+    def __init__(self, center: Array, side: Array, limits: Array, expected: Array) -> None:
+        self.center, self.side, self.expected = center, side, expected
+        self.room = np.maximum(side * (limits - center), 0)
+        self.distance = np.minimum(expected, self.room)
+        self.inside, self.inside_ratio = np.zeros_like(center), np.zeros_like(center)
+        self.outside, self.outside_ratio = np.full_like(center, np.inf), np.full_like(center, np.inf)
+        self.done = self.room == 0
+        self.unbounded = np.zeros_like(self.done)
+
+    @property
+    def trial(self) -> Array:
+        """Values of the quantities to try next."""
+        return self.center + self.side * self.distance
+
+    def judge(self, places: Array, ratio: Array) -> None:
+        """Take the ratios of the last trial's open ends, and choose the next."""
+        for place, value in zip(places, ratio, strict=True):
+            self._judge(place, float(value))
+
+    def _judge(self, place: int, ratio: float) -> None:
+        tried = self.distance[place]
+        if ratio <= 1:
+            self.inside[place], self.inside_ratio[place] = tried, ratio
+        else:
+            self.outside[place], self.outside_ratio[place] = tried, ratio
+        inside, outside = self.inside[place], self.outside[place]
+        at_limit = ratio <= 1 and tried >= self.room[place]
+        self.unbounded[place] = ratio <= 1 and tried > FARTHEST * self.expected[place]
+        close = abs(ratio - 1) < TOLERANCE or outside - inside < TOLERANCE * outside
+        if at_limit or close or self.unbounded[place]:
+            self.done[place] = True
+            self.inside[place] = tried if abs(ratio - 1) < TOLERANCE else inside
+        elif np.isinf(outside):
+            self.distance[place] = min(tried * np.clip(1 / max(ratio, 1e-9), 1.05, GROWTH), self.room[place])
+        else:
+            self.distance[place] = self._between(place, tried / ratio if np.isfinite(ratio) else 0.0)
+
+    def _between(self, place: int, straight: float) -> float:
+        """A point of the bracket: where a line through the centre says if that is inside it, else by its own ratios."""
+        inside, outside = self.inside[place], self.outside[place]
+        low, high = inside + 0.02 * (outside - inside), outside - 0.02 * (outside - inside)
+        if np.isfinite(self.outside_ratio[place]) and not low < straight < high:
+            share = (1 - self.inside_ratio[place]) / (self.outside_ratio[place] - self.inside_ratio[place])
+            straight = inside + share * (outside - inside)
+        return float(np.clip(straight, low, high)) if low < straight < high else (inside + outside) / 2
+
+    def ends(self) -> Array:
+        """The ends found."""
+        found = self.center + self.side * self.inside
+        return np.where(self.unbounded, self.side * np.inf, found)

@@ -1,0 +1,156 @@
+"""Which law the data speak for: information criterion, errors of points left out, and a verdict in words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling.laws.catalogue import LAWS
+from scaling.laws.fitting import ROUNDING, Fitted, refit
+from scaling.laws.intervals import Estimate
+from scaling.laws.law import Array
+from scaling.laws.points import Points
+
+FOR_ONE_SCALE = ("power", "saturating", "M3", "M4", "broken")
+FOR_MODEL_AND_PATCH = ("additive", "multiplicative", "interaction")
+PLACES_PER_PARAMETER = 2  # different x that a law needs before it is considered beside the first two
+LEFT_OUT_AT_MOST = 40  # different x; with more, points left out say little that the criterion does not
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How one law did."""
+
+    law: str
+    parameters: int
+    aicc: float
+    """Akaike's criterion with the correction for few points; infinite where there are too few."""
+    weight: float
+    """Share of the evidence among the candidates."""
+    left_out_error: float | None
+    """Root mean square error, relative for logarithmic residuals, of each different x predicted from the others."""
+    end_error: float | None
+    """Signed error at the end of the scale with the lower y, predicted from the rest; in the unit of y."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        aicc = self.aicc if np.isfinite(self.aicc) else None
+        errors = {"left_out_error": self.left_out_error, "end_error": self.end_error}
+        return {"law": self.law, "parameters": self.parameters, "aicc": aicc, "weight": self.weight} | errors
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The laws that were compared, the one chosen, and why."""
+
+    chosen: str
+    candidates: tuple[Candidate, ...]
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"candidates": [candidate.to_json() for candidate in self.candidates], "verdict": self.verdict}
+
+
+def candidate_laws(scales: tuple[str, ...], points: int, different: int) -> list[str]:
+    """Laws that `auto` compares: those of the scales that the points can carry."""
+    if len(scales) == 1:
+        names = FOR_ONE_SCALE
+    elif len(scales) == 2:
+        names = FOR_MODEL_AND_PATCH if scales[1].startswith("patch") else ("chinchilla",)
+    else:
+        names = ("additive-3",)
+    chosen = []
+    for name in names:
+        parameters = len(LAWS[name].parameters)
+        needed = parameters if name in ("power", "saturating") else PLACES_PER_PARAMETER * parameters
+        if different >= needed and points > parameters:
+            chosen.append(name)
+    return chosen or [names[0]]
+
+
+def aicc(fitted: Fitted) -> float:
+    """Akaike's information criterion corrected for small samples (Hurvich and Tsai 1989); the noise is a parameter."""
+    count, parameters = len(fitted.points.y), fitted.free_parameters + 1
+    if count <= parameters + 1:
+        return float("inf")
+    mean_square = max(2 * fitted.objective / count, ROUNDING**2)
+    return count * np.log(mean_square) + 2 * parameters * count / (count - parameters - 1)
+
+
+def choose(fits: list[Fitted], floor: Estimate | None) -> Choice:
+    """Compare fits of the same points.
+
+    With a power law and a saturating one only, it decides whether the interval of the latter's `floor`
+    excludes zero. That is a test that holds with five points, where the criterion cannot speak.
+    """
+    criteria = np.array([aicc(fitted) for fitted in fits])
+    names = [fitted.law.name for fitted in fits]
+    best = names[int(np.argmin(criteria))]
+    if names == ["power", "saturating"]:
+        best = "saturating" if floor and floor.low > 0 else "power"
+    weights = _weights(criteria)
+    candidates = tuple(
+        _candidate(fitted, float(criterion), float(weight))
+        for fitted, criterion, weight in zip(fits, criteria, weights, strict=True)
+    )
+    return Choice(best, candidates, _verdict(best, candidates, fits[0].points, floor))
+
+
+def _weights(criteria: Array) -> Array:
+    if not np.any(np.isfinite(criteria)):
+        return np.full(len(criteria), 1 / len(criteria))
+    evidence = np.exp(-(criteria - criteria.min()) / 2)
+    return evidence / evidence.sum()
+
+
+def _candidate(fitted: Fitted, criterion: float, weight: float) -> Candidate:
+    _, place = np.unique(fitted.points.scales, axis=1, return_inverse=True)
+    place = place.ravel()
+    different = int(place.max()) + 1
+    left_out_error = end_error = None
+    if fitted.free_parameters < different <= LEFT_OUT_AT_MOST:
+        weights = (place[None] != np.arange(different)[:, None]).astype(float)
+        predicted = fitted.predict(fitted.points.scales, refit(fitted, weights).values)[place, np.arange(len(place))]
+        error = _errors(fitted, predicted)
+        left_out_error = float(np.sqrt(np.mean(error**2)))
+        end = place == _end(fitted, place)
+        end_error = float(np.mean((predicted - fitted.points.y)[end]))
+    return Candidate(fitted.law.name, fitted.free_parameters, criterion, weight, left_out_error, end_error)
+
+
+def _errors(fitted: Fitted, predicted: Array) -> Array:
+    y = fitted.points.y
+    return np.log(predicted / y) if fitted.problem.residual == "log" else predicted - y
+
+
+def _end(fitted: Fitted, place: Array) -> int:
+    """The place with the lowest mean y: the largest model, the smallest patch."""
+    return int(np.argmin(np.bincount(place, fitted.points.y) / np.bincount(place)))
+
+
+def _verdict(best: str, candidates: tuple[Candidate, ...], points: Points, floor: Estimate | None) -> str:
+    if len(candidates) == 1:
+        return "a floor cannot be tested: a saturating law needs 4 points at 3 different x" if best == "power" else ""
+    chosen = next(candidate for candidate in candidates if candidate.law == best)
+    rival = min((candidate for candidate in candidates if candidate.law != best), key=lambda other: other.aicc)
+    reason = _reason(chosen, rival, floor)
+    if rival.end_error is None or chosen.end_error is None or len(points.scales) > 1:
+        return reason
+    end = points.scales[0, int(np.argmin(points.y))]
+    return (
+        f"{reason}; fitted without x = {end:g}, {rival.law} misses it by {rival.end_error:+.2g}, "
+        f"{best} by {chosen.end_error:+.2g}"
+    )
+
+
+def _reason(chosen: Candidate, rival: Candidate, floor: Estimate | None) -> str:
+    gap = rival.aicc - chosen.aicc
+    criterion = f"ΔAICc {gap:.1f}" if np.isfinite(gap) else ""
+    if {chosen.law, rival.law} != {"power", "saturating"} or floor is None:
+        return f"{chosen.law} beats {rival.law}: {criterion}"
+    if chosen.law == "saturating":
+        words = f"saturating beats power: the floor's interval starts at {floor.low:.3g}"
+    else:
+        words = f"power kept: floor not identified by these data, any E from 0 to {floor.high:.3g} fits"
+    return f"{words} ({criterion})" if criterion else words

@@ -1,0 +1,121 @@
+"""The points of one curve: checked, in a fixed order, and in units of order one. Shapes: S scales, N points."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scaling.errors import ScalingError, UsageError
+from scaling.laws.law import Array
+
+Link: TypeAlias = Literal["none", "error", "accuracy"]
+LINKS: tuple[Link, ...] = ("none", "error", "accuracy")
+
+
+class FitError(ScalingError):
+    """Data that cannot carry the law asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Scales and what they change, sorted, so that no result depends on the order of rows."""
+
+    scales: Array
+    """(S, N), positive."""
+    y: Array
+    """(N,), after the link: a loss, or the odds of an error."""
+    weights: Array
+    """(N,), positive, of mean 1."""
+    link: Link
+    percent: bool
+    """Whether y was given in percent."""
+
+    @property
+    def different(self) -> int:
+        """Number of different places on the scales."""
+        return len(np.unique(self.scales, axis=1).T)
+
+    def chosen(self, mask: Array) -> "Points":
+        """Some of the points."""
+        return Points(self.scales[:, mask], self.y[mask], self.weights[mask], self.link, self.percent)
+
+    def from_link(self, odds: Array) -> Array:
+        """Values of y in the unit they were given in."""
+        if self.link == "none":
+            return odds
+        error = odds / (1 + odds)
+        return (error if self.link == "error" else 1 - error) * (100 if self.percent else 1)
+
+    def to_link(self, y: ArrayLike) -> Array:
+        """What a law is fitted to, for values of y."""
+        return _linked(np.asarray(y, dtype=float), self.link, self.percent)
+
+
+def gather(
+    scales: ArrayLike,
+    y: ArrayLike,
+    errors: ArrayLike | None = None,
+    link: Link = "none",
+    tail_weight: float = 0.0,
+    signed: bool = False,
+) -> Points:
+    """Check and sort points.
+
+    Args:
+        scales: (N,) or (S, N).
+        y: (N,) losses; with link 'error' or 'accuracy' shares between 0 and 1, or percentages, which become
+            the odds of an error, so that no law predicts more than 100 %.
+        errors: (N,) standard errors of y; points weigh by the inverse square of the relative ones.
+        link: see y.
+        tail_weight: q; for extrapolation, points also weigh |x / x_end|^q on the first scale, where x_end is
+            the end with the lower y (the largest model, the smallest patch).
+        signed: whether y may be negative (linear residuals).
+
+    Raises:
+        FitError: for values that are not finite, or not positive where they must be.
+        UsageError: for a link that does not exist.
+    """
+    x, values = np.atleast_2d(np.asarray(scales, dtype=float)), np.asarray(y, dtype=float)
+    if link not in LINKS:
+        raise UsageError(f"unknown link '{link}': use {', '.join(LINKS)}")
+    if not (np.all(np.isfinite(x)) and np.all(np.isfinite(values)) and np.all(x > 0)):
+        raise FitError("a scaling law needs finite y, and finite positive x")
+    percent = link != "none" and bool(np.max(values, initial=0) > 1)
+    if percent and np.min(values) <= 1:
+        raise FitError("mixed units: some values are shares up to 1, others percentages; use one of them")
+    values = _linked(values, link, percent)
+    if not signed and not np.all(values > 0):
+        raise FitError("a scaling law needs positive y; use linear residuals for others")
+    weights = np.ones_like(values)
+    if errors is not None:
+        given = np.asarray(y, dtype=float) / (100 if percent else 1)
+        relative = np.asarray(errors, dtype=float) / (100 if percent else 1) / np.abs(given)
+        relative = relative if link == "none" else relative / (1 - given)  # of the odds
+        if not np.all(np.isfinite(relative) & (relative > 0)):
+            raise FitError("standard errors must be finite and positive")
+        weights = relative**-2
+    order = np.lexsort((values, *x[::-1]))
+    points = Points(x[:, order], values[order], weights[order], link, percent)
+    return replace(points, weights=tail_weights(points, tail_weight)) if x.size else points
+
+
+def tail_weights(points: Points, q: float) -> Array:
+    """The points' weights times |x / x_end|^q, of mean 1: how much each point says about the end."""
+    weights = points.weights * np.exp(-q * _distance_from_end(np.log(points.scales[0]), points.y))
+    return weights / weights.mean()
+
+
+def _distance_from_end(log_x: Array, y: Array) -> Array:
+    """How far each point is, in logarithms, from the end at which y is lower."""
+    falling = np.sum((log_x - log_x.mean()) * (y - y.mean())) <= 0
+    return log_x.max() - log_x if falling else log_x - log_x.min()
+
+
+def _linked(values: Array, link: Link, percent: bool) -> Array:
+    if link == "none":
+        return values
+    share = values / 100 if percent else values
+    if not np.all((share > 0) & (share < 1)):
+        raise FitError(f"an {link} rate lies between 0 and 1 (or 0 and 100 %), without the ends")
+    return share / (1 - share) if link == "error" else (1 - share) / share

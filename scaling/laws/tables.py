@@ -1,0 +1,310 @@
+"""Fit the curves of a table of records, and say which rows were left out and why."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling.errors import UsageError, nearest
+from scaling.laws.catalogue import LAWS, find_law
+from scaling.laws.choosing import Choice, candidate_laws, choose
+from scaling.laws.extrapolation import extrapolate
+from scaling.laws.fitting import Fitted, Options, fit_points
+from scaling.laws.intervals import Estimate, parameter_intervals
+from scaling.laws.law import Law
+from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.results import FitResult
+from scaling.records import load_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP_COLUMNS = ("task", "architecture", "size", "input_size", "extended_length", "head", "patch_size")
+SOURCE_COLUMNS = ("study", "dataset")  # tell curves apart in a table of several studies
+# The design column that moves along each axis; curves differ in all the others.
+MOVES_ALONG = {
+    "patch_size": "patch_size",
+    "patch_area": "patch_size",
+    "sequence_length": "patch_size",
+    "input_size": "input_size",
+    "images_seen": "images_seen",
+}
+SCALES = ("patch_size", "parameters", "input_size", "images_seen")
+MODEL_SIZE = "size"  # what parameters and FLOPs move along
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is fitted in a table."""
+
+    x: tuple[str, ...]
+    y: str
+    law: str | Law = "auto"
+    link: Link | None = None
+    """None: 'accuracy' for columns of that name, else 'none'."""
+    errors: str | None = None
+    clusters: str | None = None
+
+    @property
+    def own_link(self) -> Link:
+        """The link, decided."""
+        return self.link or ("accuracy" if "accuracy" in self.y else "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Unfitted:
+    """A curve that no law could be fitted to."""
+
+    group: dict[str, Any]
+    problem: str
+    left_out: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The group in words."""
+        return " ".join(str(value) for value in self.group.values()) or "all records"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The problem, where a result has what to know before quoting it."""
+        return (self.problem,)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"group": self.group, "law": None, "problem": self.problem, "points_left_out": list(self.left_out)}
+
+
+def fit(
+    source: "pd.DataFrame | str | Path",
+    law: str | Law = "auto",
+    x: str | Sequence[str] = "patch_size",
+    y: str = "test_loss",
+    **options: Any,
+) -> FitResult:
+    """Fit a law to a table that holds one curve; the arguments are those of `fit_groups`.
+
+    Raises:
+        FitError: if the rows cannot carry the law.
+        UsageError: if the table holds several curves, or as `fit_groups` does.
+    """
+    results = fit_groups(source, law, x, y, **options)
+    if len(results) > 1:
+        raise UsageError(
+            f"the table holds {len(results)} curves ({results[0].label}, ...); use fit_groups, or filter it"
+        )
+    if isinstance(results[0], Unfitted):
+        raise FitError(results[0].problem)
+    return results[0]
+
+
+def fit_groups(
+    source: "pd.DataFrame | str | Path",
+    law: str | Law = "auto",
+    x: str | Sequence[str] = "patch_size",
+    y: str = "test_loss",
+    group_by: Sequence[str] | None = None,
+    *,
+    hold_out: str | None = None,
+    hold_out_compute: float | None = None,
+    link: Link | None = None,
+    errors: str | None = None,
+    clusters: str | None = None,
+    options: Options | None = None,
+) -> list[FitResult | Unfitted]:
+    """Fit a law to every curve of a table.
+
+    Args:
+        source: a table of records, or a run directory, CSV or Parquet file to load one from.
+        law: a name of `LAWS`, a law of your own, or 'auto' to choose one for each curve.
+        x: column of the scale, or several in the order of the law's symbols.
+        y: column of what it changes.
+        group_by: columns that tell curves apart; by default the design columns that the table has,
+            without those that move along x.
+        hold_out: expression over columns, such as 'patch_size < 4'; its rows are predicted, not fitted.
+        hold_out_compute: share of the rows with the most training FLOPs that are predicted, not fitted.
+        link: 'error' or 'accuracy' for rates, fitted by their odds; by default by the name of y.
+        errors: column of standard errors of y, for weights.
+        clusters: column of clusters, for the group bootstrap.
+        options: how to fit.
+
+    Raises:
+        UsageError: for a column that is missing or not a number, an unknown law, or a bad expression.
+    """
+    import pandas as pd
+
+    table = source if isinstance(source, pd.DataFrame) else load_records(source)
+    options = options or Options()
+    question = Question((x,) if isinstance(x, str) else tuple(x), y, law, link, errors, clusters)
+    _check_columns(table, question, group_by or ())
+    held = _held_out(table, hold_out, hold_out_compute)
+    group_by = default_groups(table, question.x) if group_by is None else list(group_by)
+    table = table.assign(__held=held)
+    if not group_by:
+        return [_fit_group({}, table, question, options)]
+    groups = table.groupby(group_by, sort=False, dropna=False)
+    return [_fit_group(_shared(group_by, key), rows, question, options) for key, rows in groups]
+
+
+def default_x(table: "pd.DataFrame") -> str:
+    """The scale that a table varies: patch size if it does, else parameters, input size or images seen."""
+    varied = [name for name in SCALES if name in table and table[name].nunique() > 1]
+    return varied[0] if varied else SCALES[0]
+
+
+def default_groups(table: "pd.DataFrame", x: str | Iterable[str]) -> list[str]:
+    """Design columns of the table that tell its curves along x apart."""
+    columns = (x,) if isinstance(x, str) else tuple(x)
+    moving = {MOVES_ALONG.get(column, MODEL_SIZE) for column in columns}
+    found = [column for column in GROUP_COLUMNS if column in table and column not in moving | set(columns)]
+    found = [column for column in found if table[column].notna().any()]
+    return [column for column in SOURCE_COLUMNS if column in table and table[column].nunique() > 1] + found
+
+
+def _check_columns(table: "pd.DataFrame", question: Question, group_by: Iterable[str]) -> None:
+    import pandas as pd
+
+    numbers = [*question.x, question.y, *([question.errors] if question.errors else [])]
+    for column in (*numbers, *group_by, *([question.clusters] if question.clusters else [])):
+        if column not in table:
+            raise UsageError(f"no column '{column}' in the records; {nearest(column, table.columns)}")
+    for column in numbers:
+        if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column]):
+            raise UsageError(f"column '{column}' does not hold numbers")
+    if isinstance(question.law, str) and question.law != "auto":
+        symbols = find_law(question.law).symbols
+        if len(symbols) != len(question.x):
+            raise UsageError(f"the {question.law} law takes {len(symbols)} column(s) for x: {', '.join(symbols)}")
+    elif question.law == "auto" and len(question.x) > 3:
+        raise UsageError(f"no law takes {len(question.x)} columns for x")
+
+
+def _held_out(table: "pd.DataFrame", expression: str | None, share: float | None) -> Any:
+    """Which rows are held out, a Boolean column."""
+    import pandas as pd
+
+    held = pd.Series(False, index=table.index)
+    if expression is not None:
+        try:
+            found = table.eval(expression, engine="python")
+        except Exception as error:  # a user's expression fails in any way
+            raise UsageError(f"--hold-out '{expression}': {type(error).__name__}: {error}") from None
+        if not isinstance(found, pd.Series) or found.dtype != bool:
+            raise UsageError(f"--hold-out '{expression}' is not a condition on rows, such as 'patch_size < 4'")
+        held |= found
+    if share is not None:
+        if not 0 < share < 1:
+            raise UsageError(f"--hold-out-compute: {share:.0%} is not between 0 % and 100 %")
+        compute = training_flops(table)
+        held |= compute >= compute.quantile(1 - share)
+    return held
+
+
+def training_flops(table: "pd.DataFrame") -> "pd.Series":
+    """FLOPs that each row's training took.
+
+    Raises:
+        UsageError: if the table has no columns to tell.
+    """
+    for columns in (("training_flops",), ("training_flops_per_image", "images_seen"), ("training_flops_per_image",)):
+        if set(columns) <= set(table.columns):
+            return table[list(columns)].prod(axis=1, skipna=False)
+    raise UsageError("no column 'training_flops' or 'training_flops_per_image' to hold compute out by")
+
+
+def _shared(columns: list[str], key: tuple[Any, ...]) -> dict[str, Any]:
+    return {column: _plain(value) for column, value in zip(columns, key, strict=True) if value == value}
+
+
+def _plain(value: Any) -> Any:
+    """A Python value; a column with gaps makes whole numbers floats, which is undone here."""
+    value = value.item() if hasattr(value, "item") else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _fit_group(
+    group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options
+) -> FitResult | Unfitted:
+    kept, left_out = usable(rows, *question.x, question.y)
+    try:
+        held = kept[kept["__held"]]
+        seen = kept[~kept["__held"]]
+        if held.empty and rows["__held"].any():
+            raise FitError("no row that is held out has a value")
+        points, clusters = _points(seen, question, options)
+        fitted, choice = fit_or_choose(points, question, options, clusters)
+        extrapolation = None
+        if not held.empty:
+            later, _ = _points(held, question, replace(options, tail_weight=0.0))
+            extrapolation = extrapolate(fitted, later, averaged=question.law == "auto" and options.tail_weight == 0)
+        return FitResult(fitted, question.x, question.y, group, left_out, choice, extrapolation)
+    except FitError as error:
+        return Unfitted(group, str(error), left_out)
+
+
+def _points(rows: "pd.DataFrame", question: Question, options: Options) -> tuple[Points, Any]:
+    if rows.empty:
+        raise FitError("no row has a value to fit")
+    scales = rows[list(question.x)].to_numpy(float).T
+    y = rows[question.y].to_numpy(float)
+    errors = rows[question.errors].to_numpy(float) if question.errors else None
+    points = gather(scales, y, errors, question.own_link, options.tail_weight, options.residual == "linear")
+    clusters = None
+    if question.clusters:
+        order = np.lexsort((points.to_link(y), *scales[::-1]))
+        clusters = rows[question.clusters].astype(str).to_numpy()[order]
+    return points, clusters
+
+
+def fit_or_choose(
+    points: Points, question: Question, options: Options, clusters: Any = None
+) -> tuple[Fitted, Choice | None]:
+    """Fit the law that was asked for, or the one that the data speak for."""
+    if question.law != "auto":
+        return fit_points(points, question.law, options, clusters), None
+    names = candidate_laws(question.x, len(points.y), points.different)
+    names = [name for name in names if set(options.bounds or {}) <= set(LAWS[name].names)] or names[-1:]
+    quick = replace(options, intervals="none")
+    fits = [fit_points(points, name, quick) for name in names]
+    choice = choose(fits, _floor(fits, options))
+    return fit_points(points, choice.chosen, options, clusters), choice
+
+
+def _floor(fits: list[Fitted], options: Options) -> Estimate | None:
+    """The saturating law's floor with its interval, where that law is the power law's only rival."""
+    if [fitted.law.name for fitted in fits] != ["power", "saturating"]:
+        return None
+    return parameter_intervals(replace(fits[1], options=replace(options, intervals="profile")))["E"]
+
+
+def usable(rows: "pd.DataFrame", *columns: str) -> tuple["pd.DataFrame", tuple[str, ...]]:
+    """The rows a fit may use, and a line for each one it may not.
+
+    Used: status 'done' (or no status column), with finite values, and not a copy of another row.
+    """
+    finished = rows["status"].eq("done") if "status" in rows else rows[columns[0]].notna() | True
+    known = rows[list(columns)].replace([np.inf, -np.inf], np.nan).notna().all(axis=1)
+    copies = finished & known & rows.astype(str).duplicated()
+    reasons = copies.map({True: "copy of another row", False: "no value"})
+    if "status" in rows:
+        reasons = rows["status"].where(~finished, reasons)
+    names = rows["design"] if "design" in rows else rows.index.map("row {}".format).to_series(index=rows.index)
+    bad = ~(finished & known) | copies
+    return rows[~bad], tuple(f"{name}: {reason}" for name, reason in zip(names[bad], reasons[bad], strict=True))
+
+
+def parse_share(text: str) -> float:
+    """'50%' or '0.5' as a share.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"'{text}' is not a share such as 50% or 0.5") from None
+    if not math.isfinite(value):
+        raise UsageError(f"'{text}' is not a share such as 50% or 0.5")
+    return value
