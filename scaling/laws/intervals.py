@@ -44,7 +44,7 @@ def _percentiles(values: Array, level: float) -> tuple[Array, Array]:
 
 def _profiled(fitted: Fitted) -> tuple[Array, Array]:
     law, estimates = fitted.law, fitted.estimates
-    amplitude = np.array([parameter.amplitude for parameter in law.parameters])
+    amplitude = _amplitudes(fitted)
     logarithmic = amplitude & (estimates > 0)
     low, high = estimates.copy(), estimates.copy()
     # An amplitude of zero has no profile of its own: the law is flat.
@@ -61,10 +61,18 @@ def _profiled(fitted: Fitted) -> tuple[Array, Array]:
     return low, high
 
 
+def _amplitudes(fitted: Fitted) -> Array:
+    """Which parameters are positive amplitudes; bounds can make one a plain parameter of any sign."""
+    marked = np.array([parameter.amplitude for parameter in fitted.law.parameters])
+    count = len(fitted.law.linear)
+    signed = np.concatenate([fitted.problem.lower[:count] < 0, np.zeros(len(marked) - count, dtype=bool)])
+    return marked & ~signed
+
+
 def _limits(fitted: Fitted, logarithmic: Array, side: int) -> Array:
     """Bounds of the reported parameters that are one parameter of the fit, in the unit of the data."""
     bounds = fitted.problem.upper if side > 0 else fitted.problem.lower
-    amplitude = np.array([parameter.amplitude for parameter in fitted.law.parameters])
+    amplitude = _amplitudes(fitted)
     finite = np.where(np.isfinite(bounds), bounds, 0.0)
     trial = fitted.values.copy()
     limits = np.full(len(bounds), side * np.inf)

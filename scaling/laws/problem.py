@@ -47,10 +47,7 @@ SQUARES = Loss()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """One law, and data to fit it to, in units where scales and y are of order one.
-
-    Bounds of single problems may differ: (P,) or (B, P).
-    """
+    """One law, and data to fit it to, in units where scales and y are of order one."""
 
     law: Law
     scales: Array
@@ -60,9 +57,15 @@ class Problem:
     weights: Array
     """(B, N) or (1, N); not negative."""
     lower: Array
+    """(P,), as `upper`."""
     upper: Array
     residual: Residual = "log"
     loss: Loss = SQUARES
+
+    @property
+    def projects(self) -> bool:
+        """Whether the linear parameters are free to follow from the shape."""
+        return True
 
     def residuals(self, values: Array) -> tuple[Array, Array]:
         """Residuals (B, N) and their derivatives (B, N, P); not finite where a law has no logarithm."""
@@ -79,10 +82,6 @@ class Problem:
 
     def subset(self, chosen: Array) -> "Problem":
         """The chosen problems of the batch."""
-
-        def take(values: Array, shared: int) -> Array:
-            return values if values.ndim < shared or (values.ndim == shared and len(values) == 1) else values[chosen]
-
-        lower, upper = (values if values.ndim == 1 else values[chosen] for values in (self.lower, self.upper))
+        y, weights = (values if len(values) == 1 else values[chosen] for values in (self.y, self.weights))
         scales = self.scales[chosen] if self.scales.ndim == 3 else self.scales
-        return replace(self, scales=scales, y=take(self.y, 2), weights=take(self.weights, 2), lower=lower, upper=upper)
+        return replace(self, scales=scales, y=y, weights=weights)

@@ -127,6 +127,11 @@ class HeldProblem(Problem):
     target: Array = None  # pyright: ignore[reportAssignmentType]
     """(B,)."""
 
+    @property
+    def projects(self) -> bool:
+        """The quantity ties them."""
+        return False
+
     def residuals(self, values: Array) -> tuple[Array, Array]:
         """Residuals with the owner solved for, and their total derivatives by the other parameters."""
         values, rows, owner = self.quantity.solve(values, self.target), np.arange(len(values)), self.quantity.owner
@@ -135,8 +140,7 @@ class HeldProblem(Problem):
         follows = gradient / gradient[rows, owner][:, None]
         slopes = slopes - slopes[rows, :, owner][:, :, None] * follows[:, None, :]
         slopes[rows, :, owner] = 0
-        lower, upper = (np.broadcast_to(ends, values.shape)[rows, owner] for ends in (self.lower, self.upper))
-        own = values[rows, owner]
+        lower, upper, own = self.lower[owner], self.upper[owner], values[rows, owner]
         outside = (own < lower - 1e-9) | (own > upper + 1e-9) | ~np.isfinite(own)
         return np.where(outside[:, None], np.inf, residuals), slopes
 

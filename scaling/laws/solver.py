@@ -173,7 +173,7 @@ def refine(
     damping = np.full(len(values), 1e-3)
     for _ in range(iterations):
         step = _step(problem, state, damping)
-        trial = _State.at(problem, np.clip(state.values + step, problem.lower, problem.upper))
+        trial = _State.at(problem, _projected(problem, np.clip(state.values + step, problem.lower, problem.upper)))
         better = trial.objective <= state.objective
         moved = np.abs(trial.values - state.values) / (np.abs(state.values) + 1e-3)
         still = (moved.max(axis=1) < smallest_step) | (damping > GIVE_UP)
@@ -188,6 +188,24 @@ def refine(
             places, damping, state, problem = places[open_], damping[open_], state.take(open_), problem.subset(open_)
     found[places], objective[places] = state.values, state.objective
     return Solutions(found, objective, done)
+
+
+def _projected(problem: Problem, values: Array) -> Array:
+    """Parameter vectors with the best linear parameters for their shape, where residuals are linear in them.
+
+    Steps then follow the curved valleys of ill-conditioned laws instead of creeping along them.
+    """
+    if problem.residual == "log" or not problem.projects:
+        return values
+    count = len(problem.law.linear)
+    with np.errstate(over="ignore", invalid="ignore"):
+        terms, _ = problem.law.terms(problem.scales, values[:, count:])
+        losses = np.matmul(terms, values[:, :count, None])[..., 0]
+        weights = problem.weights * problem.loss.weight(losses - problem.y)
+        weighted = (terms * weights[..., None]).transpose(0, 2, 1)
+        theta, _ = _bounded_minima(problem, weighted @ terms, (weighted @ problem.y[..., None])[..., 0])
+    finite = np.all(np.isfinite(theta), axis=1)
+    return np.where(finite[:, None], np.concatenate([theta, values[:, count:]], axis=1), values)
 
 
 @dataclass(frozen=True, slots=True)
