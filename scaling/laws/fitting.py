@@ -114,7 +114,8 @@ class Fitted:
     @property
     def estimates(self) -> Array:
         """Reported parameters, (P,)."""
-        return self.law.reported(self.values[None], self.units, self.unit)[0]
+        with np.errstate(over="ignore", under="ignore"):
+            return self.law.reported(self.values[None], self.units, self.unit)[0]
 
     def predict(self, scales: Array, values: Array | None = None) -> Array:
         """What the law says at scales (S, Q), in the units of the data and before the link: (Q,), or (R, Q)."""
@@ -157,7 +158,8 @@ def fit_points(points: Points, law: str | Law, options: Options | None = None, c
     result = Fitted(
         law, points, problem, values, objective, bool(found.converged[0]), units, unit, noise, repeats, drawn, options
     )
-    if not np.all(np.isfinite(result.estimates)):
+    vanished = (result.estimates == 0) & (values != 0) & [parameter.amplitude for parameter in law.parameters]
+    if np.any(vanished) or not np.all(np.isfinite(result.estimates)):
         raise FitError("x or y is in a unit so extreme that parameters of the law overflow; rescale it")
     return result
 
