@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.pages import python, seconds, write_page
-from scaling import fit, load_records
+from scaling import fit_groups, load_records
 from scaling.grid import find_device
+from scaling.laws import FitResult
 
 STUDY = "digits-quick"
 Row = tuple[str, str, str]
@@ -75,11 +76,11 @@ def fits(folder: Path) -> list[Row]:
     records = load_records(folder)
 
     def fit_with_intervals() -> None:
-        for curve in fit(records, law="saturating"):
-            assert curve.fit is not None
-            assert curve.fit.intervals
+        for curve in fit_groups(records, law="saturating"):
+            assert isinstance(curve, FitResult)
+            assert curve.parameters
 
-    curves = len(fit(records))
+    curves = len(fit_groups(records))
     taken = statistics.median(seconds(fit_with_intervals, 20)) / curves
     return [("one saturating fit with intervals", f"{1e3 * taken:.0f} ms", "")]
 

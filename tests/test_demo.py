@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scaling import fit, load_records
+from scaling import fit_groups, load_records
+from scaling.laws import FitResult
 
 
 def halvings(records: pd.DataFrame) -> list[float]:
@@ -33,6 +34,6 @@ def test_the_demo_finds_that_loss_falls_with_the_patch(tmp_path: Path) -> None:
         assert halved < 0.95
     # Other processors round otherwise, and training amplifies it, but not to another result.
     assert list(records["test_loss"]) == pytest.approx(list(reference["test_loss"]), rel=0.15)
-    for curve in fit(records):
-        assert curve.fit is not None
-        assert curve.fit.intervals["alpha"][0] > 0
+    for curve in fit_groups(records):
+        assert isinstance(curve, FitResult)
+        assert curve.parameters["b"].low > 0

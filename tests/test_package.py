@@ -13,6 +13,7 @@ PUBLIC = [
     "estimate",
     "figure",
     "fit",
+    "fit_groups",
     "load_records",
     "load_study",
     "run_grid",

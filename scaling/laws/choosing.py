@@ -14,6 +14,7 @@ from scaling.laws.points import Points
 FOR_ONE_SCALE = ("power", "saturating", "M3", "M4", "broken")
 FOR_MODEL_AND_PATCH = ("additive", "multiplicative", "interaction")
 PLACES_PER_PARAMETER = 2  # different x that a law needs before it is considered beside the first two
+CLEAR_GAP = 2.0  # of AICc, below which the simpler law is as good
 LEFT_OUT_AT_MOST = 40  # different x; with more, points left out say little that the criterion does not
 
 
@@ -45,7 +46,12 @@ class Choice:
 
     chosen: str
     candidates: tuple[Candidate, ...]
-    verdict: str
+    reasons: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(self.reasons)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,20 +87,21 @@ def aicc(fitted: Fitted) -> float:
 def choose(fits: list[Fitted], floor: Estimate | None) -> Choice:
     """Compare fits of the same points.
 
-    With a power law and a saturating one only, it decides whether the interval of the latter's `floor`
-    excludes zero. That is a test that holds with five points, where the criterion cannot speak.
+    With a power law and a saturating one only, the latter needs a `floor` whose interval excludes zero: a
+    test that holds with five points, where the criterion cannot speak. Where it can, it must agree.
     """
     criteria = np.array([aicc(fitted) for fitted in fits])
     names = [fitted.law.name for fitted in fits]
     best = names[int(np.argmin(criteria))]
     if names == ["power", "saturating"]:
-        best = "saturating" if floor and floor.low > 0 else "power"
+        gap = criteria[0] - criteria[1] if np.isfinite(criteria[1]) else np.inf
+        best = "saturating" if floor and floor.low > 0 and gap >= CLEAR_GAP else "power"
     weights = _weights(criteria)
     candidates = tuple(
         _candidate(fitted, float(criterion), float(weight))
         for fitted, criterion, weight in zip(fits, criteria, weights, strict=True)
     )
-    return Choice(best, candidates, _verdict(best, candidates, fits[0].points, floor))
+    return Choice(best, candidates, _reasons(best, candidates, fits[0].points, floor))
 
 
 def _weights(criteria: Array) -> Array:
@@ -129,28 +136,29 @@ def _end(fitted: Fitted, place: Array) -> int:
     return int(np.argmin(np.bincount(place, fitted.points.y) / np.bincount(place)))
 
 
-def _verdict(best: str, candidates: tuple[Candidate, ...], points: Points, floor: Estimate | None) -> str:
+def _reasons(best: str, candidates: tuple[Candidate, ...], points: Points, floor: Estimate | None) -> tuple[str, ...]:
     if len(candidates) == 1:
-        return "a floor cannot be tested: a saturating law needs 4 points at 3 different x" if best == "power" else ""
+        few = "a floor cannot be tested: a saturating law needs 4 points at 3 different x"
+        return (few,) if best == "power" else ()
     chosen = next(candidate for candidate in candidates if candidate.law == best)
     rival = min((candidate for candidate in candidates if candidate.law != best), key=lambda other: other.aicc)
     reason = _reason(chosen, rival, floor)
     if rival.end_error is None or chosen.end_error is None or len(points.scales) > 1:
-        return reason
+        return (reason,)
     end = points.scales[0, int(np.argmin(points.y))]
-    return (
-        f"{reason}; fitted without x = {end:g}, {rival.law} misses it by {rival.end_error:+.2g}, "
-        f"{best} by {chosen.end_error:+.2g}"
-    )
+    errors = f"{rival.law} misses it by {rival.end_error:+.2g}, {best} by {chosen.end_error:+.2g}"
+    return reason, f"fitted without x = {end:g}, {errors}"
 
 
 def _reason(chosen: Candidate, rival: Candidate, floor: Estimate | None) -> str:
     gap = rival.aicc - chosen.aicc
-    criterion = f"ΔAICc {gap:.1f}" if np.isfinite(gap) else ""
+    criterion = f"ΔAICc {round(gap, 1) + 0.0:.1f}" if np.isfinite(gap) else ""
     if {chosen.law, rival.law} != {"power", "saturating"} or floor is None:
         return f"{chosen.law} beats {rival.law}: {criterion}"
     if chosen.law == "saturating":
         words = f"saturating beats power: the floor's interval starts at {floor.low:.3g}"
+    elif floor.low > 0:
+        words = f"power kept: with a floor, which would be {floor.low:.3g} to {floor.high:.3g}, it is as good"
     else:
         words = f"power kept: floor not identified by these data, any E from 0 to {floor.high:.3g} fits"
     return f"{words} ({criterion})" if criterion else words

@@ -241,8 +241,8 @@ def _plain(value: float) -> float | None:
 def _notes(result: FitResult) -> list[str]:
     fitted = result.fitted
     parameters, notes = fitted.free_parameters, []
-    if result.choice and result.choice.verdict:
-        notes.append(result.choice.verdict)
+    if result.choice:
+        notes += result.choice.reasons
     if result.status is not FitStatus.CONVERGED:
         notes.append(str(result.status))
     exponent = result.parameters.get("b") if result.law in ("power", "saturating") else None

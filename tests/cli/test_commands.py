@@ -12,7 +12,7 @@ import pytest
 from scaling.design import load_study, study_to_toml
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
-from tests.laws.test_curves import table
+from tests.laws.test_tables import table
 
 
 def scaling(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -65,26 +65,30 @@ def test_dry_run_lists_cells_and_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fit_table_and_json(run_path: Path) -> None:
-    shown = scaling("fit", run_path)
+def test_fit_table_and_json(run_path: Path, tmp_path: Path) -> None:
+    shown = scaling("fit", run_path, cwd=tmp_path)
     assert shown.returncode == 0
     assert "segmentation deit nano 16 linear" in shown.stdout
     assert "left out of the fits: deit-nano/16@16+linear: failed" in shown.stderr
-    (curve,) = json.loads(scaling("fit", run_path, "--format", "json", "--law", "power").stdout)
+    result = scaling("fit", run_path, "--format", "json", "--law", "power", cwd=tmp_path)
+    (curve,) = json.loads(result.stdout)["fits"]
     assert curve["law"] == "power"
-    assert curve["points"] == 4
-    low, high = curve["intervals"]["alpha"]
-    assert low < curve["parameters"]["alpha"] < high
+    assert curve["points_used"] == 4
+    exponent = curve["parameters"]["b"]
+    assert exponent["low"] < exponent["estimate"] < exponent["high"]
+    written = tmp_path / "analysis" / "small" / "fit.json"
+    assert f"wrote {written.relative_to(tmp_path)}" in result.stderr
+    assert json.loads(written.read_text()) == json.loads(result.stdout)
 
 
-def test_narrow_terminals_get_blocks_instead_of_ellipses(run_path: Path) -> None:
+def test_narrow_terminals_get_blocks_instead_of_ellipses(run_path: Path, tmp_path: Path) -> None:
     script = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     command = [sys.executable, "-c", script, sys.executable, "-m", "scaling", "fit", str(run_path)]
     narrow = os.environ | {"COLUMNS": "60", "TERM": "xterm"}
-    result = subprocess.run(command, capture_output=True, text=True, env=narrow, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, env=narrow, timeout=120, cwd=tmp_path)
     assert result.returncode == 0
     assert "…" not in result.stdout
-    assert "alpha" in result.stdout
+    assert "  b " in result.stdout
     assert max(map(len, result.stdout.splitlines())) < 100
 
 
@@ -101,7 +105,28 @@ def test_text_in_a_table_is_never_markup(tmp_path: Path) -> None:
 def test_fit_of_a_csv_by_other_columns(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "t.csv", index=False)
     result = scaling("fit", tmp_path / "t.csv", "--group-by", "size", "--format", "json")
-    assert [curve["group"] for curve in json.loads(result.stdout)] == [{"size": "nano"}, {"size": "micro"}]
+    assert [curve["group"] for curve in json.loads(result.stdout)["fits"]] == [{"size": "nano"}, {"size": "micro"}]
+
+
+def test_held_out_rows_are_predicted(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "t.csv", index=False)
+    arguments = ("fit", "t.csv", "--law", "saturating", "--hold-out", "patch_size < 2", "--out", "found.json")
+    shown = scaling(*arguments, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "held-out rows of" in shown.stdout
+    for curve in json.loads((tmp_path / "found.json").read_text())["fits"]:
+        assert curve["extrapolation"]["rmse_log"] < 1e-6
+
+
+def test_a_law_of_two_scales_with_options(tmp_path: Path) -> None:
+    rows = [(n, d, 1.8 + 480 * n**-0.35 + 2100 * d**-0.37) for n in (1e7, 1e8, 1e9) for d in (1e9, 1e10, 1e11)]
+    pd.DataFrame(rows, columns=["N", "D", "loss"]).to_csv(tmp_path / "t.csv", index=False)
+    arguments = ("--law", "chinchilla", "--x", "N,D", "--y", "loss", "--loss", "huber:0.001", "--bound", "E=1.8")
+    result = scaling("fit", "t.csv", *arguments, "--format", "json", cwd=tmp_path)
+    (found,) = json.loads(result.stdout)["fits"]
+    assert found["parameters"]["E"] == {"estimate": 1.8, "low": 1.8, "high": 1.8}
+    assert found["parameters"]["alpha"]["estimate"] == pytest.approx(0.35, rel=1e-4)
+    assert found["options"]["loss"] == "huber:0.001"
 
 
 def test_plot_writes_three_files(run_path: Path, tmp_path: Path) -> None:
@@ -147,6 +172,12 @@ WRONG = [
     ("fit", "good.csv", "--x", "patchsize"),
     ("fit", "good.csv", "--law", "cubic"),
     ("fit", "good.csv", "--level", "95"),
+    ("fit", "good.csv", "--loss", "huber"),
+    ("fit", "good.csv", "--bound", "E"),
+    ("fit", "good.csv", "--hold-out", "patch_size <"),
+    ("fit", "good.csv", "--hold-out-compute", "half"),
+    ("fit", "good.csv", "--residual", "cubic"),
+    ("fit", "good.csv", "--law", "chinchilla", "--x", "patch_size"),
     ("plot", "good.csv", "--figure", "9"),
     ("init", "a/b"),
     ("init", "new", "--from", "nothing"),
@@ -159,6 +190,7 @@ FAILING = [
     ("fit", "empty.csv"),
     ("fit", "other-run"),
     ("fit", "short.csv"),
+    ("fit", "good.csv", "--out", "a-file/fit.json"),
     ("records", "broken-run"),
     ("records", "newer-run"),
     ("records", "good.csv", "--export", "a-file/t.csv"),

@@ -10,7 +10,7 @@ from scaling.errors import UsageError
 from scaling.figures import save_figure
 from scaling.figures.style import nice_log_ticks
 from scaling.records import RecordError
-from tests.laws.test_curves import table
+from tests.laws.test_tables import table
 
 
 def test_one_panel_per_task_family_and_input_with_a_curve_per_size() -> None:

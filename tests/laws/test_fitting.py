@@ -1,5 +1,7 @@
 """One fit: its minimum against other solvers, units and order, bounds, links, weights, and data that are refused."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -211,6 +213,6 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
         ({"intervals": "group"}, "need the column of the groups"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str) -> None:
+def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         result_of(PATCHES, saturating(PATCHES), **options)

@@ -75,7 +75,7 @@ def test_ends_are_where_the_profile_crosses_its_cutoff(name: str) -> None:
 
     for end in (result.parameters[name].low, result.parameters[name].high):
         inside, outside = best[place] + 0.99 * (end - best[place]), best[place] + 1.01 * (end - best[place])
-        assert brentq(excess, inside, outside, rtol=1e-6) == pytest.approx(end, rel=2e-3)
+        assert brentq(excess, inside, outside, rtol=np.float64(1e-6)) == pytest.approx(end, rel=2e-3)
 
 
 def test_a_band_contains_every_law_in_the_region() -> None:

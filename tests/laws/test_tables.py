@@ -1,0 +1,191 @@
+"""Tables of records: which curves, which rows, and the form of what comes out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.errors import UsageError
+from scaling.laws import FitError, FitResult, Options, Unfitted, default_x, fit, fit_groups, parse_share
+from scaling.records import RecordError
+
+
+def table(**columns: Any) -> pd.DataFrame:
+    rows = [
+        {"design": f"deit-{size}/{patch}@64", "architecture": "deit", "size": size, "patch_size": patch,
+         "input_size": 64, "task": "classification", "seed": 0, "status": "done",
+         "test_loss": floor + 0.02 * patch**0.9}
+        for size, floor in (("nano", 0.9), ("micro", 0.7)) for patch in (16, 8, 4, 2, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def fitted(results: list[FitResult | Unfitted]) -> list[FitResult]:
+    assert all(isinstance(result, FitResult) for result in results)
+    return results  # pyright: ignore[reportReturnType]
+
+
+def test_extended_designs_are_no_points_of_the_plain_curve() -> None:
+    extended = table(extended_length=256)
+    curves = fit_groups(pd.concat([table(extended_length=None), extended[extended["patch_size"] > 2]]))
+    assert [curve.points_used for curve in fitted(curves)] == [5, 5, 3, 3]
+
+
+def test_curves_are_told_apart_by_design() -> None:
+    curves = fitted(fit_groups(table()))
+    assert [curve.group["size"] for curve in curves] == ["nano", "micro"]
+    assert [round(curve.parameters["E"].estimate, 6) for curve in curves] == [0.9, 0.7]
+    with pytest.raises(UsageError, match="the table holds 2 curves"):
+        fit(table())
+
+
+def test_group_by_overrides() -> None:
+    (curve,) = fitted(fit_groups(table(), group_by=["architecture"]))
+    assert curve.points_used == 10
+
+
+def test_left_out_records_are_named() -> None:
+    records = table()
+    records.loc[2, "status"] = "diverged"
+    records.loc[3, "test_loss"] = np.nan
+    records.loc[9, "status"] = "oom"
+    nano, micro = fitted(fit_groups(records))
+    assert nano.left_out == ("deit-nano/4@64: diverged", "deit-nano/2@64: no value")
+    assert micro.left_out == ("deit-micro/1@64: oom",)
+    assert nano.points_used == 3
+
+
+def test_copies_are_left_out_and_repeats_are_not() -> None:
+    records = pd.DataFrame({"x": [1, 2, 4, 8, 8, 8], "loss": [8, 4, 2, 1, 1, 1.1]})
+    result = fit(records, "power", "x", "loss")
+    assert result.points_used == 5
+    assert result.left_out == ("row 4: copy of another row",)
+    seeds = records.assign(seed=[0, 0, 0, 0, 1, 2])
+    assert fit(seeds, "power", "x", "loss").points_used == 6
+
+
+def test_infinite_values_are_left_out_without_a_status_too() -> None:
+    records = table().drop(columns=["status", "design"])
+    records.loc[1, "test_loss"] = np.inf
+    nano, micro = fitted(fit_groups(records))
+    assert nano.left_out == ("row 1: no value",)
+    assert nano.points_used == 4
+    assert micro.left_out == ()
+
+
+def test_a_curve_that_cannot_be_fitted_does_not_stop_the_others() -> None:
+    nano, micro = fit_groups(table().iloc[4:])
+    assert isinstance(nano, Unfitted)
+    assert "1 points" in nano.problem
+    assert isinstance(micro, FitResult)
+    with pytest.raises(FitError, match="1 points"):
+        fit(table().iloc[4:5])
+
+
+def test_json_has_the_promised_keys_and_no_nan() -> None:
+    values = fit_groups(table(head=[None] * 10))[0].to_json()
+    assert values["group"] == {"task": "classification", "architecture": "deit", "size": "nano", "input_size": 64}
+    assert set(values["parameters"]["E"]) == {"estimate", "low", "high"}
+    assert values["parameters"]["E"]["estimate"] == pytest.approx(0.9)
+    assert {"law", "objective", "status", "points_used", "points_left_out", "extrapolation"} <= set(values)
+    json.dumps(values, allow_nan=False)
+    mixed = table(input_size=[64.0] * 9 + [np.nan])
+    assert isinstance(fit_groups(mixed)[0].group["input_size"], int)
+
+
+def test_summary_and_frame_say_the_same() -> None:
+    result = fitted(fit_groups(table()))[0]
+    frame = result.to_frame()
+    assert list(frame["parameter"]) == ["E", "A", "b"]
+    assert float(frame["estimate"].iloc[0]) == pytest.approx(0.9)
+    assert "E = 0.9" in result.summary()
+    assert "classification deit nano 64" in result.summary()
+
+
+def test_a_plain_csv_needs_no_design_columns(tmp_path: Path) -> None:
+    path = tmp_path / "plain.csv"
+    pd.DataFrame({"width": [1, 2, 4, 8, 16], "error": [9, 5, 3, 2, 1.5]}).to_csv(path, index=False)
+    result = fit(path, x="width", y="error", law="saturating")
+    assert result.parameters["b"].estimate == pytest.approx(-1, abs=1e-6)
+    assert result.parameters["E"].estimate == pytest.approx(1, abs=1e-6)
+
+
+def test_the_scale_is_what_varies() -> None:
+    assert default_x(table()) == "patch_size"
+    assert default_x(pd.DataFrame({"patch_size": [4, 4], "parameters": [1, 2]})) == "parameters"
+
+
+def held_table() -> pd.DataFrame:
+    return table().assign(training_flops=lambda rows: 1e15 / rows["patch_size"] ** 2)
+
+
+@pytest.mark.parametrize("how", [{"hold_out": "patch_size < 2"}, {"hold_out_compute": 0.2}])
+def test_held_out_rows_are_predicted_and_not_fitted(how: dict[str, Any]) -> None:
+    for result in fitted(fit_groups(held_table(), "saturating", **how)):
+        assert result.points_used == 4
+        found = result.extrapolation
+        assert found is not None
+        assert (found.points, found.method, found.reach) == (1, "saturating", 2.0)
+        assert found.rmse_log == pytest.approx(0, abs=1e-6)
+        assert found.last_value_rmse_log is not None
+        assert found.last_value_rmse_log > 0.01
+        assert found.inside == 1.0
+
+
+def test_compute_is_counted_from_what_the_table_has() -> None:
+    per_image = held_table().rename(columns={"training_flops": "training_flops_per_image"}).assign(images_seen=10)
+    result = fitted(fit_groups(per_image, "saturating", hold_out_compute=0.2))[0]
+    assert result.points_used == 4
+    with pytest.raises(UsageError, match="no column 'training_flops'"):
+        fit_groups(table(), hold_out_compute=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": "patchsize"}, "no column 'patchsize' in the records; did you mean 'patch_size'?"),
+        ({"y": "design"}, "column 'design' does not hold numbers"),
+        ({"errors": "test_los"}, "no column 'test_los'"),
+        ({"group_by": ["sise"]}, "did you mean 'size'"),
+        ({"law": "linear"}, "unknown law 'linear'"),
+        ({"law": "chinchilla"}, "the chinchilla law takes 2 column(s) for x: N, D"),
+        ({"hold_out": "patch_siz < 2"}, "--hold-out 'patch_siz < 2'"),
+        ({"hold_out": "patch_size + 2"}, "is not a condition on rows"),
+        ({"hold_out_compute": 1.5}, "not between 0 % and 100 %"),
+        ({"link": "logit"}, "unknown link 'logit'"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fit_groups(table(), **arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("0.25", 0.25)])
+def test_shares(text: str, share: float) -> None:
+    assert parse_share(text) == share
+    with pytest.raises(UsageError, match="not a share"):
+        parse_share("half")
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no such run directory or table"):
+        fit_groups(tmp_path / "none.csv")
+
+
+# Figure 1 (a, c) of the paper, digitised, and the exponents of its points once the floors of its axes are taken off.
+FIGURE_1 = {
+    "a": ([1.1228, 0.9249, 0.8674, 0.8402, 0.8155], 1.05),
+    "c": ([0.7201, 0.6771, 0.6533, 0.6448, 0.6355], 0.93),
+}
+
+
+@pytest.mark.parametrize("panel", FIGURE_1)
+def test_floors_of_the_papers_figure(panel: str) -> None:
+    losses, exponent = FIGURE_1[panel]
+    result = fit(pd.DataFrame({"patch_size": [16, 8, 4, 2, 1], "test_loss": losses}), options=Options(level=0.95))
+    assert result.law == "saturating"
+    assert result.parameters["b"].low < exponent < result.parameters["b"].high
