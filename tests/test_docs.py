@@ -9,6 +9,7 @@ import pytest
 from scaling import estimate
 from scaling.design import build_study, parse_study
 from scaling.design.recipes import DigitsData, Measure, Recipe
+from scaling.laws import LAWS
 from scaling.records import Record
 from tests.cli.test_commands import scaling
 from tests.conftest import study_values
@@ -90,3 +91,14 @@ SELF_EXPLAINING = {
     *("micro_batch_size", "images_seen", "images_per_second", "evaluation_seconds", "attention", "precision", "recipe"),
     *("data", "parameters_without_positions", "parameters_without_embedding_and_head"),
 }
+
+
+def test_the_page_of_fits_runs_and_lists_every_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "fitting.md").read_text()
+    monkeypatch.chdir(ROOT)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/fitting.md", "exec"), {})
+    listed = dict(re.findall(r"(?m)^\| `([\w-]+)` \| `(.*?)`", page))
+    assert set(listed) == set(LAWS)
+    shown = {name: law.formula for name, law in LAWS.items() if name != "data-limited"}
+    assert {name: listed[name] for name in shown} == shown
