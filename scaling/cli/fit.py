@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.output import Format, message, print_json, show_table, source_name
-from scaling.errors import UsageError
+from scaling.errors import ScalingError, UsageError
 
 if TYPE_CHECKING:
     from scaling.laws import Estimate, FitResult, Loss, Unfitted
@@ -48,6 +48,15 @@ def fit(
     intervals: Annotated[str, typer.Option(help="auto, profile, residual, pairs, group or none.")] = "auto",
     clusters: Annotated[str | None, typer.Option(help="Column of clusters, for --intervals group.")] = None,
     noise: Annotated[str, typer.Option(help="residuals, or repeats at the same x alone.")] = "residuals",
+    learning_curves: Annotated[
+        bool, typer.Option("--learning-curves", help="Forecast the final training loss of a run's cells instead.")
+    ] = False,
+    at: Annotated[
+        str, typer.Option(help="Forecast as if only this share of the learning curves were known.", metavar="SHARE")
+    ] = "100%",
+    checklist: Annotated[
+        bool, typer.Option("--checklist", help="Print what a paper should report, filled in, as Markdown.")
+    ] = False,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     out: Annotated[
         Path | None, typer.Option(help="File for the fits as JSON.", show_default="analysis/NAME/fit.json of a run")
@@ -62,11 +71,16 @@ def fit(
 
     scaling fit table.csv --law chinchilla --x parameters,tokens --y loss --loss huber:0.001
 
+    scaling fit runs/digits-quick --learning-curves --at 50%
+
     scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
     """
     from scaling.laws import Options, default_x, fit_groups, parse_share
     from scaling.records import load_records
 
+    if learning_curves:
+        _forecast(source, parse_share(at), level, output)
+        return
     options = Options(
         residual=residual,  # pyright: ignore[reportArgumentType]
         loss=_loss(loss),
@@ -93,6 +107,8 @@ def fit(
     found = {"source": str(source), "fits": [result.to_json() for result in results]}
     if output is Format.JSON:
         print_json(found)
+    elif checklist and _fitted(results):
+        _show_checklist(_fitted(results))
     else:
         _show(results, y)
     _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if source.is_dir() else None))
@@ -102,6 +118,47 @@ def fit(
     if not _fitted(results):
         message("error: no curve could be fitted")
         raise typer.Exit(1)
+
+
+def _show_checklist(results: "list[FitResult]") -> None:
+    from scaling.laws import checklist
+
+    topic = ""
+    for answer in checklist(results):
+        if answer.topic != topic:
+            topic = answer.topic
+            print(f"\n## {topic.capitalize()}\n")
+        done = " " if answer.answer is None else "x"
+        print(f"- [{done}] {answer.question} {answer.answer or '(say it yourself)'}")
+
+
+def _forecast(source: Path, at: float, level: float, output: Format) -> None:
+    from scaling.laws import LossForecast, forecast_losses
+    from scaling.records import load_learning_curves
+
+    results = forecast_losses(load_learning_curves(source), at, level)
+    found = [result for result in results if isinstance(result, LossForecast)]
+    if not found:
+        raise ScalingError(f"no learning curve can be extrapolated; {results[0]}")
+    if output is Format.JSON:
+        print_json({"source": str(source), "level": level, "forecasts": [result.to_json() for result in found]})
+    else:
+        columns = ("cell", "seen", "loss now", "forecast", f"{level:.0%} interval", "final")
+        rows = [
+            (
+                result.cell,
+                f"{result.images_seen / result.final_images:.0%}",
+                f"{result.loss_now:.4g}",
+                f"{result.estimate:.4g}",
+                f"[{result.low:.3g}, {result.high:.3g}]",
+                "-" if result.final_loss is None else f"{result.final_loss:.4g}",
+            )
+            for result in found
+        ]
+        show_table("training loss, mean over the last tenth of the training", columns, rows)
+    for result in results:
+        if isinstance(result, str):
+            message(f"no forecast: {result}")
 
 
 def _loss(text: str) -> "Loss":
@@ -135,7 +192,6 @@ def _save(found: dict[str, Any], path: Path | None) -> None:
         return
     import json
 
-    from scaling.errors import ScalingError
     from scaling.records import write_whole
 
     try:

@@ -1,11 +1,13 @@
 """Scaling laws: forms, fitting, intervals, choice, extrapolation. Needs no torch."""
 
 from scaling.laws.catalogue import LAWS, find_law
+from scaling.laws.checklist import Answer, checklist
 from scaling.laws.choosing import Candidate, Choice
 from scaling.laws.extrapolation import Extrapolation, forecast
 from scaling.laws.fitting import Bounds, Fitted, Options, fit_points
 from scaling.laws.intervals import Estimate
 from scaling.laws.law import Law, Parameter
+from scaling.laws.learning import LossForecast, forecast_loss, forecast_losses
 from scaling.laws.points import FitError, Link, Points, gather
 from scaling.laws.problem import Loss
 from scaling.laws.results import FitResult, FitStatus
@@ -13,6 +15,7 @@ from scaling.laws.tables import Unfitted, default_groups, default_x, fit, fit_gr
 
 __all__ = [
     "LAWS",
+    "Answer",
     "Bounds",
     "Candidate",
     "Choice",
@@ -25,10 +28,12 @@ __all__ = [
     "Law",
     "Link",
     "Loss",
+    "LossForecast",
     "Options",
     "Parameter",
     "Points",
     "Unfitted",
+    "checklist",
     "default_groups",
     "default_x",
     "find_law",
@@ -36,6 +41,8 @@ __all__ = [
     "fit_groups",
     "fit_points",
     "forecast",
+    "forecast_loss",
+    "forecast_losses",
     "gather",
     "parse_share",
     "usable",

@@ -2,7 +2,7 @@
 
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
 from scaling.records.store import RecordError, RunDirectory, write_whole
-from scaling.records.tables import load_records, save_table
+from scaling.records.tables import load_learning_curves, load_records, save_table
 
 __all__ = [
     "FINISHED",
@@ -12,6 +12,7 @@ __all__ = [
     "RunDirectory",
     "Status",
     "describe",
+    "load_learning_curves",
     "load_records",
     "save_table",
     "write_whole",

@@ -135,6 +135,18 @@ class RunDirectory:
         path = self.cell_folder(cell_id) / "record.json"
         return _read_record(path) if path.exists() else None
 
+    def learning_curve(self, cell_id: str) -> list[tuple[int, float]]:
+        """Images seen and training losses that a cell has logged; a line that is being written is left out."""
+        path = self.cell_folder(cell_id) / "metrics.jsonl"
+        if not path.exists():
+            return []
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        try:
+            rows = [json.loads(line) for line in whole.splitlines()]
+            return [(int(row["images"]), float(row["loss"])) for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}: is not a learning curve: {error}") from None
+
     def status(self, cell_id: str) -> Status:
         """What became of a cell so far; raises RecordError as `record` does."""
         record = self.record(cell_id) or self.failure(cell_id)

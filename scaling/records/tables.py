@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cost import cell_images
 from scaling.records.schema import Record
 from scaling.records.store import RecordError, RunDirectory
 
@@ -42,6 +43,29 @@ def load_records(source: str | Path) -> "pd.DataFrame":
     if table.empty:
         raise RecordError(f"{path}: the table has no rows")
     return table
+
+
+def load_learning_curves(source: str | Path) -> "pd.DataFrame":
+    """Training loss against images seen of every cell that has begun, finished or not.
+
+    Columns: cell (its name), images_seen, training_loss, and final_images, which the whole training sees.
+
+    Raises:
+        RecordError: if the source is no run directory, or no cell has begun.
+    """
+    import pandas as pd
+
+    path = Path(source)
+    if not (path / "study.toml").is_file():
+        raise RecordError(f"{path}: not a run directory; learning curves are in one")
+    run, rows = RunDirectory(path), []
+    for cell in run.study().cells():
+        final = cell_images(cell)
+        for images, loss in run.learning_curve(cell.id):
+            rows.append({"cell": cell.name, "images_seen": images, "training_loss": loss, "final_images": final})
+    if not rows:
+        raise RecordError(f"{path}: no cell has logged its loss yet")
+    return pd.DataFrame(rows)
 
 
 def save_table(table: "pd.DataFrame", path: Path) -> None:

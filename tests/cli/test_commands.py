@@ -129,6 +129,17 @@ def test_a_law_of_two_scales_with_options(tmp_path: Path) -> None:
     assert found["options"]["loss"] == "huber:0.001"
 
 
+def test_learning_curves_and_checklist(tmp_path: Path) -> None:
+    run = Path(__file__).parents[2] / "runs" / "digits-quick"
+    shown = scaling("fit", run, "--learning-curves", "--at", "50%", cwd=tmp_path)
+    assert shown.stdout.count("deit-") == 16
+    found = json.loads(scaling("fit", run, "--learning-curves", "--format", "json", cwd=tmp_path).stdout)
+    assert len(found["forecasts"]) == 16
+    listed = scaling("fit", run, "--checklist", cwd=tmp_path).stdout
+    assert "- [x] What is the form? power: A * x^b" in listed
+    assert "- [ ] Are code, records and fits public?" in listed
+
+
 def test_plot_writes_three_files(run_path: Path, tmp_path: Path) -> None:
     result = scaling("plot", run_path, "--figure", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -177,6 +188,7 @@ WRONG = [
     ("fit", "good.csv", "--hold-out", "patch_size <"),
     ("fit", "good.csv", "--hold-out-compute", "half"),
     ("fit", "good.csv", "--residual", "cubic"),
+    ("fit", "good.csv", "--learning-curves", "--at", "some"),
     ("fit", "good.csv", "--law", "chinchilla", "--x", "patch_size"),
     ("plot", "good.csv", "--figure", "9"),
     ("init", "a/b"),
@@ -190,6 +202,7 @@ FAILING = [
     ("fit", "empty.csv"),
     ("fit", "other-run"),
     ("fit", "short.csv"),
+    ("fit", "good.csv", "--learning-curves"),
     ("fit", "good.csv", "--out", "a-file/fit.json"),
     ("records", "broken-run"),
     ("records", "newer-run"),
