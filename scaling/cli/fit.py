@@ -32,11 +32,14 @@ def fit(
         str | None, typer.Option(help="Condition; its rows are predicted, not fitted.", metavar="EXPRESSION")
     ] = None,
     hold_out_compute: Annotated[
-        str | None, typer.Option(help="Share of rows with the most training FLOPs to predict.", metavar="SHARE")
+        str | None, typer.Option(help="Share of each curve with the most training FLOPs to predict.", metavar="SHARE")
     ] = None,
     link: Annotated[
         str | None,
-        typer.Option(help="none, error or accuracy: rates are fitted by their odds.", show_default="by name"),
+        typer.Option(
+            help="error, accuracy, with -percent, or none: rates are fitted by their odds.",
+            show_default="accuracy by name",
+        ),
     ] = None,
     residual: Annotated[str, typer.Option(help="log or linear.")] = "log",
     loss: Annotated[str, typer.Option(help="squares, huber:SCALE or cauchy:SCALE.")] = "squares",
@@ -75,7 +78,7 @@ def fit(
 
     scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
     """
-    from scaling.laws import Options, default_x, fit_groups, parse_share
+    from scaling.laws import Options, fit_groups, parse_share
     from scaling.records import load_records
 
     if learning_curves:
@@ -94,9 +97,9 @@ def fit(
     results = fit_groups(
         table,
         law,
-        x.split(",") if x else default_x(table),
+        [column.strip() for column in x.split(",")] if x else None,
         y,
-        [column for given in group_by for column in given.split(",")] if group_by else None,
+        [column.strip() for given in group_by for column in given.split(",")] if group_by else None,
         hold_out=hold_out,
         hold_out_compute=parse_share(hold_out_compute) if hold_out_compute else None,
         link=link,  # pyright: ignore[reportArgumentType]

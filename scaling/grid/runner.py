@@ -4,13 +4,12 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -164,16 +163,13 @@ def _process_context() -> Any:
     """Processes forked from a server that imported torch once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["scaling.grid.worker"])
-    # Ctrl-C reaches every process of the terminal; the server and its workers leave it to us.
-    ours = signal.getsignal(signal.SIGINT)
-    main_thread = threading.current_thread() is threading.main_thread()
-    if main_thread:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # before, since it lifts the block
+    # Ctrl-C reaches every process of the terminal; the server inherits the block, and leaves it to us.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return context
 
 

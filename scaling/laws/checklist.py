@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaling.laws.results import FitResult
-from scaling.laws.solver import STARTS
+from scaling.laws.solver import FEW, MANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def _data(results: Sequence[FitResult]) -> list[Answer]:
 def _fitting(result: FitResult) -> list[Answer]:
     options = result.fitted.options
     bounds = ", ".join(f"{name} in [{low:g}, {high:g}]" for name, (low, high) in (options.bounds or {}).items())
-    search = f"dense grid with closed-form linear parameters, the best {STARTS} places refined (Levenberg-Marquardt)"
+    search = f"dense grid with closed-form linear parameters, the best {FEW[0]} to {MANY[0]} places refined"
+    search += " (Levenberg-Marquardt)"
     noise = {"residuals": "all residuals", "repeats": "repeats alone"}[options.noise]
     return [
         Answer("fitting", "What is minimised?", f"{options.loss} of {options.residual} residuals"),

@@ -15,6 +15,7 @@ FOR_ONE_SCALE = ("power", "saturating", "M3", "M4", "broken")
 FOR_MODEL_AND_PATCH = ("additive", "multiplicative", "interaction")
 PLACES_PER_PARAMETER = 2  # different x that a law needs before it is considered beside the first two
 CLEAR_GAP = 2.0  # of AICc, below which the simpler law is as good
+ENOUGH = 10  # points, from which the criterion can speak of three parameters
 LEFT_OUT_AT_MOST = 40  # different x; with more, points left out say little that the criterion does not
 
 
@@ -85,17 +86,23 @@ def aicc(fitted: Fitted) -> float:
 
 
 def choose(fits: list[Fitted], floor: Estimate | None) -> Choice:
-    """Compare fits of the same points.
+    """Compare fits of the same points, the simplest first.
 
-    With a power law and a saturating one only, the latter needs a `floor` whose interval excludes zero: a
-    test that holds with five points, where the criterion cannot speak. Where it can, it must agree.
+    Between a power law and a saturating one, the latter needs a `floor` whose interval excludes zero: a test
+    that holds with five points, where the criterion cannot speak. With enough points it must agree. Other
+    laws need a criterion that is clearly better than the winner's.
     """
     criteria = np.array([aicc(fitted) for fitted in fits])
     names = [fitted.law.name for fitted in fits]
-    best = names[int(np.argmin(criteria))]
-    if names == ["power", "saturating"]:
-        gap = criteria[0] - criteria[1] if np.isfinite(criteria[1]) else np.inf
-        best = "saturating" if floor and floor.low > 0 and gap >= CLEAR_GAP else "power"
+    place = 0
+    if floor is not None and floor.low > 0:
+        agrees = len(fits[0].points.y) < ENOUGH or criteria[0] - criteria[1] >= CLEAR_GAP
+        place = 1 if agrees else 0
+    lowest = int(np.argmin(criteria))
+    simple = ("power", "saturating") if floor is not None else names[:1]
+    if names[lowest] not in simple and criteria[lowest] <= criteria[place] - CLEAR_GAP:
+        place = lowest
+    best = names[place]
     weights = _weights(criteria)
     candidates = tuple(
         _candidate(fitted, float(criterion), float(weight))
@@ -122,7 +129,8 @@ def _candidate(fitted: Fitted, criterion: float, weight: float) -> Candidate:
         error = _errors(fitted, predicted)
         left_out_error = float(np.sqrt(np.mean(error**2)))
         end = place == _end(fitted, place)
-        end_error = float(np.mean((predicted - fitted.points.y)[end]))
+        points = fitted.points
+        end_error = float(np.mean((points.from_link(predicted) - points.from_link(points.y))[end]))
     return Candidate(fitted.law.name, fitted.free_parameters, criterion, weight, left_out_error, end_error)
 
 
@@ -141,7 +149,10 @@ def _reasons(best: str, candidates: tuple[Candidate, ...], points: Points, floor
         few = "a floor cannot be tested: a saturating law needs 4 points at 3 different x"
         return (few,) if best == "power" else ()
     chosen = next(candidate for candidate in candidates if candidate.law == best)
-    rival = min((candidate for candidate in candidates if candidate.law != best), key=lambda other: other.aicc)
+    rivals = [candidate for candidate in candidates if candidate.law != best]
+    if floor is not None and best in ("power", "saturating"):
+        rivals = [candidate for candidate in rivals if candidate.law in ("power", "saturating")]
+    rival = min(rivals, key=lambda other: other.aicc)
     reason = _reason(chosen, rival, floor)
     if rival.end_error is None or chosen.end_error is None or len(points.scales) > 1:
         return (reason,)
@@ -154,7 +165,7 @@ def _reason(chosen: Candidate, rival: Candidate, floor: Estimate | None) -> str:
     gap = rival.aicc - chosen.aicc
     criterion = f"ΔAICc {round(gap, 1) + 0.0:.1f}" if np.isfinite(gap) else ""
     if {chosen.law, rival.law} != {"power", "saturating"} or floor is None:
-        return f"{chosen.law} beats {rival.law}: {criterion}"
+        return f"{chosen.law} beats {rival.law}: {criterion}" if gap > 0 else f"{chosen.law}, the simplest, is as good"
     if chosen.law == "saturating":
         words = f"saturating beats power: the floor's interval starts at {floor.low:.3g}"
     elif floor.low > 0:

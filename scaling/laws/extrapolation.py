@@ -1,9 +1,9 @@
 """How well rows that a fit has not seen are predicted, and the default for extrapolating a curve.
 
-The default is an average: the geometric mean of three forms that level off or bend differently
-(saturating, M3, broken), each fitted with the weight of a point falling as (x / x_end)^q for q = 1, 2, 3.
-Far from the end most curves are not in their last regime yet, so weighting matters more than the form, and
-averaging keeps one form's blow-up from deciding. Shapes: S scales, N points, Q held-out points.
+The default is an average: the geometric mean of three forms that level off differently (saturating, M3,
+M4), fitted with the weight of a point falling as |x / x_end|^3, or a lower power where the weights would leave
+too few points. Far from the end most curves are not in their last regime yet, so weighting matters more than
+the form, and averaging keeps one form's blow-up from deciding. Shapes: S scales, N points, Q held-out points.
 """
 
 from dataclasses import dataclass, replace
@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from scaling.laws.catalogue import find_law
 from scaling.laws.fitting import Fitted, Options, fit_points
 from scaling.laws.intervals import prediction_intervals
 from scaling.laws.law import Array
 from scaling.laws.points import FitError, Points, tail_weights
 
-FORMS = ("saturating", "M3", "broken")
-TAIL_WEIGHTS = (1.0, 2.0, 3.0)
+FORMS = ("saturating", "M3", "M4")
+TAIL_WEIGHTS = (3.0, 2.0, 1.0, 0.0)
+"""Powers, of which the first that leaves enough points is taken."""
+ENOUGH = 5.0
+"""Points that the weights must leave, by Kish's effective number (sum w)^2 / sum w^2."""
 KNOTS = 25  # places along a scale at which intervals are searched
 
 
@@ -54,19 +58,30 @@ def forecast(points: Points, scales: Array, options: Options | None = None) -> A
         FitError: if no form can be fitted.
     """
     options, logs = options or Options(), []
-    for q in TAIL_WEIGHTS:
-        weighted = replace(points, weights=tail_weights(points, q))
-        for form in FORMS:
-            try:
-                fitted = fit_points(weighted, form, replace(options, intervals="none", tail_weight=q))
-            except FitError:
-                continue
-            with np.errstate(divide="ignore", invalid="ignore"):
-                logs.append(np.log(fitted.predict(scales)))
+    weighted = replace(points, weights=_tail(points))
+    for form in FORMS:
+        try:
+            fitted = fit_points(weighted, form, _of_form(form, options))
+        except FitError:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs.append(np.log(fitted.predict(scales)))
     usable = [log for log in logs if np.all(np.isfinite(log))]
     if not usable:
         raise FitError("no law that extrapolates can be fitted to these points")
     return np.exp(np.mean(usable, axis=0))
+
+
+def _tail(points: Points) -> Array:
+    """Weights (N,) of the strongest tail that leaves enough points."""
+    candidates = [tail_weights(points, q) for q in TAIL_WEIGHTS]
+    return next((w for w in candidates if w.sum() ** 2 / np.sum(w**2) >= ENOUGH), candidates[-1])
+
+
+def _of_form(form: str, options: Options) -> Options:
+    """The options without bounds of parameters that a form does not have."""
+    bounds = {name: ends for name, ends in (options.bounds or {}).items() if name in find_law(form).names}
+    return replace(options, intervals="none", bounds=bounds)
 
 
 def extrapolate(fitted: Fitted, held: Points, averaged: bool) -> Extrapolation:
@@ -82,7 +97,7 @@ def extrapolate(fitted: Fitted, held: Points, averaged: bool) -> Extrapolation:
     single = len(held.scales) == 1
     if averaged and single:
         errors = _log_errors(forecast(fitted.points, held.scales, fitted.options), held.y)
-        method = f"geometric mean of {', '.join(FORMS)} with tail weights {', '.join(f'{q:g}' for q in TAIL_WEIGHTS)}"
+        method = f"geometric mean of {', '.join(FORMS)}, weighted to the tail"
     inside = _inside(fitted, held)
     return Extrapolation(
         method=method,
@@ -90,7 +105,7 @@ def extrapolate(fitted: Fitted, held: Points, averaged: bool) -> Extrapolation:
         rmse_log=_rms(errors),
         bias_log=float(errors.mean()),
         law_rmse_log=_rms(own),
-        last_value_rmse_log=_rms(np.log(_last_value(fitted.points) / held.y)) if single else None,
+        last_value_rmse_log=_rms(_log_errors(np.array(_last_value(fitted.points)), held.y)) if single else None,
         inside=inside,
         reach=_reach(fitted.points.scales, held.scales),
     )
@@ -111,8 +126,8 @@ def _inside(fitted: Fitted, held: Points) -> float | None:
 
 
 def _log_errors(predicted: Array, observed: Array) -> Array:
-    if not np.all(predicted > 0):
-        raise FitError("the law predicts a loss that is not positive on the held-out rows")
+    if not (np.all(predicted > 0) and np.all(observed > 0)):
+        raise FitError("a loss or its prediction on the held-out rows is not positive: errors have no logarithm")
     return np.log(predicted / observed)
 
 

@@ -21,6 +21,8 @@ Bounds: TypeAlias = Mapping[str, tuple[float, float]]
 IntervalKind: TypeAlias = Literal["auto", "profile", "residual", "pairs", "group", "none"]
 NoiseSource: TypeAlias = Literal["residuals", "repeats"]
 INTERVAL_KINDS: tuple[IntervalKind, ...] = ("auto", "profile", "residual", "pairs", "group", "none")
+FEWEST_RESAMPLES = 100
+FEWEST_CLUSTERS = 5
 # Rounding alone leaves residuals of this size, so that exact data keep an interval.
 ROUNDING = 64 * float(np.finfo(float).eps)
 
@@ -61,6 +63,8 @@ class Options:
             raise UsageError(f"unknown intervals '{self.intervals}': {nearest(self.intervals, INTERVAL_KINDS)}")
         if self.noise not in ("residuals", "repeats"):
             raise UsageError(f"unknown noise '{self.noise}': use residuals or repeats")
+        if self.resamples < FEWEST_RESAMPLES:
+            raise UsageError(f"{self.resamples} resamples are too few for an interval; at least {FEWEST_RESAMPLES}")
         if not (np.isfinite(self.tail_weight) and self.tail_weight >= 0):
             raise UsageError(f"tail weight {self.tail_weight} is negative or not finite")
 
@@ -150,8 +154,6 @@ def fit_points(points: Points, law: str | Law, options: Options | None = None, c
         )
     found = minimise(problem)
     values, objective = found.values[0], float(found.objective[0])
-    if not np.isfinite(objective):
-        raise FitError(f"the {law.name} law has no finite value on these data within its bounds")
     repeats = pure_error(problem)
     noise = _noise(problem, objective, len(points.y) - parameters, repeats, options)
     drawn = _resampled(problem, values, options, clusters, parameters)
@@ -159,8 +161,9 @@ def fit_points(points: Points, law: str | Law, options: Options | None = None, c
         law, points, problem, values, objective, bool(found.converged[0]), units, unit, noise, repeats, drawn, options
     )
     vanished = (result.estimates == 0) & (values != 0) & [parameter.amplitude for parameter in law.parameters]
-    if np.any(vanished) or not np.all(np.isfinite(result.estimates)):
-        raise FitError("x or y is in a unit so extreme that parameters of the law overflow; rescale it")
+    unit_overflows = options.residual == "linear" and not np.isfinite(unit * unit)
+    if np.any(vanished) or unit_overflows or not np.all(np.isfinite(result.estimates)):
+        raise FitError(f"parameters of the {law.name} law overflow in these units; rescale x or y, or take another law")
     return result
 
 
@@ -187,12 +190,27 @@ def _bounds(law: Law, given: Bounds, units: Array, unit: float) -> tuple[Array, 
             raise UsageError(f"bounds of {name}: {low} is above {high}")
         place = law.names.index(name)
         ends = np.array([low, high], dtype=float)
-        if law.parameters[place].amplitude and np.any(np.isfinite(ends) & (ends != 0)):
+        if low == high and not np.isfinite(low):
+            raise UsageError(f"bounds of {name}: {low} is no value to fix it at")
+        scale = _own_scale(law, place, units, unit)
+        if scale is not None:
+            lower[place], upper[place] = ends / scale
+        elif np.any(np.isfinite(ends) & (ends != 0)) or high <= 0:
             raise UsageError(f"bounds of {name} mix with other parameters; only 0 and infinity can bound it")
-        one = np.ones((1, len(lower)))
-        scale = law.reported(one, units, unit)[0, place] if not law.parameters[place].amplitude else 1.0
-        lower[place], upper[place] = ends / scale
+        elif place < len(law.linear) and law.parameters[place].amplitude:
+            lower[place], upper[place] = ends
     return lower, upper
+
+
+def _own_scale(law: Law, place: int, units: Array, unit: float) -> float | None:
+    """What a parameter inside a fit is multiplied by to report it; None if others enter too."""
+    if law.parameters[place].amplitude:
+        return None
+    trial = np.ones((3, len(law.parameters)))
+    trial[1, place], trial[2] = 2.0, 1.7
+    trial[2, place] = 1.0
+    one, two, other = law.reported(trial, units, unit)[:, place]
+    return float(one) if one != 0 and np.isclose(two, 2 * one) and np.isclose(other, one) else None
 
 
 def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError | None, options: Options) -> Noise:
@@ -212,6 +230,8 @@ def _resampled(
         return None
     if options.method == "group" and clusters is None:
         raise UsageError("intervals 'group' need the column of the groups (--clusters)")
+    if clusters is not None and len(np.unique(clusters)) < FEWEST_CLUSTERS:
+        raise FitError(f"{len(np.unique(clusters))} clusters: a bootstrap of groups needs at least {FEWEST_CLUSTERS}")
     kind, count = kinds[options.method], options.resamples
     drawn = resample(problem, values, kind, count, options.seed, clusters, parameters)
     return drawn.values[np.isfinite(drawn.objective)]
@@ -223,7 +243,8 @@ def standard_errors(fitted: Fitted) -> Array:
     size = len(fitted.values)
     steps = 1e-6 * np.eye(size)
     moved = fitted.values + np.concatenate([steps, -steps])
-    reported = fitted.law.reported(moved, fitted.units, fitted.unit)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        reported = fitted.law.reported(moved, fitted.units, fitted.unit)
     slopes = (reported[:size] - reported[size:]).T / 2e-6
     return np.sqrt(fitted.noise.variance * np.einsum("pi,ij,pj->p", slopes, inverse, slopes))
 

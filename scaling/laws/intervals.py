@@ -1,12 +1,13 @@
 """Intervals of a fit's parameters and predictions, by profile likelihood or from its bootstrap."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scaling.laws.fitting import Fitted
 from scaling.laws.law import Array
 from scaling.laws.profile import Predicted, Reported, interval_ends
+from scaling.laws.solver import rough_minima
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,19 @@ class Estimate:
 def parameter_intervals(fitted: Fitted) -> dict[str, Estimate]:
     """Every reported parameter with its interval."""
     estimates = fitted.estimates
-    if fitted.resamples is not None:
-        reported = fitted.law.reported(fitted.resamples, fitted.units, fitted.unit)
-        low, high = _percentiles(reported, fitted.options.level)
-    elif fitted.options.method == "profile":
-        low, high = _profiled(fitted)
-    else:
-        low = high = np.full(len(estimates), np.nan)
+    with np.errstate(over="ignore", under="ignore"):
+        low, high = _ends(fitted)
     ends = zip(fitted.law.names, estimates, low, high, strict=True)
     return {name: Estimate(float(value), float(a), float(b)) for name, value, a, b in ends}
+
+
+def _ends(fitted: Fitted) -> tuple[Array, Array]:
+    if fitted.resamples is not None:
+        reported = fitted.law.reported(fitted.resamples, fitted.units, fitted.unit)
+        return _percentiles(reported, fitted.options.level)
+    if fitted.options.method == "profile":
+        return _profiled(fitted)
+    return np.full(len(fitted.values), np.nan), np.full(len(fitted.values), np.nan)
 
 
 def _percentiles(values: Array, level: float) -> tuple[Array, Array]:
@@ -53,12 +58,26 @@ def _profiled(fitted: Fitted) -> tuple[Array, Array]:
     owner = np.concatenate([searched, searched])
     quantity = Reported(law, fitted.units, fitted.unit, owner, logarithmic[owner])
     limits = np.concatenate([_limits(fitted, logarithmic, -1)[searched], _limits(fitted, logarithmic, 1)[searched]])
-    ends = interval_ends(fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise)
+    given = fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise
+    ends = interval_ends(*given, others=_other_starts(fitted))
     ends = np.where(_at_search_bound(fitted, owner, ends, limits), np.copysign(np.inf, limits), ends)
     with np.errstate(over="ignore"):
         ends = np.where(logarithmic[owner], np.exp(ends), ends)
     low[searched], high[searched] = ends[: len(searched)], ends[len(searched) :]
     return low, high
+
+
+def _other_starts(fitted: Fitted) -> Array | None:
+    """Other minima to search a profile from, for laws that have several: with any floor, and with none."""
+    law, problem = fitted.law, fitted.problem
+    if len(law.shape) < 2 or len(law.symbols) == 2:
+        return None
+    found = rough_minima(problem)
+    if "E" not in law.names or fitted.fixed[law.names.index("E")]:
+        return found
+    upper = problem.upper.copy()
+    upper[law.names.index("E")] = max(problem.lower[law.names.index("E")], 0.0)
+    return np.concatenate([found, rough_minima(replace(problem, upper=upper))])
 
 
 def _amplitudes(fitted: Fitted) -> Array:
@@ -103,9 +122,8 @@ def prediction_intervals(fitted: Fitted, scales: Array, new_run: bool = False) -
     logarithmic = fitted.problem.residual == "log"
     quantity = Predicted(fitted.law, points, logarithmic, _owners(fitted, points))
     limits = np.repeat([-np.inf, np.inf], count)
-    ends = interval_ends(
-        fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise, new_run=new_run
-    )
+    given = fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise
+    ends = interval_ends(*given, new_run=new_run, others=_other_starts(fitted))
     with np.errstate(over="ignore"):
         ends = (np.exp(ends) if logarithmic else ends) * fitted.unit
     return ends[:count], ends[count:]

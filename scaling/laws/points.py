@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scaling.errors import ScalingError, UsageError
 from scaling.laws.law import Array
 
-Link: TypeAlias = Literal["none", "error", "accuracy"]
-LINKS: tuple[Link, ...] = ("none", "error", "accuracy")
+Link: TypeAlias = Literal["none", "error", "accuracy", "error-percent", "accuracy-percent"]
+LINKS: tuple[Link, ...] = ("none", "error", "accuracy", "error-percent", "accuracy-percent")
 
 
 class FitError(ScalingError):
@@ -28,8 +28,6 @@ class Points:
     weights: Array
     """(N,), positive, of mean 1."""
     link: Link
-    percent: bool
-    """Whether y was given in percent."""
 
     @property
     def different(self) -> int:
@@ -38,18 +36,18 @@ class Points:
 
     def chosen(self, mask: Array) -> "Points":
         """Some of the points."""
-        return Points(self.scales[:, mask], self.y[mask], self.weights[mask], self.link, self.percent)
+        return Points(self.scales[:, mask], self.y[mask], self.weights[mask], self.link)
 
     def from_link(self, odds: Array) -> Array:
         """Values of y in the unit they were given in."""
         if self.link == "none":
             return odds
         error = odds / (1 + odds)
-        return (error if self.link == "error" else 1 - error) * (100 if self.percent else 1)
+        return (error if self.link.startswith("error") else 1 - error) * _whole(self.link)
 
     def to_link(self, y: ArrayLike) -> Array:
         """What a law is fitted to, for values of y."""
-        return _linked(np.asarray(y, dtype=float), self.link, self.percent)
+        return _linked(np.asarray(y, dtype=float), self.link)
 
 
 def gather(
@@ -64,8 +62,8 @@ def gather(
 
     Args:
         scales: (N,) or (S, N).
-        y: (N,) losses; with link 'error' or 'accuracy' shares between 0 and 1, or percentages, which become
-            the odds of an error, so that no law predicts more than 100 %.
+        y: (N,) losses; with a link rates, which become the odds of an error, so that no law predicts more
+            than 100 %: shares with 'error' or 'accuracy', percentages with '-percent' behind it.
         errors: (N,) standard errors of y; points weigh by the inverse square of the relative ones.
         link: see y.
         tail_weight: q; for extrapolation, points also weigh |x / x_end|^q on the first scale, where x_end is
@@ -81,22 +79,21 @@ def gather(
         raise UsageError(f"unknown link '{link}': use {', '.join(LINKS)}")
     if not (np.all(np.isfinite(x)) and np.all(np.isfinite(values)) and np.all(x > 0)):
         raise FitError("a scaling law needs finite y, and finite positive x")
-    percent = link != "none" and bool(np.max(values, initial=0) > 1)
-    if percent and np.min(values) <= 1:
-        raise FitError("mixed units: some values are shares up to 1, others percentages; use one of them")
-    values = _linked(values, link, percent)
+    values = _linked(values, link)
     if not signed and not np.all(values > 0):
         raise FitError("a scaling law needs positive y; use linear residuals for others")
     weights = np.ones_like(values)
     if errors is not None:
-        given = np.asarray(y, dtype=float) / (100 if percent else 1)
-        relative = np.asarray(errors, dtype=float) / (100 if percent else 1) / np.abs(given)
+        given = np.asarray(y, dtype=float) / _whole(link)
+        with np.errstate(divide="ignore", over="ignore"):
+            relative = np.asarray(errors, dtype=float) / _whole(link) / np.abs(given)
         relative = relative if link == "none" else relative / (1 - given)  # of the odds
-        if not np.all(np.isfinite(relative) & (relative > 0)):
-            raise FitError("standard errors must be finite and positive")
-        weights = relative**-2
+        with np.errstate(divide="ignore", over="ignore"):
+            weights = relative**-2
+        if not np.all(np.isfinite(weights) & (weights > 0)):
+            raise FitError("standard errors must be finite and positive, and not absurdly small or large")
     order = np.lexsort((values, *x[::-1]))
-    points = Points(x[:, order], values[order], weights[order], link, percent)
+    points = Points(x[:, order], values[order], weights[order], link)
     return replace(points, weights=tail_weights(points, tail_weight)) if x.size else points
 
 
@@ -112,10 +109,15 @@ def _distance_from_end(log_x: Array, y: Array) -> Array:
     return log_x.max() - log_x if falling else log_x - log_x.min()
 
 
-def _linked(values: Array, link: Link, percent: bool) -> Array:
+def _whole(link: Link) -> float:
+    """What 100 % is."""
+    return 100.0 if link.endswith("-percent") else 1.0
+
+
+def _linked(values: Array, link: Link) -> Array:
     if link == "none":
         return values
-    share = values / 100 if percent else values
+    share = values / _whole(link)
     if not np.all((share > 0) & (share < 1)):
-        raise FitError(f"an {link} rate lies between 0 and 1 (or 0 and 100 %), without the ends")
-    return share / (1 - share) if link == "error" else (1 - share) / share
+        raise FitError(f"link '{link}': rates lie between 0 and {_whole(link):g}, without the ends")
+    return share / (1 - share) if link.startswith("error") else (1 - share) / share

@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from scaling.errors import UsageError
 from scaling.laws.law import Array, Law
 
 Residual: TypeAlias = Literal["log", "linear"]
-SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,10 @@ class Loss:
 
     name: Literal["squares", "huber", "cauchy"] = "squares"
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("squares", "huber", "cauchy") or not 0 < self.scale < np.inf:
+            raise UsageError(f"unknown loss {self.name}:{self.scale:g}; use squares, huber:SCALE or cauchy:SCALE")
 
     def value(self, r: Array) -> Array:
         """Loss, same shape as r."""

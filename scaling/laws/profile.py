@@ -64,9 +64,12 @@ class Reported:
     def __call__(self, values: Array) -> tuple[Array, Array]:
         """Gradients are central differences of a closed form."""
         count, size = values.shape
-        steps = STEP * np.concatenate([np.zeros((1, size)), np.eye(size), -np.eye(size)])
-        found = self._at((values + steps[:, None]).reshape(-1, size)).reshape(-1, count)
-        return found[0], (found[1 : size + 1] - found[size + 1 :]).T / (2 * STEP)
+        # Relative to linear parameters, so that a small amplitude stays positive.
+        least = np.where(np.arange(size) < len(self.law.linear), 0.0, 1e-3)
+        steps = STEP * np.where(values == 0, 1.0, np.maximum(np.abs(values), least))
+        moves = np.concatenate([np.zeros((1, size)), np.eye(size), -np.eye(size)])
+        found = self._at((values + moves[:, None] * steps).reshape(-1, size)).reshape(-1, count)
+        return found[0], (found[1 : size + 1] - found[size + 1 :]).T / (2 * steps)
 
     def _at(self, values: Array) -> Array:
         owner, logarithmic = (np.resize(each, len(values)) for each in (self.owner, self.logarithmic))
@@ -202,6 +205,7 @@ def interval_ends(
     limits: Array,
     noise: Noise,
     new_run: bool = False,
+    others: Array | None = None,
 ) -> Array:
     """Ends of intervals, (B,): the first half of the batch downward, the second half upward.
 
@@ -213,6 +217,7 @@ def interval_ends(
         limits: (B,), beyond which a quantity cannot go.
         noise: what decides how far is too far.
         new_run: whether the quantity is a new run's residual, and not held.
+        others: (S, P), other places to search from at every step, for laws whose objective has several minima.
 
     Returns:
         An end that lies at its limit if the whole way there fits the data, infinite ones included.
@@ -222,7 +227,9 @@ def interval_ends(
     center, gradient = quantity(start)
     inverse = curvature(problem, values)
     expected = np.sqrt(noise.variance * np.einsum("bp,pq,bq->b", gradient, inverse, gradient))
-    spread = np.where(expected > 0, expected, 0.1 * np.maximum(np.abs(center), 0.1))
+    rows = np.arange(count)
+    own = np.abs(gradient[rows, quantity.owner]) * np.maximum(np.abs(start[rows, quantity.owner]), 0.1)
+    spread = np.where(expected > 0, expected, 0.1 * np.where(own > 0, own, 1.0))
     spread = np.hypot(spread, np.sqrt(noise.variance)) if new_run else spread
     search = _Search(center, np.repeat([-1.0, 1.0], count // 2), limits, spread * np.sqrt(noise.cutoff))
     allowed = noise.cutoff * noise.variance / 2
@@ -231,14 +238,37 @@ def interval_ends(
             open_ = np.flatnonzero(~search.done)
             if not len(open_):
                 break
-            part = quantity.subset(open_)
-            held = _hold(problem, part, search.trial[open_], new_run)
-            found = refine(held, start[open_], INNER_ITERATIONS, INNER_STEP)
-            ratio = np.sqrt(np.maximum(found.objective - objective, 0) / allowed)
+            found, least = _least(problem, quantity, open_, search.trial, start[open_], others, new_run)
+            ratio = np.sqrt(np.maximum(least - objective, 0) / allowed)
             inside = ratio <= 1  # beyond the end a profile may have other minima, which lead back to no end
-            start[open_[inside]] = found.values[inside]
+            start[open_[inside]] = found[inside]
             search.judge(open_, ratio)
     return search.ends()
+
+
+def _least(
+    problem: Problem,
+    quantity: Quantity,
+    places: Array,
+    targets: Array,
+    start: Array,
+    others: Array | None,
+    new_run: bool,
+) -> tuple[Array, Array]:
+    """Parameters (b, P) and least objectives (b,) of the problems at `places`, from `start` and from `others`."""
+    starts = (
+        start[:, None]
+        if others is None
+        else np.concatenate([start[:, None], np.tile(others, (len(start), 1, 1))], axis=1)
+    )
+    count, tries, size = starts.shape
+    repeated = np.repeat(places, tries)
+    held = _hold(problem, quantity.subset(repeated), targets[repeated], new_run)
+    found = refine(held, starts.reshape(-1, size), INNER_ITERATIONS, INNER_STEP)
+    objective = found.objective.reshape(count, tries)
+    best = np.argmin(objective, axis=1)
+    rows = np.arange(count)
+    return found.values.reshape(count, tries, size)[rows, best], objective[rows, best]
 
 
 class _Search:

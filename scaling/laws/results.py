@@ -1,5 +1,6 @@
 """What a fit says: a frozen result with words, numbers and JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -134,12 +135,14 @@ class FitResult:
 
         Raises:
             FitError: if the law reaches y nowhere within a factor of a million of the data.
-            UsageError: unless exactly one symbol is left.
+            UsageError: unless exactly one symbol is left, or for a y that is not finite.
         """
         symbols = self.fitted.law.symbols
         open_ = [symbol for symbol in symbols if symbol not in others]
         if len(open_) != 1 or set(others) - set(symbols):
             raise UsageError(f"the inverse of the {self.law} law needs all but one of {', '.join(symbols)}")
+        if not np.isfinite(y):
+            raise UsageError(f"{y} is no value of {self.y}")
         data = self.fitted.points.scales[symbols.index(open_[0])]
         x = np.geomspace(data.min() / FAR, data.max() * FAR, 20_001)
         scales = np.stack([x if symbol == open_[0] else np.full_like(x, others[symbol]) for symbol in symbols])
@@ -153,9 +156,13 @@ class FitResult:
         return float(np.exp(np.log(x[left]) + share * np.log(x[left + 1] / x[left])))
 
     def _scales(self, x: ArrayLike) -> Array:
-        scales = np.asarray(x, dtype=float)
-        count = len(self.fitted.law.symbols)
-        return np.atleast_1d(scales)[None] if count == 1 and scales.ndim < 2 else scales.reshape(count, -1)
+        scales, symbols = np.asarray(x, dtype=float), self.fitted.law.symbols
+        scales = np.atleast_1d(scales)[None] if len(symbols) == 1 and scales.ndim < 2 else scales
+        if scales.ndim != 2 or len(scales) != len(symbols):
+            raise UsageError(f"the {self.law} law is asked for rows of {', '.join(symbols)}, shape ({len(symbols)}, Q)")
+        if not np.all((scales > 0) & np.isfinite(scales)):
+            raise UsageError("a law is asked for finite, positive x")
+        return scales
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -168,10 +175,10 @@ class FitResult:
         names, estimates = self.fitted.law.names, self.fitted.estimates
         return self.fitted.law.text(dict(zip(names, map(float, estimates), strict=True)))
 
-    def latex(self, x: str | None = None, y: str = "L") -> str:
-        """The law with numbers as LaTeX mathematics, without the dollar signs."""
+    def latex(self, x: str | Sequence[str] | None = None, y: str = "L") -> str:
+        """The law with numbers as LaTeX mathematics, without the dollar signs; `x` are the scales' symbols."""
         values = dict(zip(self.fitted.law.names, map(float, self.fitted.estimates), strict=True))
-        return self.fitted.law.to_latex(values, [x] if x else None, y)
+        return self.fitted.law.to_latex(values, [x] if isinstance(x, str) else x, y)
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -245,6 +252,11 @@ def _notes(result: FitResult) -> list[str]:
         notes += result.choice.reasons
     if result.status is not FitStatus.CONVERGED:
         notes.append(str(result.status))
+    if fitted.points.link != "none":
+        notes.append(f"fitted to the odds of an error, not to {result.y} itself")
+    for place, part in enumerate(fitted.law.linear):
+        if len(fitted.law.symbols) > 1 and part.amplitude and fitted.values[place] == 0:
+            notes.append(f"{part.name} = 0: these data show nothing of that scale; its exponent means nothing")
     exponent = result.parameters.get("b") if result.law in ("power", "saturating") else None
     if exponent and exponent.low <= 0 <= exponent.high:
         notes.append("no trend: a constant fits these data too")

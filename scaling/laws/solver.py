@@ -9,13 +9,14 @@ from itertools import product
 import numpy as np
 
 from scaling.laws.law import Array
+from scaling.laws.points import FitError
 from scaling.laws.problem import Problem
 
 ITERATIONS = 200
 SMALLEST_STEP = 1e-10  # relative, of every parameter
-STARTS = 8
+FEW, MANY = (8, 3), (12, 4)
+"""Starts that are refined roughly, and those of them that are refined to the end; more for laws of many shapes."""
 ROUGH_ITERATIONS = 20
-PROMISING = 3  # starts that are refined to the end
 COARSE = 25  # shapes of a batch's start grid
 GIVE_UP = 1e10  # damping at which no step decreases the objective any more
 
@@ -32,13 +33,25 @@ class Solutions:
     """(B,) of bool."""
 
 
-def minimise(problem: Problem, starts: int = STARTS) -> Solutions:
+def minimise(problem: Problem) -> Solutions:
     """The global minimum of one problem (B = 1): the best of the refined minima of the start grid."""
-    rough = refine(problem, dense_start(problem, starts), ROUGH_ITERATIONS)
-    promising = np.argsort(rough.objective, kind="stable")[:PROMISING]
-    refined = refine(problem, rough.values[promising])
+    promising = rough_minima(problem)
+    refined = refine(problem, promising)
     best = np.lexsort((*refined.values.T, refined.objective))[:1]  # ties broken by value, not by place
     return Solutions(refined.values[best], refined.objective[best], refined.converged[best])
+
+
+def rough_minima(problem: Problem) -> Array:
+    """The best places from which to search one problem to the end, (at most 5, P), the best first.
+
+    Raises:
+        FitError: if the law has no finite value on the data anywhere in its bounds.
+    """
+    starts, promising = MANY if len(problem.law.shape) > 2 else FEW
+    rough = refine(problem, dense_start(problem, starts), ROUGH_ITERATIONS)
+    if not np.any(np.isfinite(rough.objective)):
+        raise FitError(f"the {problem.law.name} law has no finite value on these data within its bounds")
+    return rough.values[np.argsort(rough.objective, kind="stable")[:promising]]
 
 
 def dense_start(problem: Problem, count: int) -> Array:

@@ -15,7 +15,7 @@ from scaling.laws.extrapolation import extrapolate
 from scaling.laws.fitting import Fitted, Options, fit_points
 from scaling.laws.intervals import Estimate, parameter_intervals
 from scaling.laws.law import Law
-from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.points import LINKS, FitError, Link, Points, gather
 from scaling.laws.results import FitResult
 from scaling.records import load_records
 
@@ -33,6 +33,8 @@ MOVES_ALONG = {
     "images_seen": "images_seen",
 }
 SCALES = ("patch_size", "parameters", "input_size", "images_seen")
+ROLES = {"patch": "p", "parameters": "N", "input_size": "R", "images_seen": "D", "tokens": "D", "samples": "D"}
+"""Symbols of scales by how their columns' names start."""
 MODEL_SIZE = "size"  # what parameters and FLOPs move along
 
 
@@ -43,15 +45,9 @@ class Question:
     x: tuple[str, ...]
     y: str
     law: str | Law = "auto"
-    link: Link | None = None
-    """None: 'accuracy' for columns of that name, else 'none'."""
+    link: Link = "none"
     errors: str | None = None
     clusters: str | None = None
-
-    @property
-    def own_link(self) -> Link:
-        """The link, decided."""
-        return self.link or ("accuracy" if "accuracy" in self.y else "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class Unfitted:
 def fit(
     source: "pd.DataFrame | str | Path",
     law: str | Law = "auto",
-    x: str | Sequence[str] = "patch_size",
+    x: str | Sequence[str] | None = None,
     y: str = "test_loss",
     **options: Any,
 ) -> FitResult:
@@ -103,9 +99,9 @@ def fit(
 def fit_groups(
     source: "pd.DataFrame | str | Path",
     law: str | Law = "auto",
-    x: str | Sequence[str] = "patch_size",
+    x: str | Sequence[str] | None = None,
     y: str = "test_loss",
-    group_by: Sequence[str] | None = None,
+    group_by: str | Sequence[str] | None = None,
     *,
     hold_out: str | None = None,
     hold_out_compute: float | None = None,
@@ -119,13 +115,14 @@ def fit_groups(
     Args:
         source: a table of records, or a run directory, CSV or Parquet file to load one from.
         law: a name of `LAWS`, a law of your own, or 'auto' to choose one for each curve.
-        x: column of the scale, or several in the order of the law's symbols.
+        x: column of the scale, or several in the order of the law's symbols; by default what varies.
         y: column of what it changes.
         group_by: columns that tell curves apart; by default the design columns that the table has,
             without those that move along x.
         hold_out: expression over columns, such as 'patch_size < 4'; its rows are predicted, not fitted.
-        hold_out_compute: share of the rows with the most training FLOPs that are predicted, not fitted.
-        link: 'error' or 'accuracy' for rates, fitted by their odds; by default by the name of y.
+        hold_out_compute: share of each curve's rows, those with the most training FLOPs, that are predicted.
+        link: 'error' or 'accuracy' for rates, 'error-percent' or 'accuracy-percent' for percentages, fitted by
+            their odds; by default accuracies are known by the name of y.
         errors: column of standard errors of y, for weights.
         clusters: column of clusters, for the group bootstrap.
         options: how to fit.
@@ -137,11 +134,13 @@ def fit_groups(
 
     table = source if isinstance(source, pd.DataFrame) else load_records(source)
     options = options or Options()
-    question = Question((x,) if isinstance(x, str) else tuple(x), y, law, link, errors, clusters)
+    x = default_x(table) if x is None else x
+    group_by = [group_by] if isinstance(group_by, str) else group_by
+    question = Question((x,) if isinstance(x, str) else tuple(x), y, law, "none", errors, clusters)
     _check_columns(table, question, group_by or ())
-    held = _held_out(table, hold_out, hold_out_compute)
+    question = replace(question, link=_link(table[y], y, link))
     group_by = default_groups(table, question.x) if group_by is None else list(group_by)
-    table = table.assign(__held=held)
+    table = table.assign(__held=_held_out(table, group_by, hold_out, hold_out_compute))
     if not group_by:
         return [_fit_group({}, table, question, options)]
     groups = table.groupby(group_by, sort=False, dropna=False)
@@ -177,11 +176,34 @@ def _check_columns(table: "pd.DataFrame", question: Question, group_by: Iterable
         symbols = find_law(question.law).symbols
         if len(symbols) != len(question.x):
             raise UsageError(f"the {question.law} law takes {len(symbols)} column(s) for x: {', '.join(symbols)}")
+        _check_roles(question.x, symbols, question.law)
     elif question.law == "auto" and len(question.x) > 3:
         raise UsageError(f"no law takes {len(question.x)} columns for x")
 
 
-def _held_out(table: "pd.DataFrame", expression: str | None, share: float | None) -> Any:
+def _check_roles(x: tuple[str, ...], symbols: tuple[str, ...], law: str) -> None:
+    """Raise for a column that is known to be another of the law's scales."""
+    roles = [next((role for start, role in ROLES.items() if column.startswith(start)), None) for column in x]
+    for column, role, symbol in zip(x, roles, symbols, strict=True):
+        if len(x) > 1 and role is not None and role != symbol and role in symbols:
+            raise UsageError(f"the {law} law takes {', '.join(symbols)} in this order, and {column} is its {role}")
+
+
+def _link(values: "pd.Series", name: str, given: Link | None) -> Link:
+    """The link, decided once for a table; an accuracy is in percent if its name or all its values say so."""
+    if given is not None and given not in LINKS:
+        raise UsageError(f"unknown link '{given}': use {', '.join(LINKS)}")
+    if given is not None or "accuracy" not in name:
+        return given or "none"
+    if "percent" in name or values.min() > 1:
+        return "accuracy-percent"
+    if values.max() > 1:
+        fix = "say --link accuracy-percent, or --link none for the values as they are"
+        raise UsageError(f"column '{name}' has values up to 1 and above: mixed units? If they are percentages, {fix}")
+    return "accuracy"
+
+
+def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
     """Which rows are held out, a Boolean column."""
     import pandas as pd
 
@@ -191,14 +213,19 @@ def _held_out(table: "pd.DataFrame", expression: str | None, share: float | None
             found = table.eval(expression, engine="python")
         except Exception as error:  # a user's expression fails in any way
             raise UsageError(f"--hold-out '{expression}': {type(error).__name__}: {error}") from None
-        if not isinstance(found, pd.Series) or found.dtype != bool:
+        if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
             raise UsageError(f"--hold-out '{expression}' is not a condition on rows, such as 'patch_size < 4'")
-        held |= found
+        held |= found.fillna(False).astype(bool)
+        if not held.any():
+            raise UsageError(f"--hold-out '{expression}': no row is so")
     if share is not None:
         if not 0 < share < 1:
             raise UsageError(f"--hold-out-compute: {share:.0%} is not between 0 % and 100 %")
         compute = training_flops(table)
-        held |= compute >= compute.quantile(1 - share)
+        keys = [table[column] for column in group_by]
+        groups = compute.groupby(keys, dropna=False) if keys else None
+        threshold = groups.transform("quantile", 1 - share) if groups is not None else compute.quantile(1 - share)
+        held |= compute >= threshold
     return held
 
 
@@ -208,10 +235,13 @@ def training_flops(table: "pd.DataFrame") -> "pd.Series":
     Raises:
         UsageError: if the table has no columns to tell.
     """
+    from pandas.api.types import is_numeric_dtype
+
     for columns in (("training_flops",), ("training_flops_per_image", "images_seen"), ("training_flops_per_image",)):
-        if set(columns) <= set(table.columns):
+        numeric = all(column in table and is_numeric_dtype(table[column]) for column in columns)
+        if numeric and table[list(columns)].notna().all(axis=1).any():
             return table[list(columns)].prod(axis=1, skipna=False)
-    raise UsageError("no column 'training_flops' or 'training_flops_per_image' to hold compute out by")
+    raise UsageError("no numbers in a column 'training_flops' or 'training_flops_per_image' to hold compute out by")
 
 
 def _shared(columns: list[str], key: tuple[Any, ...]) -> dict[str, Any]:
@@ -227,12 +257,14 @@ def _plain(value: Any) -> Any:
 def _fit_group(
     group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options
 ) -> FitResult | Unfitted:
-    kept, left_out = usable(rows, *question.x, question.y)
+    kept, left_out = usable(rows, *question.x, question.y, *([question.errors] if question.errors else []))
     try:
         held = kept[kept["__held"]]
         seen = kept[~kept["__held"]]
         if held.empty and rows["__held"].any():
             raise FitError("no row that is held out has a value")
+        if seen.empty and not held.empty:
+            raise FitError("all its rows are held out")
         points, clusters = _points(seen, question, options)
         fitted, choice = fit_or_choose(points, question, options, clusters)
         extrapolation = None
@@ -250,7 +282,7 @@ def _points(rows: "pd.DataFrame", question: Question, options: Options) -> tuple
     scales = rows[list(question.x)].to_numpy(float).T
     y = rows[question.y].to_numpy(float)
     errors = rows[question.errors].to_numpy(float) if question.errors else None
-    points = gather(scales, y, errors, question.own_link, options.tail_weight, options.residual == "linear")
+    points = gather(scales, y, errors, question.link, options.tail_weight, options.residual == "linear")
     clusters = None
     if question.clusters:
         order = np.lexsort((points.to_link(y), *scales[::-1]))
@@ -273,8 +305,8 @@ def fit_or_choose(
 
 
 def _floor(fits: list[Fitted], options: Options) -> Estimate | None:
-    """The saturating law's floor with its interval, where that law is the power law's only rival."""
-    if [fitted.law.name for fitted in fits] != ["power", "saturating"]:
+    """The saturating law's floor with its interval, where that law was compared with the power law."""
+    if [fitted.law.name for fitted in fits[:2]] != ["power", "saturating"]:
         return None
     return parameter_intervals(replace(fits[1], options=replace(options, intervals="profile")))["E"]
 

@@ -92,7 +92,7 @@ def test_extreme_units_are_fitted_or_refused(unit: float) -> None:
     y = saturating(PATCHES)
     result = result_of(PATCHES, y * unit, "power")
     assert float(result.predict(4.0)[0] / unit) == pytest.approx(float(result_of(PATCHES, y, "power").predict(4.0)[0]))
-    with pytest.raises(FitError, match="unit so extreme"):
+    with pytest.raises(FitError, match="overflow in these units"):
         result_of(PATCHES * unit, 0.1 + PATCHES**2)
 
 
@@ -135,7 +135,7 @@ def test_rates_are_fitted_by_their_odds_and_never_leave_their_range(percent: int
     accuracy = percent / (1 + odds)
     table = pd.DataFrame({"x": x, "accuracy": accuracy, "error_rate": percent - accuracy})
     by_accuracy = fit(table, "saturating", "x", "accuracy")
-    by_error = fit(table, "saturating", "x", "error_rate", link="error")
+    by_error = fit(table, "saturating", "x", "error_rate", link="error" if percent == 1 else "error-percent")
     for result in (by_accuracy, by_error):
         assert [value.estimate for value in result.parameters.values()] == pytest.approx([0.2, 3, -0.7], rel=1e-6)
     far = np.array([1e-9, 1e12])
@@ -190,8 +190,8 @@ def test_flat_data_have_no_trend_and_say_so(law: str) -> None:
         ([1, 2, 4, 8], [1, 2, -3, 4], "none", "positive y"),
         ([1, 2, 4, 8], [1, 2, float("nan"), 4], "none", "finite y"),
         ([1, 2, 4, 0], [1, 2, 3, 4], "none", "finite positive x"),
-        ([1, 2, 4, 8], [0.4, 0.5, 60, 70], "accuracy", "mixed units"),
-        ([1, 2, 4, 8], [0.4, 0.5, 0.6, 1.0], "accuracy", "between 0 and 1"),
+        ([1, 2, 4, 8], [0.4, 0.5, 60, 70], "accuracy", "lie between 0 and 1"),
+        ([1, 2, 4, 8], [0.4, 0.5, 0.6, 100], "error-percent", "lie between 0 and 100, without the ends"),
     ],
 )
 def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float], link: str, message: str) -> None:

@@ -139,7 +139,7 @@ def test_compute_is_counted_from_what_the_table_has() -> None:
     per_image = held_table().rename(columns={"training_flops": "training_flops_per_image"}).assign(images_seen=10)
     result = fitted(fit_groups(per_image, "saturating", hold_out_compute=0.2))[0]
     assert result.points_used == 4
-    with pytest.raises(UsageError, match="no column 'training_flops'"):
+    with pytest.raises(UsageError, match="no numbers in a column 'training_flops'"):
         fit_groups(table(), hold_out_compute=0.2)
 
 
