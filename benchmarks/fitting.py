@@ -67,7 +67,7 @@ def extrapolation(path: Path) -> Table:
         for seen in [rows[rows["split"] == "fit"]]
     ]
     rows = [
-        _scores("the default: average of three forms and three tail weights", [each.rmse_log for each in found]),
+        _scores("the default: average of three forms, weighted to the tail", [each.rmse_log for each in found]),
         _scores("the law that `auto` chooses, by itself", [each.law_rmse_log for each in found]),
         _scored(curves, "saturating, tail weight 2", _tail(2.0)),
         _scored(curves, "saturating, no tail weight", _tail(0.0)),

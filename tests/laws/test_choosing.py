@@ -106,3 +106,22 @@ def test_a_joint_choice_finds_the_additive_law() -> None:
     assert {candidate.law for candidate in result.choice.candidates} == {"additive", "multiplicative", "interaction"}
     if result.law == "additive":
         assert result.parameters["beta"].low < 0.9 < result.parameters["beta"].high
+
+
+@pytest.mark.parametrize("points", [5, 6, 7, 8, 12])
+def test_a_clear_floor_is_found_at_any_number_of_points(points: int) -> None:
+    """The criterion cannot speak with few points, and must not be asked then."""
+    x = 2.0 ** np.arange(points)
+    for seed in range(5):
+        assert chosen(x, noisy(0.5 + x**0.4, 0.002, seed)).law == "saturating"
+
+
+def test_end_errors_are_in_the_unit_of_y() -> None:
+    x = np.geomspace(1, 64, 7)
+    table = pd.DataFrame({"x": x, "accuracy": noisy(1 / (1 + saturating(x, 0.2, 3.0, -0.7)), 0.002, 0)})
+    result = fit(table, "auto", "x", "accuracy")
+    assert any("fitted to the odds of an error" in note for note in result.notes)
+    assert result.choice is not None
+    power = result.choice.candidates[0]
+    assert power.end_error is not None
+    assert -0.2 < power.end_error < 0.2

@@ -211,8 +211,35 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
         ({"bounds": {"E": (1, 0)}}, "bounds of E: 1 is above 0"),
         ({"bounds": {"A": (1, 2)}}, "bounds of A mix with other parameters"),
         ({"intervals": "group"}, "need the column of the groups"),
+        ({"bounds": {"E": (np.inf, np.inf)}}, "no value to fix it at"),
+        ({"resamples": 0}, "0 resamples are too few"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         result_of(PATCHES, saturating(PATCHES), **options)
+
+
+def test_bounds_that_mix_with_other_parameters_are_refused() -> None:
+    x = np.geomspace(1, 1e3, 30)
+    for law, name in (("M4", "E0"), ("log-linear", "a"), ("broken", "d")):
+        with pytest.raises(UsageError, match=f"bounds of {name} mix"):
+            result_of(x, 0.3 + x**-0.5, law, bounds={name: (1, 2)}, intervals="none")
+    free, same = (result_of(x, 0.3 + x**-0.5, "broken", bounds=b, intervals="none") for b in ({}, {"d": (0, np.inf)}))
+    assert same.objective == free.objective
+
+
+@pytest.mark.parametrize(("name", "scale"), [("huber", -1.0), ("hubert", 1.0), ("cauchy", float("inf"))])
+def test_bad_losses(name: str, scale: float) -> None:
+    with pytest.raises(UsageError, match="unknown loss"):
+        Loss(name, scale)  # pyright: ignore[reportArgumentType]
+
+
+def test_points_that_are_asked_for_must_exist() -> None:
+    result = result_of(PATCHES, saturating(PATCHES))
+    with pytest.raises(UsageError, match="finite, positive x"):
+        result.predict([1.0, -1.0])
+    with pytest.raises(UsageError, match="nan is no value"):
+        result.inverse(float("nan"))
+    with pytest.raises(UsageError, match=r"rows of x, shape \(1, Q\)"):
+        result.predict([[1.0, 2.0], [3.0, 4.0]])

@@ -160,3 +160,28 @@ def test_resampled_intervals_widen_with_the_clusters(kind: str) -> None:
     low, high = FitResult(fitted, ("x",), "loss", {}, ()).band(10.0)
     share = float(np.log(high[0] / low[0]))
     assert share > 0.09 if kind == "group" else share < 0.06
+
+
+def test_a_profile_with_two_minima_is_searched_from_both() -> None:
+    """With E = 0 the shifted law fits these points within the cut-off, from a start far from its best fit."""
+    x = np.array([0.00696, 0.01417, 0.01818, 0.03081, 0.03999, 0.05371, 0.06623, 0.07437, 0.07443, 0.09128, 0.09378,
+                  0.10894, 0.14754, 0.14829, 0.2715])  # fmt: skip
+    y = np.array([2.23817, 2.27904, 2.07834, 1.99266, 2.00439, 2.00543, 2.00528, 1.75174, 1.7102, 1.91667, 1.75607,
+                  1.85104, 1.75008, 1.8308, 1.73373])  # fmt: skip
+    result = result_of(x, y, "shifted")
+    without = result_of(x, y, "shifted", intervals="none", bounds={"E": (0, 0)})
+    cutoff = result.objective + result.fitted.noise.cutoff * result.fitted.noise.variance / 2
+    assert without.objective < cutoff
+    assert result.parameters["E"].low == 0
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_intervals_have_the_units_of_the_data(unit: float) -> None:
+    y = noisy(0.3 * PATCHES**0.3, 0.01, 2)
+    first, scaled = result_of(PATCHES, y), result_of(PATCHES, y * unit)
+    assert scaled.parameters["E"].high / unit == pytest.approx(first.parameters["E"].high, rel=1e-3)
+    assert scaled.status is first.status
+    other = result_of(PATCHES * unit, y, "M3")
+    assert other.parameters["c"].high * unit == pytest.approx(
+        result_of(PATCHES, y, "M3").parameters["c"].high, rel=1e-2
+    )

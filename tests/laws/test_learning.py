@@ -22,7 +22,7 @@ def curve(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_forecast_sees_where_a_curve_ends() -> None:
     images, losses = curve()
-    for at, tolerance in ((0.3, 0.06), (0.6, 0.03)):
+    for at, tolerance in ((0.3, 0.1), (0.6, 0.04)):
         found = forecast_loss("cell", images, losses, 50_000.0, at)
         assert found.final_loss is not None
         assert found.final_loss == pytest.approx(np.mean(losses[images > 45_000]))

@@ -156,6 +156,8 @@ def test_compute_is_counted_from_what_the_table_has() -> None:
         ({"hold_out": "patch_size + 2"}, "is not a condition on rows"),
         ({"hold_out_compute": 1.5}, "not between 0 % and 100 %"),
         ({"link": "logit"}, "unknown link 'logit'"),
+        ({"hold_out": "patch_size < 0"}, "no row is so"),
+        ({"law": "additive", "x": ["patch_size", "input_size"]}, "patch_size is its p"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -189,3 +191,54 @@ def test_floors_of_the_papers_figure(panel: str) -> None:
     result = fit(pd.DataFrame({"patch_size": [16, 8, 4, 2, 1], "test_loss": losses}), options=Options(level=0.95))
     assert result.law == "saturating"
     assert result.parameters["b"].low < exponent < result.parameters["b"].high
+
+
+def test_compute_is_held_out_of_every_curve() -> None:
+    records = held_table()
+    records.loc[records["size"] == "nano", "training_flops"] *= 100
+    results = fitted(fit_groups(records, "saturating", hold_out_compute=0.2))
+    assert [result.points_used for result in results] == [4, 4]
+
+
+def test_a_curve_whose_rows_are_all_held_out_says_so() -> None:
+    nano, micro = fit_groups(table(), "saturating", hold_out="size == 'nano'")
+    assert isinstance(nano, Unfitted)
+    assert nano.problem == "all its rows are held out"
+    assert isinstance(micro, FitResult)
+
+
+def test_percentages_are_known_by_name_or_by_all_values_or_asked_for() -> None:
+    x = np.array([1.0, 2, 4, 8, 16])
+    share = 1 / (1 + 3 * x**-0.7)
+    expected = fit(pd.DataFrame({"x": x, "accuracy": share}), "power", "x", "accuracy").parameters["b"].estimate
+    for name, values in (("accuracy", 100 * share), ("top1_accuracy_percent", share)):
+        result = fit(pd.DataFrame({"x": x, name: values}), "power", "x", name)
+        assert result.to_json()["options"]["link"] == "accuracy-percent"
+        if name == "accuracy":
+            assert result.parameters["b"].estimate == pytest.approx(expected)
+    mixed = pd.DataFrame({"x": x, "accuracy": [0.4, 0.5, 60, 70, 80]})
+    with pytest.raises(UsageError, match="mixed units"):
+        fit(mixed, "power", "x", "accuracy")
+    assert fit(mixed, "power", "x", "accuracy", link="accuracy-percent").points_used == 5
+
+
+def test_rows_without_a_standard_error_are_left_out() -> None:
+    records = table().assign(se=0.01).iloc[:5]
+    records.loc[1, "se"] = np.nan
+    result = fit(records, "power", errors="se")
+    assert result.points_used == 4
+    assert result.left_out == ("deit-nano/8@64: no value",)
+
+
+def test_bounds_that_a_form_lacks_do_not_stop_a_forecast() -> None:
+    options = Options(bounds={"E": (0, 1)}, intervals="none")
+    result = fitted(fit_groups(table(), "auto", hold_out="patch_size < 2", options=options))[0]
+    assert result.extrapolation is not None
+
+
+def test_losses_that_are_not_positive_have_no_logarithmic_error() -> None:
+    records = table().assign(test_loss=lambda rows: rows["test_loss"] - 3)
+    options = Options(residual="linear", intervals="none")
+    result = fit_groups(records, "log-linear", hold_out="patch_size < 2", options=options)[0]
+    assert isinstance(result, Unfitted)
+    assert "not positive" in result.problem
