@@ -59,15 +59,18 @@ class Choice:
         return {"candidates": [candidate.to_json() for candidate in self.candidates], "verdict": self.verdict}
 
 
+def law_family(scales: tuple[str, ...]) -> tuple[str, ...]:
+    """Laws of as many scales as there are columns, the simplest first; with a patch size, those of patches."""
+    if len(scales) == 1:
+        return FOR_ONE_SCALE
+    if len(scales) == 3:
+        return ("additive-3",)
+    return FOR_MODEL_AND_PATCH if any(scale.startswith("patch") for scale in scales) else ("chinchilla",)
+
+
 def candidate_laws(scales: tuple[str, ...], points: int, different: int) -> list[str]:
     """Laws that `auto` compares: those of the scales that the points can carry."""
-    if len(scales) == 1:
-        names = FOR_ONE_SCALE
-    elif len(scales) == 2:
-        names = FOR_MODEL_AND_PATCH if scales[1].startswith("patch") else ("chinchilla",)
-    else:
-        names = ("additive-3",)
-    chosen = []
+    names, chosen = law_family(scales), []
     for name in names:
         parameters = len(LAWS[name].parameters)
         needed = parameters if name in ("power", "saturating") else PLACES_PER_PARAMETER * parameters

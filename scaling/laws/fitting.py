@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from scipy import stats
@@ -13,9 +14,9 @@ from scaling.laws.catalogue import find_law
 from scaling.laws.law import Array, Law
 from scaling.laws.points import FitError, Points
 from scaling.laws.problem import SQUARES, Loss, Problem, Residual
-from scaling.laws.profile import Noise, curvature
+from scaling.laws.profile import Noise, Reported, curvature
 from scaling.laws.repeats import PureError, pure_error
-from scaling.laws.solver import Solutions, minimise
+from scaling.laws.solver import Solutions, minimise, rough_minima
 
 Bounds: TypeAlias = Mapping[str, tuple[float, float]]
 IntervalKind: TypeAlias = Literal["auto", "profile", "residual", "pairs", "group", "none"]
@@ -121,6 +122,19 @@ class Fitted:
         with np.errstate(over="ignore", under="ignore"):
             return self.law.reported(self.values[None], self.units, self.unit)[0]
 
+    @cached_property
+    def other_minima(self) -> Array | None:
+        """Places (M, P) to search profiles from too, with any floor and with none, for laws with several minima."""
+        law, problem = self.law, self.problem
+        if len(law.shape) < 2 or len(law.shape) == len(law.symbols) == 2:
+            return None
+        found = rough_minima(problem)
+        if "E" not in law.names or self.fixed[law.names.index("E")]:
+            return found
+        upper, place = problem.upper.copy(), law.names.index("E")
+        upper[place] = max(problem.lower[place], 0.0)
+        return np.concatenate([found, rough_minima(replace(problem, upper=upper))])
+
     def predict(self, scales: Array, values: Array | None = None) -> Array:
         """What the law says at scales (S, Q), in the units of the data and before the link: (Q,), or (R, Q)."""
         given = self.values[None] if values is None else values
@@ -225,27 +239,23 @@ def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError 
 def _resampled(
     problem: Problem, values: Array, options: Options, clusters: Array | None, parameters: int
 ) -> Array | None:
-    kinds: dict[str, Bootstrap] = {"residual": "residual", "pairs": "pairs", "group": "group"}
-    if options.method not in kinds:
+    if options.method not in get_args(Bootstrap):
         return None
     if options.method == "group" and clusters is None:
         raise UsageError("intervals 'group' need the column of the groups (--clusters)")
     if clusters is not None and len(np.unique(clusters)) < FEWEST_CLUSTERS:
         raise FitError(f"{len(np.unique(clusters))} clusters: a bootstrap of groups needs at least {FEWEST_CLUSTERS}")
-    kind, count = kinds[options.method], options.resamples
-    drawn = resample(problem, values, kind, count, options.seed, clusters, parameters)
+    given = options.resamples, options.seed, clusters, parameters
+    drawn = resample(problem, values, options.method, *given)  # pyright: ignore[reportArgumentType]
     return drawn.values[np.isfinite(drawn.objective)]
 
 
 def standard_errors(fitted: Fitted) -> Array:
     """Standard errors of the reported parameters by the curvature at the minimum, (P,); 0 for those at a bound."""
-    inverse = curvature(fitted.problem, fitted.values)
-    size = len(fitted.values)
-    steps = 1e-6 * np.eye(size)
-    moved = fitted.values + np.concatenate([steps, -steps])
+    inverse, size = curvature(fitted.problem, fitted.values), len(fitted.values)
+    reported = Reported(fitted.law, fitted.units, fitted.unit, np.arange(size), np.zeros(size, dtype=bool))
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        reported = fitted.law.reported(moved, fitted.units, fitted.unit)
-    slopes = (reported[:size] - reported[size:]).T / 2e-6
+        _, slopes = reported(np.repeat(fitted.values[None], size, axis=0))
     return np.sqrt(fitted.noise.variance * np.einsum("pi,ij,pj->p", slopes, inverse, slopes))
 
 

@@ -1,13 +1,12 @@
 """Intervals of a fit's parameters and predictions, by profile likelihood or from its bootstrap."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from scaling.laws.fitting import Fitted
 from scaling.laws.law import Array
 from scaling.laws.profile import Predicted, Reported, interval_ends
-from scaling.laws.solver import rough_minima
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +58,12 @@ def _profiled(fitted: Fitted) -> tuple[Array, Array]:
     quantity = Reported(law, fitted.units, fitted.unit, owner, logarithmic[owner])
     limits = np.concatenate([_limits(fitted, logarithmic, -1)[searched], _limits(fitted, logarithmic, 1)[searched]])
     given = fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise
-    ends = interval_ends(*given, others=_other_starts(fitted))
+    ends = interval_ends(*given, others=fitted.other_minima)
     ends = np.where(_at_search_bound(fitted, owner, ends, limits), np.copysign(np.inf, limits), ends)
     with np.errstate(over="ignore"):
         ends = np.where(logarithmic[owner], np.exp(ends), ends)
     low[searched], high[searched] = ends[: len(searched)], ends[len(searched) :]
     return low, high
-
-
-def _other_starts(fitted: Fitted) -> Array | None:
-    """Other minima to search a profile from, for laws that have several: with any floor, and with none."""
-    law, problem = fitted.law, fitted.problem
-    if len(law.shape) < 2 or len(law.symbols) == 2:
-        return None
-    found = rough_minima(problem)
-    if "E" not in law.names or fitted.fixed[law.names.index("E")]:
-        return found
-    upper = problem.upper.copy()
-    upper[law.names.index("E")] = max(problem.lower[law.names.index("E")], 0.0)
-    return np.concatenate([found, rough_minima(replace(problem, upper=upper))])
 
 
 def _amplitudes(fitted: Fitted) -> Array:
@@ -123,7 +109,7 @@ def prediction_intervals(fitted: Fitted, scales: Array, new_run: bool = False) -
     quantity = Predicted(fitted.law, points, logarithmic, _owners(fitted, points))
     limits = np.repeat([-np.inf, np.inf], count)
     given = fitted.problem, fitted.values, fitted.objective, quantity, limits, fitted.noise
-    ends = interval_ends(*given, new_run=new_run, others=_other_starts(fitted))
+    ends = interval_ends(*given, new_run=new_run, others=fitted.other_minima)
     with np.errstate(over="ignore"):
         ends = (np.exp(ends) if logarithmic else ends) * fitted.unit
     return ends[:count], ends[count:]

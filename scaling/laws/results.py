@@ -236,6 +236,8 @@ class FitResult:
                 "intervals": options.method,
                 "noise": options.noise,
                 "level": options.level,
+                "resamples": options.resamples,
+                "seed": options.seed,
             },
             "version": metadata.version("patch-scaling"),
         }

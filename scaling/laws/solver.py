@@ -42,7 +42,7 @@ def minimise(problem: Problem) -> Solutions:
 
 
 def rough_minima(problem: Problem) -> Array:
-    """The best places from which to search one problem to the end, (at most 5, P), the best first.
+    """The best places from which to search one problem to the end, (at most 4, P), the best first.
 
     Raises:
         FitError: if the law has no finite value on the data anywhere in its bounds.

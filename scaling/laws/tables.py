@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.errors import UsageError, nearest
 from scaling.laws.catalogue import LAWS, find_law
-from scaling.laws.choosing import Choice, candidate_laws, choose
+from scaling.laws.choosing import Choice, candidate_laws, choose, law_family
 from scaling.laws.extrapolation import extrapolate
 from scaling.laws.fitting import Fitted, Options, fit_points
 from scaling.laws.intervals import Estimate, parameter_intervals
@@ -177,8 +177,11 @@ def _check_columns(table: "pd.DataFrame", question: Question, group_by: Iterable
         if len(symbols) != len(question.x):
             raise UsageError(f"the {question.law} law takes {len(symbols)} column(s) for x: {', '.join(symbols)}")
         _check_roles(question.x, symbols, question.law)
-    elif question.law == "auto" and len(question.x) > 3:
-        raise UsageError(f"no law takes {len(question.x)} columns for x")
+    elif question.law == "auto":
+        if len(question.x) > 3:
+            raise UsageError(f"no law takes {len(question.x)} columns for x")
+        name = law_family(question.x)[0]
+        _check_roles(question.x, LAWS[name].symbols, name)
 
 
 def _check_roles(x: tuple[str, ...], symbols: tuple[str, ...], law: str) -> None:

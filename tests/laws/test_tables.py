@@ -158,6 +158,7 @@ def test_compute_is_counted_from_what_the_table_has() -> None:
         ({"link": "logit"}, "unknown link 'logit'"),
         ({"hold_out": "patch_size < 0"}, "no row is so"),
         ({"law": "additive", "x": ["patch_size", "input_size"]}, "patch_size is its p"),
+        ({"x": ["patch_size", "input_size"]}, "the additive law takes N, p in this order, and patch_size is its p"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

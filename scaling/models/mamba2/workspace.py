@@ -38,6 +38,8 @@ class Workspace:
 
     def scratch(self, *shape: int) -> Tensor:
         """An uninitialised tensor, valid until the next one: what is used up at once stays in cache."""
+        if self.device.type != "cpu":  # streams must not share memory
+            return self.empty(*shape)
         if self._scratch is None or self._scratch.numel() < math.prod(shape):
             self._scratch = self._allocate(math.prod(shape))
         return self._scratch[: math.prod(shape)].view(shape)
