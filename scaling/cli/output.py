@@ -8,8 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+SOURCE_HELP = "Run directory, CSV or Parquet file, or 'paper' for the published records."
 UNBOUNDED = 10_000  # columns
-PLAIN_WIDTH = 160  # of tables that go to a file or a pipe
+PLAIN_WIDTH = 180  # of tables that go to a file or a pipe
 
 
 class Format(StrEnum):

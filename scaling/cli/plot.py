@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from scaling.cli.fit import LawName
-from scaling.cli.output import Format, print_json, source_name
+from scaling.cli.output import SOURCE_HELP, Format, print_json, source_name
 
 
 def plot(
-    source: Annotated[Path, typer.Argument(help="Run directory, CSV or Parquet file.", metavar="SOURCE")],
+    source: Annotated[Path, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")],
     figure: Annotated[int, typer.Option(help="Figure of the paper: 1 is test loss against patch size.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for PNG, PDF and SVG.", show_default="analysis/NAME")] = None,
     law: LawName = "auto",

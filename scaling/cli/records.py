@@ -1,12 +1,13 @@
 """`scaling records`."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, amount, duration, message, number, print_json, show_table, si, size
+from scaling.cli.output import SOURCE_HELP, Format, amount, duration, message, number, print_json, show_table, si, size
 
 JSON_KINDS = (str, int, float, bool, type(None))
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def records(
-    source: Annotated[Path, typer.Argument(help="Run directory, CSV or Parquet file.", metavar="SOURCE")],
+    source: Annotated[Path, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")],
     export: Annotated[Path | None, typer.Option(help="Write the full table to this .csv or .parquet file.")] = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
@@ -26,6 +27,8 @@ def records(
     scaling records runs/digits-quick
 
     scaling records runs/digits-quick --export digits.parquet
+
+    scaling records paper
     """
     from scaling.records import load_records, save_table
 
@@ -53,41 +56,54 @@ def show_records(found: "pd.DataFrame") -> None:
         rows = [[str(value) for value in row] for row in found.itertuples(index=False)]
         show_table("", list(map(str, found.columns)), rows)
         return
-    dense = "mean_iou" in found and found["mean_iou"].notna().any()
-    metric = "mean_iou" if dense else "accuracy"
-    sized, timed = (
-        name in found and found[name].notna().any()
-        for name in ("estimated_activation_bytes_per_image", "estimated_images_per_second")
-    )
-    columns = [
-        "design",
-        "status",
-        "seed",
-        "tokens",
-        "test loss",
-        "mean IoU" if dense else "accuracy",
-        "params",
-        "train FLOPs/img",
-        "memory/img",
-        *(["est. memory"] if sized else []),
-        "trained in",
-        *(["img/s", "est. img/s"] if timed else []),
-    ]
-    rows = [
-        [
-            str(row["design"]),
-            str(row.get("status", "-")),
-            str(row.get("seed", "-")),
-            si(row.get("sequence_length")),
-            number(row.get("test_loss"), row.get("test_loss_standard_error")),
-            number(row.get(metric), digits=3),
-            si(row.get("parameters")),
-            si(row.get("training_flops_per_image")),
-            size(row.get("activation_bytes_per_image")),
-            *([size(row.get("estimated_activation_bytes_per_image"))] if sized else []),
-            duration(row.get("training_seconds")),
-            *([amount(row.get("images_per_second")), amount(row.get("estimated_images_per_second"))] if timed else []),
-        ]
-        for row in found.to_dict("records")
-    ]
-    show_table("", columns, rows, left=2)
+    tasks = [rows for _, rows in found.groupby("task", sort=False)] if "task" in found else [found]
+    for rows in tasks:
+        columns = {name: [show(row) for row in rows.to_dict("records")] for name, show in COLUMNS.items()}
+        shown = {name: values for name, values in columns.items() if set(values) != {"-"}}
+        title = str(rows["task"].iloc[0]) if len(tasks) > 1 else ""
+        show_table(title, list(shown), list(zip(*shown.values(), strict=True)), left=3 if "from" in shown else 2)
+    if "reference" in found and found["reference"].notna().any():
+        print("~ estimated")
+
+
+def _text(key: str) -> Callable[[dict[Any, Any]], str]:
+    return lambda row: "-" if row.get(key) is None or row[key] != row[key] else f"{row[key]:.10g}"
+
+
+def _shown(show: Callable[[Any], str], key: str) -> Callable[[dict[Any, Any]], str]:
+    return lambda row: show(row.get(key))
+
+
+def _or_estimated(show: Callable[[Any], str], key: str) -> Callable[[dict[Any, Any]], str]:
+    def shown(row: dict[Any, Any]) -> str:
+        known, estimated = show(row.get(key)), show(row.get(f"estimated_{key}"))
+        return known if known != "-" or estimated == "-" else f"~{estimated}"
+
+    return shown
+
+
+def _measured(row: dict[Any, Any]) -> bool:
+    return row.get("source", "measured") == "measured"
+
+
+COLUMNS: dict[str, Callable[[dict[Any, Any]], str]] = {
+    "design": lambda row: str(row["design"]),
+    "status": lambda row: str(row.get("status", "-")),
+    "from": lambda row: str(row.get("reference") or "-").replace("; Table", ",").replace("Adventurer README", "README"),
+    "seed": _text("seed"),
+    "tokens": _shown(si, "sequence_length"),
+    "test loss": lambda row: number(row.get("test_loss"), row.get("test_loss_standard_error")),
+    "accuracy": lambda row: number(row.get("accuracy"), digits=3),
+    "mean IoU": lambda row: number(row.get("mean_iou"), digits=3),
+    "box AP": lambda row: number(row.get("box_ap"), digits=3),
+    "mask AP": lambda row: number(row.get("mask_ap"), digits=3),
+    "params": _or_estimated(si, "parameters"),
+    "train FLOPs/img": _or_estimated(si, "training_flops_per_image"),
+    "memory/img": _or_estimated(size, "activation_bytes_per_image"),
+    "est. memory": lambda row: _shown(size, "estimated_activation_bytes_per_image")(row if _measured(row) else {}),
+    "GPU-h/epoch": _or_estimated(amount, "gpu_hours_per_epoch"),
+    "trained in": _shown(duration, "training_seconds"),
+    "img/s": _shown(amount, "images_per_second"),
+    "est. img/s": _shown(amount, "estimated_images_per_second"),
+}
+"""Main columns and how a row's value is shown; a column that no row has is left out."""

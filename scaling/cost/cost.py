@@ -6,7 +6,8 @@ from scaling.cost.adventurer import Adventurer, causal_scan_flops, recurrent_sca
 from scaling.cost.architectures import find_backbone
 from scaling.cost.breakdowns import ElementwiseFlops, Flops, Parameters, SavedBytes, StateBytes
 from scaling.cost.shapes import Count, Execution, Head, Shape
-from scaling.design import Design
+from scaling.design import MODELLED_HEADS, Design
+from scaling.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ def cost_of(design: Design, head: Head, execution: Execution) -> Cost:
     """Exact cost of a design: Python integers.
 
     Raises:
-        UsageError: for an architecture without closed forms.
+        UsageError: for an architecture or a head without closed forms.
     """
+    if design.head not in (None, *MODELLED_HEADS):
+        raise UsageError(f"the cost of head '{design.head}' is not known yet; ask for +{MODELLED_HEADS[0]}")
     return cost_of_shape(design.architecture, Shape.of(design), head, execution)
 
 

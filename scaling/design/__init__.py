@@ -2,6 +2,7 @@
 
 from scaling.design.architectures import (
     HEADS,
+    MODELLED_HEADS,
     Architecture,
     DesignError,
     ModelSize,
@@ -28,6 +29,7 @@ from scaling.design.study_files import (
 
 __all__ = [
     "HEADS",
+    "MODELLED_HEADS",
     "Architecture",
     "Cell",
     "Design",

@@ -106,7 +106,10 @@ _ARCHITECTURES = {
     ),
 }
 
-HEADS = ("linear",)
+HEADS = ("linear", "upernet", "cascade")
+"""Heads of dense tasks: one linear layer on the patch tokens, UperNet, Cascade Mask R-CNN."""
+MODELLED_HEADS = ("linear",)
+"""Those that have a model and closed forms."""
 
 
 def known_architectures() -> Mapping[str, Architecture]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from scaling.design.architectures import HEADS, DesignError, find_architecture, find_shape
+from scaling.design.architectures import MODELLED_HEADS, DesignError, find_architecture, find_shape
 from scaling.design.designs import Design, check_divides, check_known
 from scaling.design.hardware import Hardware
 from scaling.design.recipes import START_NAMES, DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
@@ -146,7 +146,7 @@ class Study(Section):
     def _heads(self) -> tuple[str | None, ...]:
         if self.data.task == "classification":
             return (None,)
-        return self.grid.heads or HEADS[:1]
+        return self.grid.heads or MODELLED_HEADS[:1]
 
     def _designs(self) -> Iterator[Design]:
         for axes in product(*self._axes()):
@@ -199,7 +199,7 @@ class Study(Section):
                     find_shape(name, size)
         for index, head in enumerate(self.grid.heads):
             with _at(f"grid.heads[{index}]"):
-                check_known("head", head, HEADS)
+                check_known("head", head, MODELLED_HEADS)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Records: the schema, the crash-safe store and the table. Needs no torch."""
 
+from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
 from scaling.records.store import RecordError, RunDirectory, write_whole
 from scaling.records.tables import load_learning_curves, load_records, save_table
 
 __all__ = [
     "FINISHED",
+    "PublishedStudy",
     "SCHEMA_VERSION",
     "Record",
     "RecordError",
@@ -14,6 +16,8 @@ __all__ = [
     "describe",
     "load_learning_curves",
     "load_records",
+    "published_studies",
+    "published_study",
     "save_table",
     "write_whole",
 ]

@@ -11,7 +11,10 @@ SCHEMA_VERSION = 1
 
 
 class Status(StrEnum):
-    """What became of a cell. `oom` and `diverged` are results; `failed` is tried again."""
+    """What became of a cell. `oom` and `diverged` are results; `failed` is tried again.
+
+    `unreported` is a published design whose source says what it costs, and not how well it does.
+    """
 
     PLANNED = "planned"
     RUNNING = "running"
@@ -20,6 +23,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     PREEMPTED = "preempted"
     FAILED = "failed"
+    UNREPORTED = "unreported"
 
 
 FINISHED = frozenset({Status.DONE, Status.OOM, Status.DIVERGED})
@@ -35,14 +39,14 @@ class Record(BaseModel):
     """Cell id: a hash of everything that determines the result."""
     study: str
     design: str
-    """Short name, such as 'deit-base/16@224'."""
-    architecture: str
-    size: str
+    """Short name, such as 'deit-base/16@224'; of a published figure that names no model, 'unnamed/16'."""
+    architecture: str | None
+    size: str | None
     patch_size: int
     """Pixels per side."""
-    input_size: int
-    """Pixels per side."""
-    sequence_length: int
+    input_size: int | None
+    """Pixels per side; the short side where images keep their proportions."""
+    sequence_length: int | None
     """Patch tokens, (input / patch)^2, or what they are extended to."""
     extended_length: int | None = None
     """Patch tokens after extension; None for a design without."""
@@ -51,6 +55,8 @@ class Record(BaseModel):
     task: str
     dataset: str
     source: Literal["measured", "published", "digitised", "estimated"] = "measured"
+    reference: str | None = None
+    """Tables and figures of the source that state it; None for measured records."""
     status: Status
     error: str | None = None
     """Why the cell is not done, in one line."""
@@ -59,10 +65,22 @@ class Record(BaseModel):
     """Sum of per-example losses over the test set, divided once (nats)."""
     test_loss_standard_error: float | None = None
     """Sampling error of the test set; it does not contain the spread between seeds."""
+    test_loss_reading_error: float | None = None
+    """Half a pixel of the figure that a loss was read from."""
     accuracy: float | None = None
     """Top-1 accuracy, 0 to 1."""
     mean_iou: float | None = None
     pixel_accuracy: float | None = None
+    box_ap: float | None = None
+    """Average precision of boxes over IoU 0.5 to 0.95, 0 to 1."""
+    box_ap50: float | None = None
+    box_ap75: float | None = None
+    mask_ap: float | None = None
+    """Average precision of masks over IoU 0.5 to 0.95, 0 to 1."""
+    mask_ap50: float | None = None
+    mask_ap75: float | None = None
+    metric_reading_error: float | None = None
+    """Half of the last printed digit of a published metric."""
     test_images: int | None = None
 
     parameters: int | None = None
@@ -81,6 +99,12 @@ class Record(BaseModel):
     """Bytes autograd saves for backward, forward and loss, without parameters; an Adventurer's with torch's scan."""
     peak_memory_bytes_per_image: int | None = None
     """Slope of peak allocated memory over two batch sizes; CUDA only."""
+    estimated_parameters: int | None = None
+    """Total, by the closed form; of published records, whose printed number is rounded."""
+    estimated_training_flops_per_image: int | None = None
+    """By the closed form; of published records, which print none."""
+    estimated_gpu_hours_per_epoch: float | None = None
+    """By the roofline, on the hardware of the source's own hours; of published records."""
     estimated_forward_flops_per_image: int | None = None
     """By the closed form, before the model was built."""
     estimated_activation_bytes_per_image: int | None = None
@@ -102,6 +126,8 @@ class Record(BaseModel):
     """From the start of the cell's process to its record, less training and evaluation."""
     gpu_hours: float | None = None
     """Training only; None on a CPU."""
+    gpu_hours_per_epoch: float | None = None
+    """As a source prints it; of measured records see gpu_hours."""
     device: str | None = None
     threads: int | None = None
     attention: str | None = None

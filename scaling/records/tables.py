@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cost import cell_images
+from scaling.records.published import published_studies, published_study
 from scaling.records.schema import Record
 from scaling.records.store import RecordError, RunDirectory
 
@@ -17,7 +18,8 @@ def load_records(source: str | Path) -> "pd.DataFrame":
     """One row per record, in the order of the study; failed cells included, see the column `status`.
 
     Args:
-        source: a run directory, or a CSV or Parquet file with named columns.
+        source: a run directory, a CSV or Parquet file with named columns, or the name of a study of published
+            records that ships, such as 'paper'.
 
     Raises:
         RecordError: if there is no such source, or a record in it is broken.
@@ -32,8 +34,10 @@ def load_records(source: str | Path) -> "pd.DataFrame":
         if not rows:
             raise RecordError(f"{path}: no cell is finished yet; 'scaling run-grid' fills it")
         return pd.DataFrame(rows)
+    if not path.is_file() and str(source) in published_studies():
+        return pd.DataFrame([_flat(record) for record in published_study(str(source)).records])
     if not path.is_file():
-        raise RecordError(f"{path}: no such run directory or table")
+        raise RecordError(f"{path}: no such run directory or table, nor a study of records that ships")
     if path.suffix not in TABLE_SUFFIXES:
         raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
     try:

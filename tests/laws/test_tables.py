@@ -175,7 +175,7 @@ def test_shares(text: str, share: float) -> None:
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no such run directory or table"):
+    with pytest.raises(RecordError, match="no such run directory"):
         fit_groups(tmp_path / "none.csv")
 
 
