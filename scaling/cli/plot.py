@@ -6,30 +6,58 @@ from typing import Annotated
 import typer
 
 from scaling.cli.fit import LawName
-from scaling.cli.output import SOURCE_HELP, Format, print_json, source_name
+from scaling.cli.output import SOURCE_HELP, Format, message, print_json, source_name
+from scaling.errors import UsageError
+
+Figures = Annotated[
+    str, typer.Option(help="Name of a figure, several with commas, or all that can be drawn; --list names them.")
+]
+Base = Annotated[str | None, typer.Option("--from", help="Design that comparisons start from.", show_default="chosen")]
 
 
 def plot(
-    source: Annotated[Path, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")],
-    figure: Annotated[int, typer.Option(help="Figure of the paper: 1 is test loss against patch size.")] = 1,
+    source: Annotated[Path | None, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")] = None,
+    figure: Figures = "1",
     out: Annotated[Path | None, typer.Option(help="Folder for PNG, PDF and SVG.", show_default="analysis/NAME")] = None,
     law: LawName = "auto",
+    base: Base = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name the figures and stop.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
-    """Draw a figure of the paper from records, as PNG, PDF and SVG.
+    """Draw figures from records, as PNG, PDF and SVG.
 
     [bold]Examples[/bold]
+
+    scaling plot paper --figure all
 
     scaling plot runs/digits-quick --figure 1
 
     scaling plot table.csv --figure 1 --out analysis/mine
     """
-    from scaling.figures import figure as draw
-    from scaling.figures import save_figure
+    from scaling.figures import FIGURES, FigureError, Material, check_figure, draw, file_name, save_figure
+    from scaling.laws import FitError
+    from scaling.records import load_records
 
-    drawn = draw(source, figure, law)
-    paths = save_figure(drawn, out or Path("analysis") / source_name(source), f"figure{figure}")
+    if list_:
+        print("\n".join(f"{name:<16}{drawing.title}" for name, drawing in FIGURES.items()))
+        return
+    if source is None:
+        raise UsageError("give a SOURCE to draw from: a run directory, a table, or paper")
+    names = list(FIGURES) if figure == "all" else [name.strip() for name in figure.split(",")]
+    for name in names:
+        check_figure(name)
+    material = Material(load_records(source), source, law, base)
+    folder = out or Path("analysis") / source_name(source)
+    paths, missing = [], []
+    for name in names:
+        try:
+            paths += save_figure(draw(material, name), folder, file_name(name))
+        except (FigureError, FitError) as error:
+            missing.append(name)
+            message(f"{'left out' if figure == 'all' else 'error'}: figure {name}: {error}")
     if output is Format.JSON:
         print_json([str(path) for path in paths])
-    else:
+    elif paths:
         print("\n".join(map(str, paths)))
+    if not paths or (missing and figure != "all"):
+        raise typer.Exit(1)

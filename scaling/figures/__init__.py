@@ -1,39 +1,70 @@
-"""Figures of the paper, drawn from records. Drawing returns a matplotlib Figure and shows nothing."""
+"""Figures of the paper and others, drawn from records. Drawing returns a matplotlib Figure and shows nothing."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import UsageError
+from scaling.errors import UsageError, nearest
+from scaling.figures.material import FigureError, Material
 from scaling.records import RecordError, load_records
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-FIGURES = (1,)
 FORMATS = ("png", "pdf", "svg")
 
 
-def figure(source: "pd.DataFrame | str | Path", number: int = 1, law: str = "auto") -> "Figure":
-    """Draw a figure of the paper from records.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure that can be drawn: its module has `draw(material) -> Figure`."""
+
+    module: str
+    title: str
+
+
+FIGURES = {
+    "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+}
+"""What `figure` draws, by name; numbers are those of the paper."""
+
+
+def figure(
+    source: "pd.DataFrame | str | Path", name: int | str = 1, law: str = "auto", base: str | None = None
+) -> "Figure":
+    """Draw a figure from records.
 
     Args:
-        source: a table of records, or a run directory, CSV or Parquet file to load one from.
-        number: of the figure; 1 is test loss against patch size.
+        source: a table of records, or what `load_records` takes.
+        name: of the figure; numbers are those of the paper.
         law: a law of one scale, or 'auto' to choose one for each curve.
+        base: short name of the design that comparisons start from.
 
     Raises:
         UsageError: for a figure that does not exist.
-        RecordError: if the records hold nothing to draw.
+        FigureError: if the records lack what the figure shows.
     """
-    from scaling.figures.figure1 import figure1
+    check_figure(str(name))  # before records are read
+    given = isinstance(source, str | Path)
+    table = load_records(source) if given else source
+    return draw(Material(table, Path(source) if given else None, law, base), str(name))
 
-    drawers: dict[int, Callable[[pd.DataFrame, str], Figure]] = {1: figure1}
-    if number not in drawers:
-        raise UsageError(f"no figure {number}; this version draws figure {', '.join(map(str, FIGURES))}")
-    table = load_records(source) if isinstance(source, str | Path) else source
-    return drawers[number](table, law)
+
+def draw(material: Material, name: str) -> "Figure":
+    """Draw a figure of `FIGURES`; raises FigureError if the records lack what it shows."""
+    return import_module(f"scaling.figures.{FIGURES[name].module}").draw(material)
+
+
+def check_figure(name: str) -> None:
+    """Raise UsageError for a figure that does not exist."""
+    if name not in FIGURES:
+        raise UsageError(f"no figure '{name}': {nearest(name, FIGURES)}")
+
+
+def file_name(name: str) -> str:
+    """Name of a figure's files, without suffix."""
+    return f"figure{name}" if name.isdigit() else name
 
 
 def save_figure(drawn: "Figure", folder: Path, name: str) -> list[Path]:
@@ -52,4 +83,14 @@ def save_figure(drawn: "Figure", folder: Path, name: str) -> list[Path]:
     return paths
 
 
-__all__ = ["FIGURES", "figure", "save_figure"]
+__all__ = [
+    "FIGURES",
+    "Drawing",
+    "FigureError",
+    "Material",
+    "check_figure",
+    "draw",
+    "figure",
+    "file_name",
+    "save_figure",
+]

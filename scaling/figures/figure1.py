@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.design import known_architectures
+from scaling.figures.material import FigureError, Material
 from scaling.figures.style import (
     COLOURS,
     LINES,
@@ -21,7 +22,6 @@ from scaling.figures.style import (
     styled,
 )
 from scaling.laws import FitResult, FitStatus, Unfitted, default_groups, fit_groups, usable
-from scaling.records import RecordError
 
 X, Y, ERROR = "patch_size", "test_loss", "test_loss_standard_error"
 COLUMNS = 3
@@ -30,15 +30,16 @@ SIZES = tuple(dict.fromkeys(size for known in known_architectures().values() for
 LOSS_LABELS = {"classification": "Test loss (nats)", "segmentation": "Test loss (nats per pixel)"}
 
 
-def figure1(table: pd.DataFrame, law: str = "auto") -> Figure:
+def draw(material: Material) -> Figure:
     """Draw one panel per task, architecture, head and input size, with one curve per model size.
 
     Raises:
-        RecordError: if no record has both a patch size and a test loss.
+        FigureError: if no record has both a patch size and a test loss.
     """
+    table, law = material.table, material.law
     used, left_out = usable(table, X, Y) if {X, Y} <= set(table) else (table[:0], ())
     if used.empty:
-        raise RecordError("no finished record has both patch_size and test_loss; nothing to draw")
+        raise FigureError("no finished record has both patch_size and test_loss; nothing to draw")
     keys = [key for key in default_groups(table, X) if key != "size"]
     groups = list(used.groupby(keys, dropna=False, sort=False)) if keys else [((), used)]
     panels = list(zip(_titles([_words(keys, key) for key, _ in groups]), (rows for _, rows in groups), strict=True))

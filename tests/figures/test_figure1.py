@@ -7,9 +7,8 @@ import pytest
 
 from scaling import figure
 from scaling.errors import UsageError
-from scaling.figures import save_figure
+from scaling.figures import FigureError, save_figure
 from scaling.figures.style import nice_log_ticks
-from scaling.records import RecordError
 from tests.laws.test_tables import table
 
 
@@ -66,11 +65,11 @@ def test_files_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn() -> None:
-    with pytest.raises(UsageError, match="no figure 7"):
-        figure(table(), number=7)
-    with pytest.raises(RecordError, match="nothing to draw"):
+    with pytest.raises(UsageError, match="no figure '77'"):
+        figure(table(), name=77)
+    with pytest.raises(FigureError, match="nothing to draw"):
         figure(table(status="failed"))
-    with pytest.raises(RecordError, match="nothing to draw"):
+    with pytest.raises(FigureError, match="nothing to draw"):
         figure(pd.DataFrame({"a": [1.0]}))
 
 
