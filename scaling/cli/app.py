@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from scaling.cli.compare import compare
 from scaling.cli.doctor import doctor
 from scaling.cli.estimate import estimate
 from scaling.cli.fit import fit
@@ -49,6 +50,7 @@ def scaling(
 app.command("estimate")(estimate)
 app.command("run-grid")(run_grid)
 app.command("fit")(fit)
+app.command("compare")(compare)
 app.command("plot")(plot)
 app.command("records")(records)
 app.command("init")(init)

@@ -1,5 +1,6 @@
 """Records as a table: from a run directory, a CSV or a Parquet file, and back."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,16 @@ def load_records(source: str | Path) -> "pd.DataFrame":
     if table.empty:
         raise RecordError(f"{path}: the table has no rows")
     return table
+
+
+def notes_on(table: "pd.DataFrame", designs: Iterable[str]) -> list[str]:
+    """What there is to know of published records of these designs; nothing for measured ones."""
+    if "study" not in table:
+        return []
+    used = table[table["design"].isin(list(designs))]
+    names = [*used["design"].unique(), *used["source"].unique()] if "source" in used else []
+    studies = [study for study in used["study"].unique() if study in published_studies()]
+    return [note for study in studies for note in published_study(study).notes_about(names)]
 
 
 def load_learning_curves(source: str | Path) -> "pd.DataFrame":

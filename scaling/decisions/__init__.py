@@ -1,0 +1,31 @@
+"""Decisions from records: which axis to spend on. Needs no torch."""
+
+from scaling.decisions.axes import AXES, Axis, Path
+from scaling.decisions.candidates import COSTS, Candidate, Field
+from scaling.decisions.comparing import AxisResult, Comparison, Difference, Step, compare, to_json
+from scaling.decisions.draws import Spread
+from scaling.decisions.elasticity import Elasticity
+from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome
+from scaling.decisions.verdict import COST_WORDS, verdict
+
+__all__ = [
+    "AXES",
+    "COSTS",
+    "COST_WORDS",
+    "OUTCOMES",
+    "Axis",
+    "AxisResult",
+    "Candidate",
+    "CompareError",
+    "Comparison",
+    "Difference",
+    "Elasticity",
+    "Field",
+    "Outcome",
+    "Path",
+    "Spread",
+    "Step",
+    "compare",
+    "to_json",
+    "verdict",
+]

@@ -1,0 +1,176 @@
+"""Designs that were tried: one candidate for each, with its three costs and what it reached."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling.decisions.outcomes import Array, CompareError, Outcome
+from scaling.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIELDS = ("architecture", "size", "patch_size", "input_size", "head", "extended_length", "sequence_length")
+COSTS = ("flops", "memory", "hours")
+# For each cost the columns to take it from: those that most designs have, the first of equals; of two, the product.
+SOURCES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
+    "flops": (
+        (("training_flops_per_image", "images_seen"), "FLOPs of the training, counted on the model"),
+        (("training_flops_per_image",), "training FLOPs per image, counted on the model"),
+        (("estimated_training_flops_per_image",), "training FLOPs per image, estimated"),
+    ),
+    "memory": (
+        (("peak_memory_bytes_per_image",), "peak memory per image, measured"),
+        (("activation_bytes_per_image",), "bytes saved for backward per image, counted on the model"),
+        (("estimated_activation_bytes_per_image",), "bytes saved for backward per image, estimated"),
+    ),
+    "hours": (
+        (("gpu_hours",), "GPU-hours of the training, measured"),
+        (("training_seconds",), "seconds of the training, measured on the CPU"),
+        (("gpu_hours_per_epoch",), "GPU-hours per epoch, as published"),
+        (("estimated_gpu_hours_per_epoch",), "GPU-hours per epoch, estimated"),
+    ),
+}
+PARAMETERS = ("parameters", "estimated_parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One design: what it is, costs and reached."""
+
+    design: str
+    fields: dict[str, Any]
+    """Values of FIELDS; None where a design has none."""
+    parameters: float | None
+    costs: dict[str, float]
+    """By cost; without those that are not known."""
+    results: Array
+    """(S,) of the outcome, one per seed; empty for a design without."""
+    reading_error: float
+    status: str
+    recipe: dict[str, Any]
+    """Columns recipe.* of its training."""
+    sources: tuple[str, ...]
+
+    @property
+    def value(self) -> float | None:
+        """Mean over seeds."""
+        return float(self.results.mean()) if len(self.results) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """All candidates of one task and data set, and where their costs come from."""
+
+    candidates: tuple[Candidate, ...]
+    outcome: Outcome
+    cost_words: dict[str, str]
+    task: str
+    dataset: str
+
+    def find(self, design: str) -> Candidate:
+        """The candidate of a short name that has a result.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        found = {candidate.design: candidate for candidate in self.candidates}
+        if design not in found:
+            raise UsageError(f"'{design}' is not among the records: {nearest(design, found)}")
+        if found[design].value is None:
+            raise UsageError(
+                f"{design} has no {self.outcome.label} ({found[design].status}); start from another design"
+            )
+        return found[design]
+
+
+def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | None = None) -> Field:
+    """Candidates of the task and data set that `design` belongs to, or of the one with most results.
+
+    Raises:
+        CompareError: if no design has a result, or the table has no designs.
+        UsageError: if the design is in several data sets.
+    """
+    missing = [name for name in ("design", "architecture", "size", "patch_size", "input_size") if name not in table]
+    if missing:
+        raise CompareError(f"no column '{missing[0]}' in the records: only designs can be compared")
+    rows = _of_one_task(table[table["architecture"].notna() & table["input_size"].notna()], outcome, design)
+    columns = {cost: _source(rows, cost) for cost in COSTS}
+    words = {cost: source[1] for cost, source in columns.items() if source}
+    parameters = max(PARAMETERS, key=lambda name: _known(rows, (name,)))
+    candidates = tuple(
+        _candidate(str(name), of_design, outcome, columns, parameters)
+        for name, of_design in rows.groupby("design", sort=False)
+    )
+    first = rows.iloc[0]
+    return Field(candidates, outcome, words, str(first.get("task", "")), str(first.get("dataset", "")))
+
+
+def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) -> "pd.DataFrame":
+    keys = [key for key in ("task", "dataset") if key in table and table[key].notna().any()]
+    asked = table if design is None else table[table["design"] == design]
+    with_result = asked[asked[outcome.column].notna()]
+    if with_result.empty:
+        raise CompareError(f"no record{f' of {design}' if design else ''} has a {outcome.label}; nothing to compare")
+    if not keys:
+        return table
+    groups = with_result.groupby(keys).size().sort_values(ascending=False, kind="stable")
+    if design is not None and len(groups) > 1:
+        names = ", ".join(" on ".join(map(str, key)) for key in groups.index)
+        raise UsageError(f"{design} is in the records more than once ({names}); give a table of one of them")
+    return table[(table[keys] == list(groups.index[0])).all(axis=1)]
+
+
+def _source(rows: "pd.DataFrame", cost: str) -> tuple[tuple[str, ...], str] | None:
+    """Where a cost is known of most designs; one source, since costs of two kinds have no ratio."""
+    known = [_known(rows, source[0]) for source in SOURCES[cost]]
+    return SOURCES[cost][known.index(max(known))] if max(known) else None
+
+
+def _known(rows: "pd.DataFrame", columns: tuple[str, ...]) -> int:
+    """Number of designs with numbers in all the columns."""
+    if not all(column in rows for column in columns):
+        return 0
+    return rows.loc[rows[list(columns)].notna().all(axis=1), "design"].nunique()
+
+
+def _candidate(
+    name: str,
+    rows: "pd.DataFrame",
+    outcome: Outcome,
+    columns: dict[str, tuple[tuple[str, ...], str] | None],
+    parameters: str,
+) -> Candidate:
+    results = rows[rows[outcome.column].notna()]
+    if "status" in rows:
+        results = results[results["status"] == "done"]
+    costs = {
+        cost: _mean(rows[list(source[0])].prod(axis=1, skipna=False)) for cost, source in columns.items() if source
+    }
+    first = rows.iloc[0]
+    reading = "test_loss_reading_error" if outcome.is_loss else "metric_reading_error"
+    trained = results.iloc[0] if len(results) else first
+    values = results[outcome.column].to_numpy(float)
+    return Candidate(
+        design=name,
+        fields={key: _plain(first.get(key)) for key in FIELDS},
+        parameters=_mean(rows[parameters]) if parameters in rows else None,
+        costs={cost: value for cost, value in costs.items() if value is not None and value > 0},
+        results=values,
+        reading_error=float(results[reading].fillna(0).max()) if reading in rows and len(values) else 0.0,
+        status="done" if len(values) else str(first.get("status", "no result")),
+        recipe={str(key): value for key, value in trained.items() if str(key).startswith("recipe.") and value == value},
+        sources=tuple(sorted(set(results["reference"].dropna()))) if "reference" in rows else (),
+    )
+
+
+def _mean(values: "pd.Series") -> float | None:
+    known = values.dropna()
+    return float(known.mean()) if len(known) else None
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value != value:
+        return None
+    return int(value) if isinstance(value, float | np.number) else value

@@ -1,0 +1,44 @@
+"""What else differs between designs that are compared, so that a gain may not be the design's alone."""
+
+from collections.abc import Iterable, Iterator
+
+from scaling.decisions.candidates import Candidate
+
+# Settings that follow from the machine, not from the experiment.
+NO_SETTING = ("recipe.micro_batch_size",)
+SHOWN = 3  # designs named
+
+
+def confounders(base: Candidate, others: Iterable[Candidate], noise_assumed: bool) -> Iterator[str]:
+    """Sentences on recipes, seeds and sources that differ from the base's."""
+    others = list(others)
+    differing: dict[str, list[str]] = {}
+    for other in others:
+        keys = _differing(base, other)
+        if keys:
+            differing.setdefault(keys, []).append(other.design)
+    for what, designs in differing.items():
+        yield f"{_names(designs)} and {base.design} differ in {what}"
+    if noise_assumed:
+        single = [each.design for each in (base, *others) if len(each.results) == 1]
+        if single:
+            yield f"one seed for each of {len(single)} designs: how much seeds differ is assumed, not measured"
+    else:
+        counts = {len(each.results) for each in (base, *others)}
+        if min(counts) == 1:
+            yield "some designs have one seed: their noise is that of the designs with several"
+
+
+def _differing(base: Candidate, other: Candidate) -> str:
+    """The settings of the recipe that differ, in words; its name alone where recipes have names."""
+    named = base.recipe.get("recipe.name"), other.recipe.get("recipe.name")
+    if named[0] != named[1]:
+        return f"the recipe: {named[1]}; {named[0]}"
+    keys = sorted(set(base.recipe) | set(other.recipe))
+    found = [key for key in keys if key not in NO_SETTING and base.recipe.get(key) != other.recipe.get(key)]
+    return f"the recipe's {', '.join(key.removeprefix('recipe.') for key in found)}" if found else ""
+
+
+def _names(designs: list[str]) -> str:
+    more = f" and {len(designs) - SHOWN} more" if len(designs) > SHOWN else ""
+    return ", ".join(designs[:SHOWN]) + more
