@@ -3,6 +3,7 @@
 from scaling.laws.catalogue import LAWS, find_law
 from scaling.laws.checklist import Answer, checklist
 from scaling.laws.choosing import Candidate, Choice
+from scaling.laws.columns import default_groups, default_x
 from scaling.laws.extrapolation import Extrapolation, forecast
 from scaling.laws.fitting import Bounds, Fitted, Options, fit_points
 from scaling.laws.intervals import Estimate
@@ -11,7 +12,7 @@ from scaling.laws.learning import LossForecast, forecast_loss, forecast_losses
 from scaling.laws.points import FitError, Link, Points, gather
 from scaling.laws.problem import Loss
 from scaling.laws.results import FitResult, FitStatus
-from scaling.laws.tables import Unfitted, default_groups, default_x, fit, fit_groups, parse_share, usable
+from scaling.laws.tables import Unfitted, fit, fit_groups, parse_share, usable
 
 __all__ = [
     "LAWS",
