@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.fit import LawName
+from scaling.cli.fit_options import LawName
 from scaling.cli.output import Format, print_json, source_name
 
 

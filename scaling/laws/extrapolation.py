@@ -126,8 +126,8 @@ def _inside(fitted: Fitted, held: Points) -> float | None:
 
 
 def _log_errors(predicted: Array, observed: Array) -> Array:
-    if not (np.all(predicted > 0) and np.all(observed > 0)):
-        raise FitError("a loss or its prediction on the held-out rows is not positive: errors have no logarithm")
+    if not (np.all(np.isfinite(predicted) & (predicted > 0)) and np.all(observed > 0)):
+        raise FitError("a loss or its prediction on the held-out rows is not positive and finite: no logarithmic error")
     return np.log(predicted / observed)
 
 

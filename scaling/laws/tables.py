@@ -23,6 +23,7 @@ from scaling.laws.extrapolation import extrapolate
 from scaling.laws.fitting import Options
 from scaling.laws.law import Law
 from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.repeats import pooled_error
 from scaling.laws.results import FitResult
 from scaling.records import load_records
 
@@ -123,10 +124,14 @@ def fit_groups(
     question = replace(question, link=decide_link(table[y], y, link))
     group_by = default_groups(table, question.x) if group_by is None else list(group_by)
     table = table.assign(__held=_held_out(table, group_by, hold_out, hold_out_compute))
-    if not group_by:
-        return [_fit_group({}, table, question, options)]
-    groups = table.groupby(group_by, sort=False, dropna=False)
-    return [_fit_group(_shared(group_by, key), rows, question, options) for key, rows in groups]
+    groups = [({}, table)]
+    if group_by:
+        found = table.groupby(group_by, sort=False, dropna=False)
+        groups = [(_shared(group_by, key), rows) for key, rows in found]
+    curves = [_gather_curve(group, rows, question, options) for group, rows in groups]
+    if options.noise == "pooled":
+        options = _with_pooled_noise(curves, question, options)
+    return [_fit_curve(curve, question, options) for curve in curves]
 
 
 def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
@@ -165,9 +170,20 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _fit_group(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """The points of one group of rows."""
+
+    group: dict[str, Any]
+    left_out: tuple[str, ...]
+    points: Points
+    clusters: Any
+    held: Points | None
+
+
+def _gather_curve(
     group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options
-) -> FitResult | Unfitted:
+) -> _Curve | Unfitted:
     kept, left_out = usable(rows, *question.x, question.y, *([question.errors] if question.errors else []))
     try:
         held = kept[kept["__held"]]
@@ -177,14 +193,34 @@ def _fit_group(
         if seen.empty and not held.empty:
             raise FitError("all its rows are held out")
         points, clusters = _points(seen, question, options)
-        fitted, choice = fit_or_choose(points, question.law, question.x, options, clusters)
-        extrapolation = None
-        if not held.empty:
-            later, _ = _points(held, question, replace(options, tail_weight=0.0))
-            extrapolation = extrapolate(fitted, later, averaged=question.law == "auto" and options.tail_weight == 0)
-        return FitResult(fitted, question.x, question.y, group, left_out, choice, extrapolation)
+        later = None if held.empty else _points(held, question, replace(options, tail_weight=0.0))[0]
+        return _Curve(group, left_out, points, clusters, later)
     except FitError as error:
         return Unfitted(group, str(error), left_out)
+
+
+def _with_pooled_noise(curves: list[_Curve | Unfitted], question: Question, options: Options) -> Options:
+    """The options with the scatter of the repeats of all curves."""
+    if question.errors:
+        raise UsageError(f"--noise pooled with --errors {question.errors}: weights of two curves have no common unit")
+    pooled = pooled_error(curve.points for curve in curves if isinstance(curve, _Curve))
+    if pooled is None:
+        raise UsageError("--noise pooled: no curve has two rows at the same x; use --noise residuals")
+    return replace(options, pooled=pooled)
+
+
+def _fit_curve(curve: _Curve | Unfitted, question: Question, options: Options) -> FitResult | Unfitted:
+    if isinstance(curve, Unfitted):
+        return curve
+    try:
+        fitted, choice = fit_or_choose(curve.points, question.law, question.x, options, curve.clusters)
+        extrapolation = None
+        if curve.held is not None:
+            averaged = question.law == "auto" and options.tail_weight == 0
+            extrapolation = extrapolate(fitted, curve.held, averaged)
+        return FitResult(fitted, question.x, question.y, curve.group, curve.left_out, choice, extrapolation)
+    except FitError as error:
+        return Unfitted(curve.group, str(error), curve.left_out)
 
 
 def _points(rows: "pd.DataFrame", question: Question, options: Options) -> tuple[Points, Any]:
