@@ -51,10 +51,13 @@ def _plain(value: float | None) -> float | None:
 def predict_at(fitted: Fitted, choice: Choice | None, scales: Array) -> tuple[Prediction, ...]:
     """Predictions at scales (S, Q), Q of them."""
     from_link = fitted.points.from_link
-    average = choice.average(scales) if choice else None
-    averaged = [None] * scales.shape[1] if average is None else list(map(float, from_link(average)))
-    estimates, factors = from_link(fitted.predict(scales)), reach(fitted.points, scales)
-    (low, high), (new_low, new_high) = band(fitted, scales), band(fitted, scales, new_run=True)
+    with np.errstate(all="ignore"):  # far away laws overflow, and say so by infinity
+        average = choice.average(scales) if choice else None
+        averaged = [None] * scales.shape[1] if average is None else list(map(float, from_link(average)))
+        estimates, factors = from_link(fitted.predict(scales)), reach(fitted.points, scales)
+        (low, high), (new_low, new_high) = band(fitted, scales), band(fitted, scales, new_run=True)
+    # A new run is no surer than the law; a hundred thousandfold beyond the data its search can end too early.
+    new_low, new_high = np.minimum(low, new_low), np.maximum(high, new_high)
     return tuple(
         Prediction(
             x=tuple(map(float, scales[:, place])),
