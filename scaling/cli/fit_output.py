@@ -29,7 +29,7 @@ def show_fits(results: "Sequence[FitResult | Unfitted]", y: str) -> None:
         title += f" against x = {', '.join(fitted[0].x)}; in brackets, {level:.0%} intervals"
         pooled = fitted[0].fitted.options.pooled
         if pooled:
-            spread = f"{pooled.variance**0.5:.3g}, {pooled.degrees_of_freedom} degrees of freedom"
+            spread = f"{pooled.variance**0.5:.3g}, degrees of freedom {pooled.degrees_of_freedom}"
             title += f"; noise pooled over curves: {spread}"
     ranges = fitted[0].x if fitted else ()
     rows = [_row(result, str(index), names, len(ranges)) for index, result in enumerate(results, 1)]
@@ -105,16 +105,7 @@ def _prediction(found: "Prediction") -> tuple[str, ...]:
 def show_windows(results: "Sequence[FitResult | Unfitted]", windowed: "Iterable[Sequence[Window]]") -> None:
     """Print how each curve's first places, fitted alone, predict the next place and the last."""
     ahead = ("error", "last value", "inside")
-    columns = (
-        "curve",
-        "fitted up to x =",
-        "points",
-        "law",
-        "next x",
-        *ahead,
-        "last x",
-        *(f"{name} " for name in ahead),
-    )
+    columns = ("curve", "law", "fitted up to x =", "points", "next x", *ahead, "last x", *ahead)
     rows, method = [], ""
     for index, (result, windows) in enumerate(zip(results, windowed, strict=False), 1):
         for window in windows:

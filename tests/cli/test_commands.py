@@ -119,6 +119,11 @@ def test_predictions_and_windows_as_tables_and_json(run_path: Path, tmp_path: Pa
     assert all(found["low"] < found["estimate"] < found["high"] for found in curve["predictions"])
     assert [window["fitted_up_to"] for window in curve["windows"]] == [2]
     (window,) = curve["windows"]
+    lines = [line.split() for line in shown.splitlines()]
+    header = "curve law fitted up to x = points next x error last value inside last x error last value inside"
+    assert header.split() in lines
+    label = ["[1]", "segmentation", "deit", "nano", "16", "linear"]
+    assert [*label, "power", "2", "3", "1"] in [line[:10] for line in lines]
     assert f"{window['last']['bias_log']:+.2%}" in shown
     plain = json.loads(scaling("fit", run_path, "--format", "json", cwd=tmp_path).stdout)["fits"][0]
     assert not {"predictions", "windows"} & set(plain)
