@@ -13,8 +13,6 @@ from scaling.cli.fit_output import (
     show_checklist,
     show_fits,
     show_forecasts,
-    show_predictions,
-    show_windows,
 )
 from scaling.cli.output import Format, message, print_json, source_name
 from scaling.errors import ScalingError, UsageError
@@ -68,26 +66,18 @@ def fit(
     if learning_curves:
         _forecast(source, at or "100%", level, output)
         return
-    from scaling.laws import Options, check_windows, fit_groups, parse_share
+    from scaling.laws import check_windows, fit_groups, parse_share
     from scaling.records import load_records
 
-    options = Options(
-        residual=residual,  # pyright: ignore[reportArgumentType]
-        loss=given.loss_of(loss),
-        tail_weight=tail_weight,
-        bounds=given.bounds_of(bound),
-        intervals=intervals,  # pyright: ignore[reportArgumentType]
-        noise=noise,  # pyright: ignore[reportArgumentType]
-        level=level,
-    )
-    columns = given.names_of([x]) if x else None
-    places = given.places_of(predict, columns or ["x"]) if predict is not None else None
+    options = given.options_of(residual, loss, tail_weight, bound, intervals, noise, level)
+    columns = given.names_of([x]) if x else ["x"]
+    places = given.places_of(predict, columns) if predict is not None else None
     if windows:
-        check_windows(len(columns or ["x"]), options.method)
+        check_windows(len(columns), options.method)
     results = fit_groups(
         load_records(source),
         law,
-        columns,
+        columns if x else None,
         y,
         given.names_of(group_by) if group_by else None,
         hold_out=hold_out,
@@ -105,9 +95,7 @@ def fit(
     elif checklist and fitted_of(results):
         show_checklist(fitted_of(results))
     else:
-        show_fits(results, y)
-        show_predictions(results, predicted or ())
-        show_windows(results, windowed or ())
+        show_fits(results, y, predicted, windowed)
     _check_fitted(results)
     _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if source.is_dir() else None))
 

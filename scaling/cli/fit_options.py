@@ -10,7 +10,7 @@ import typer
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
-    from scaling.laws import Loss
+    from scaling.laws import Loss, Options
     from scaling.laws.law import Array
 
 LawName = Annotated[
@@ -73,12 +73,28 @@ def names_of(given: Sequence[str]) -> list[str]:
     return [name.strip() for text in given for name in text.split(",")]
 
 
-def loss_of(text: str) -> "Loss":
-    """'huber:0.001' as a loss.
+def options_of(
+    residual: str, loss: str, tail_weight: float, bound: Sequence[str] | None, intervals: str, noise: str, level: float
+) -> "Options":
+    """How to fit.
 
     Raises:
-        UsageError: for anything else.
+        UsageError: for a text that means nothing there.
     """
+    from scaling.laws import Options
+
+    return Options(
+        residual=residual,  # pyright: ignore[reportArgumentType]
+        loss=_loss(loss),
+        tail_weight=tail_weight,
+        bounds=_bounds(bound),
+        intervals=intervals,  # pyright: ignore[reportArgumentType]
+        noise=noise,  # pyright: ignore[reportArgumentType]
+        level=level,
+    )
+
+
+def _loss(text: str) -> "Loss":
     from scaling.laws import Loss
 
     name, _, scale = text.partition(":")
@@ -90,12 +106,7 @@ def loss_of(text: str) -> "Loss":
         raise UsageError(f"--loss '{text}': use squares, huber:SCALE or cauchy:SCALE, such as huber:0.001") from None
 
 
-def bounds_of(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
-    """Texts such as 'E=0:0.5' as the bounds of parameters.
-
-    Raises:
-        UsageError: for anything else.
-    """
+def _bounds(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
     bounds = {}
     for text in given or ():
         name, _, ends = text.partition("=")

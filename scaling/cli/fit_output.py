@@ -19,8 +19,13 @@ def fitted_of(results: "Sequence[FitResult | Unfitted]") -> "list[FitResult]":
     return [result for result in results if isinstance(result, FitResult)]
 
 
-def show_fits(results: "Sequence[FitResult | Unfitted]", y: str) -> None:
-    """Print the laws, their doubts, and how held-out rows were predicted."""
+def show_fits(
+    results: "Sequence[FitResult | Unfitted]",
+    y: str,
+    predicted: "Iterable[Sequence[Prediction]] | None" = None,
+    windowed: "Iterable[Sequence[Window]] | None" = None,
+) -> None:
+    """Print the laws, their doubts, how held-out rows were predicted, and the tables that were asked for."""
     fitted = fitted_of(results)
     names = list(dict.fromkeys(name for result in fitted for name in result.parameters))
     title = f"y = {y}"
@@ -38,6 +43,8 @@ def show_fits(results: "Sequence[FitResult | Unfitted]", y: str) -> None:
         for note in result.notes:
             print(f"[{index}] {note}")
     _show_extrapolation(list(enumerate(results, 1)))
+    _show_predictions(results, predicted or ())
+    _show_windows(results, windowed or ())
 
 
 def _row(result: "FitResult | Unfitted", index: str, names: Sequence[str], scales: int) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2%}".lstrip("+")
 
 
-def show_predictions(results: "Sequence[FitResult | Unfitted]", predicted: "Iterable[Sequence[Prediction]]") -> None:
+def _show_predictions(results: "Sequence[FitResult | Unfitted]", predicted: "Iterable[Sequence[Prediction]]") -> None:
     """Print what the laws say at the places that were asked for."""
     rows = [
         (f"[{index}] {result.label}", *(f"{x:g}" for x in found.x), *_prediction(found))
@@ -102,7 +109,7 @@ def _prediction(found: "Prediction") -> tuple[str, ...]:
     return (f"{found.estimate:.4g}", *intervals, averaged, found.reach_in_words)
 
 
-def show_windows(results: "Sequence[FitResult | Unfitted]", windowed: "Iterable[Sequence[Window]]") -> None:
+def _show_windows(results: "Sequence[FitResult | Unfitted]", windowed: "Iterable[Sequence[Window]]") -> None:
     """Print how each curve's first places, fitted alone, predict the next place and the last."""
     ahead = ("error", "last value", "inside")
     columns = ("curve", "law", "fitted up to x =", "points", "next x", *ahead, "last x", *ahead)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scaling.cli.fit_options import places_of
 from scaling.design import load_study, study_to_toml
+from scaling.errors import UsageError
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 from tests.laws.test_tables import table
@@ -127,6 +129,22 @@ def test_predictions_and_windows_as_tables_and_json(run_path: Path, tmp_path: Pa
     assert f"{window['last']['bias_log']:+.2%}" in shown
     plain = json.loads(scaling("fit", run_path, "--format", "json", cwd=tmp_path).stdout)["fits"][0]
     assert not {"predictions", "windows"} & set(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("1,one", ["x"], "--predict 'one': 'one' is not a number; write x such as"),
+        ("-2", ["x"], "--predict '-2': -2 is not positive and finite"),
+        ("1:inf", ["N", "p"], "--predict '1:inf': inf is not positive and finite"),
+        ("1:2,3", ["N", "p"], "--predict '3': 1 value(s) for 2 scale(s) (N, p); write one for each"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(text: str, columns: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        places_of(text, columns)
+    assert message in str(caught.value)
+    assert places_of("1e8:1,1e9:2", ["N", "p"]).tolist() == [[1e8, 1e9], [1.0, 2.0]]
 
 
 def test_a_curve_without_windows_says_why(tmp_path: Path) -> None:

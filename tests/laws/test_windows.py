@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UsageError
-from scaling.laws import FitError, FitResult, Options, expanding_windows, fit
+from scaling.laws import Extrapolation, FitError, FitResult, Options, expanding_windows, fit
 from tests.laws.truths import noisy, result_of, saturating
 
 X = 2.0 ** np.arange(7)
@@ -29,16 +29,32 @@ def test_windows_grow_towards_the_better_end(sign: int, order: list[int]) -> Non
     assert windows[-1].next == windows[-1].last
 
 
-def test_errors_are_those_of_the_rows_held_out() -> None:
-    """The same numbers as --hold-out, which fits and predicts on its own."""
-    y = noisy(saturating(X, 0.5, 1.0, -0.5), 0.01, 4)
-    for law in ("auto", "power"):
-        window = expanding_windows(fitted(X, y, law))[-1]
-        table = pd.DataFrame({"x": X, "loss": y})
-        held = fit(table, law, "x", "loss", hold_out="x > 33").extrapolation
-        assert window.last == held
-        assert window.last.bias_log != 0
-        assert window.last.last_value_rmse_log == pytest.approx(abs(np.log(y[-2] / y[-1])))
+def held_out(x: np.ndarray, y: np.ndarray, count: int, place: int, law: str, options: Options) -> FitResult:
+    """The first places fitted and another predicted, as --hold-out does it on its own."""
+    rows = [*range(count), place]
+    table = pd.DataFrame({"x": x[rows], "loss": y[rows]})
+    return fit(table, law, "x", "loss", hold_out=f"x == {x[place]}", options=options)
+
+
+def numbers(found: Extrapolation) -> dict[str, float]:
+    return {name: value for name, value in found.to_json().items() if name != "method"}
+
+
+@pytest.mark.parametrize(("law", "tail_weight"), [("auto", 0.0), ("power", 0.0), ("power", 2.0)])
+def test_windows_say_what_holding_out_says(law: str, tail_weight: float) -> None:
+    options, laws = Options(tail_weight=tail_weight, intervals="profile"), set()
+    for seed in range(1 if law == "auto" else 8):
+        y = noisy(saturating(X, 0.5, 1.0, -0.5), 0.01, seed)
+        for window in expanding_windows(fitted(X, y, law, tail_weight=tail_weight, intervals="profile")):
+            for found, place in ((window.next, window.points), (window.last, len(X) - 1)):
+                alone = held_out(X, y, window.points, place, law, options)
+                assert alone.extrapolation is not None
+                assert (window.law, found.method) == (alone.law, alone.extrapolation.method)
+                assert numbers(found) == pytest.approx(numbers(alone.extrapolation), rel=1e-6)
+            last_value = abs(np.log(y[window.points - 1] / y[window.points]))
+            assert window.next.last_value_rmse_log == pytest.approx(last_value)
+            laws.add(window.law)
+    assert laws == ({"power", "saturating"} if law == "auto" else {"power"})
 
 
 def test_accuracies_grow_towards_the_higher_ones() -> None:
@@ -59,14 +75,6 @@ def test_many_places_give_ten_windows_spread_evenly() -> None:
     x = np.geomspace(1, 1e3, 40)
     windows = expanding_windows(fitted(x, noisy(saturating(x, 0.5, 1.0, -0.5), 0.01, 1), "power"))
     assert [window.points for window in windows] == [3, 7, 11, 15, 19, 23, 27, 31, 35, 39]
-
-
-def test_tail_weights_of_a_window_are_those_of_its_own_end() -> None:
-    y = noisy(saturating(X, 0.5, 1.0, -0.5), 0.02, 4)
-    options: dict[str, Any] = {"tail_weight": 2.0, "intervals": "none"}
-    window = expanding_windows(fitted(X, y, "power", **options))[-2]
-    alone = fitted(X[:5], y[:5], "power", **options)
-    assert window.next.law_rmse_log == pytest.approx(abs(np.log(alone.predict(X[5])[0] / y[5])), rel=1e-6)
 
 
 def test_json_has_no_nan() -> None:
