@@ -16,10 +16,14 @@ class UsageError(ScalingError):
     exit_code = 2
 
 
+SHOWN_NAMES = 20
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word: the nearest known one, or the list of them."""
     known = list(known)
     close = [name for name in known if word and name.startswith(word)] or get_close_matches(word, known, n=1)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"known: {', '.join(known)}"
+    more = ", ..." if len(known) > SHOWN_NAMES else ""
+    return f"known: {', '.join(known[:SHOWN_NAMES])}{more}"

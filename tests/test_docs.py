@@ -34,6 +34,14 @@ def test_the_example_estimates_are_those_of_the_command() -> None:
     assert sum(row in [line.split() for line in readme.splitlines()] for row in rows) == 6
 
 
+def test_the_example_fit_is_that_of_the_command(tmp_path: Path) -> None:
+    shown = scaling("fit", ROOT / "runs" / "digits-quick", cwd=tmp_path).stdout
+    readme = [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
+    lines = [line.split() for line in shown.splitlines() if line.strip()]
+    assert len(lines) == 11
+    assert all(line in readme for line in lines if not line[0].startswith("─"))
+
+
 def test_the_example_device_is_one_and_python_runs() -> None:
     page = (ROOT / "docs" / "estimating.md").read_text()
     (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)

@@ -1,85 +1,51 @@
 """`scaling fit`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.fit_output import fitted_of, show_checklist, show_fits, show_forecasts
+from scaling.cli import fit_options as given
+from scaling.cli.fit_output import (
+    fitted_of,
+    left_out_in_words,
+    show_checklist,
+    show_fits,
+    show_forecasts,
+)
 from scaling.cli.output import Format, message, print_json, source_name
 from scaling.errors import ScalingError, UsageError
 
 if TYPE_CHECKING:
-    from scaling.laws import FitResult, Loss, Unfitted
-
-LawName = Annotated[
-    str, typer.Option(help="auto chooses for each curve; power, saturating, shifted, M3, M4, broken, log-linear, ...")
-]
-Source = Annotated[Path, typer.Argument(help="Run directory, CSV or Parquet file.", metavar="SOURCE")]
-Scales = Annotated[
-    str | None, typer.Option(help="Column of the scale, or several with commas.", show_default="what varies")
-]
-Groups = Annotated[
-    list[str] | None,
-    typer.Option(help="Columns that tell curves apart, with commas.", show_default="the design columns"),
-]
-HoldOut = Annotated[
-    str | None, typer.Option(help="Condition; its rows are predicted, not fitted.", metavar="EXPRESSION")
-]
-HoldOutCompute = Annotated[
-    str | None, typer.Option(help="Share of each curve with the most training FLOPs to predict.", metavar="SHARE")
-]
-LinkName = Annotated[
-    str | None,
-    typer.Option(
-        help="error, accuracy, with -percent, or none: rates are fitted by their odds.", show_default="accuracy by name"
-    ),
-]
-TailWeight = Annotated[float, typer.Option(help="q: points weigh |x / x_end|^q, for extrapolation.")]
-BoundTexts = Annotated[
-    list[str] | None, typer.Option(help="NAME=LOW:HIGH; equal ends fix a parameter.", metavar="BOUND")
-]
-Intervals = Annotated[str, typer.Option(help="auto, profile, residual, pairs, group or none.")]
-LearningCurves = Annotated[
-    bool, typer.Option("--learning-curves", help="Forecast the final training loss of a run's cells instead.")
-]
-At = Annotated[
-    str | None,
-    typer.Option(
-        help="Forecast as if only this share of the learning curves were known.", metavar="SHARE", show_default="all"
-    ),
-]
-Checklist = Annotated[
-    bool, typer.Option("--checklist", help="Print what a paper should report, filled in, as Markdown.")
-]
-Out = Annotated[
-    Path | None, typer.Option(help="File for the fits as JSON.", show_default="analysis/NAME/fit.json of a run")
-]
+    from scaling.laws import FitResult, Prediction, Unfitted, Window
+    from scaling.laws.law import Array
 
 
 def fit(
-    source: Source,
-    law: LawName = "auto",
-    x: Scales = None,
+    source: given.Source,
+    law: given.LawName = "auto",
+    x: given.Scales = None,
     y: Annotated[str, typer.Option(help="Column that is fitted.")] = "test_loss",
-    group_by: Groups = None,
-    hold_out: HoldOut = None,
-    hold_out_compute: HoldOutCompute = None,
-    link: LinkName = None,
+    group_by: given.Groups = None,
+    hold_out: given.HoldOut = None,
+    hold_out_compute: given.HoldOutCompute = None,
+    link: given.LinkName = None,
     residual: Annotated[str, typer.Option(help="log or linear.")] = "log",
     loss: Annotated[str, typer.Option(help="squares, huber:SCALE or cauchy:SCALE.")] = "squares",
-    tail_weight: TailWeight = 0.0,
-    bound: BoundTexts = None,
+    tail_weight: given.TailWeight = 0.0,
+    bound: given.BoundTexts = None,
     errors: Annotated[str | None, typer.Option(help="Column of standard errors of y, for weights.")] = None,
-    intervals: Intervals = "auto",
+    intervals: given.Intervals = "auto",
     clusters: Annotated[str | None, typer.Option(help="Column of clusters, for --intervals group.")] = None,
-    noise: Annotated[str, typer.Option(help="residuals, or repeats at the same x alone.")] = "residuals",
-    learning_curves: LearningCurves = False,
-    at: At = None,
-    checklist: Checklist = False,
+    noise: given.Noise = "residuals",
+    predict: given.Predict = None,
+    windows: given.Windows = False,
+    learning_curves: given.LearningCurves = False,
+    at: given.At = None,
+    checklist: given.Checklist = False,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    out: Out = None,
+    out: given.Out = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
     """Fit scaling laws to records, with intervals, and say what the data cannot tell.
@@ -90,35 +56,30 @@ def fit(
 
     scaling fit table.csv --law chinchilla --x parameters,tokens --y loss --loss huber:0.001
 
+    scaling fit runs/digits-quick --predict 1.5,1 --windows
+
     scaling fit runs/digits-quick --learning-curves --at 50%
 
     scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
     """
+    _check_used(learning_curves, at, checklist, output, {"--predict": predict, "--windows": windows})
     if learning_curves:
         _forecast(source, at or "100%", level, output)
         return
-    if at is not None:
-        raise UsageError(f"--at {at} goes with --learning-curves")
-    if checklist and output is Format.JSON:
-        raise UsageError("--checklist is Markdown; leave out --format json")
-    from scaling.laws import Options, fit_groups, parse_share
+    from scaling.laws import check_windows, fit_groups, parse_share
     from scaling.records import load_records
 
-    options = Options(
-        residual=residual,  # pyright: ignore[reportArgumentType]
-        loss=_loss(loss),
-        tail_weight=tail_weight,
-        bounds=_bounds(bound),
-        intervals=intervals,  # pyright: ignore[reportArgumentType]
-        noise=noise,  # pyright: ignore[reportArgumentType]
-        level=level,
-    )
+    options = given.options_of(residual, loss, tail_weight, bound, intervals, noise, level)
+    columns = given.names_of([x]) if x else ["x"]
+    places = given.places_of(predict, columns) if predict is not None else None
+    if windows:
+        check_windows(len(columns), options.method)
     results = fit_groups(
         load_records(source),
         law,
-        _names([x]) if x else None,
+        columns if x else None,
         y,
-        _names(group_by) if group_by else None,
+        given.names_of(group_by) if group_by else None,
         hold_out=hold_out,
         hold_out_compute=parse_share(hold_out_compute) if hold_out_compute else None,
         link=link,  # pyright: ignore[reportArgumentType]
@@ -126,29 +87,72 @@ def fit(
         clusters=clusters,
         options=options,
     )
-    found = {"source": str(source), "fits": [result.to_json() for result in results]}
+    predicted = None if places is None else [_predictions(result, places) for result in results]
+    windowed = [_windows(result) for result in results] if windows else None
+    found = {"source": str(source), "fits": _plain(results, predicted, windowed)}
     if output is Format.JSON:
         print_json(found)
     elif checklist and fitted_of(results):
         show_checklist(fitted_of(results))
     else:
-        show_fits(results, y)
+        show_fits(results, y, predicted, windowed)
     _check_fitted(results)
     _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if source.is_dir() else None))
+
+
+def _check_used(
+    learning_curves: bool, at: str | None, checklist: bool, output: Format, tables: dict[str, str | bool | None]
+) -> None:
+    """Refuse options that would be ignored."""
+    if at is not None and not learning_curves:
+        raise UsageError(f"--at {at} goes with --learning-curves")
+    if checklist and output is Format.JSON:
+        raise UsageError("--checklist is Markdown; leave out --format json")
+    for name, value in tables.items():
+        if value and (learning_curves or checklist):
+            other = "--learning-curves" if learning_curves else "--checklist"
+            raise UsageError(f"{name} does not go with {other}: leave out one of them")
+
+
+def _predictions(result: "FitResult | Unfitted", places: "Array") -> "tuple[Prediction, ...]":
+    from scaling.laws import Unfitted
+
+    return () if isinstance(result, Unfitted) else result.predictions(places)
+
+
+def _windows(result: "FitResult | Unfitted") -> "tuple[Window, ...]":
+    from scaling.laws import FitError, Unfitted, expanding_windows
+
+    if isinstance(result, Unfitted):
+        return ()
+    try:
+        return expanding_windows(result)
+    except FitError as error:
+        message(f"no windows of {result.label}: {error}")
+        return ()
+
+
+def _plain(
+    results: "Sequence[FitResult | Unfitted]",
+    predicted: "Iterable[Sequence[Prediction]] | None",
+    windowed: "Iterable[Sequence[Window]] | None",
+) -> list[dict[str, Any]]:
+    """The fits with the tables that were asked for."""
+    fits = [result.to_json() for result in results]
+    for name, tables in (("predictions", predicted), ("windows", windowed)):
+        for values, rows in zip(fits, tables or (), strict=tables is not None):
+            values[name] = [row.to_json() for row in rows]
+    return fits
 
 
 def _check_fitted(results: "Sequence[FitResult | Unfitted]") -> None:
     """Name the rows that were left out, and end the command if nothing could be fitted."""
     left_out = [reason for result in results for reason in result.left_out]
     if left_out:
-        message(f"left out of the fits: {'; '.join(left_out)}")
+        message(f"left out of the fits: {left_out_in_words(left_out)}")
     if not fitted_of(results):
         message("error: no curve could be fitted")
         raise typer.Exit(1)
-
-
-def _names(given: Sequence[str]) -> list[str]:
-    return [name.strip() for text in given for name in text.split(",")]
 
 
 def _forecast(source: Path, at: str, level: float, output: Format) -> None:
@@ -167,30 +171,6 @@ def _forecast(source: Path, at: str, level: float, output: Format) -> None:
     for result in results:
         if isinstance(result, str):
             message(f"no forecast: {result}")
-
-
-def _loss(text: str) -> "Loss":
-    from scaling.laws import Loss
-
-    name, _, scale = text.partition(":")
-    if name == "squares" and not scale:
-        return Loss()
-    try:
-        return Loss(name, float(scale))  # pyright: ignore[reportArgumentType]
-    except ValueError:
-        raise UsageError(f"--loss '{text}': use squares, huber:SCALE or cauchy:SCALE, such as huber:0.001") from None
-
-
-def _bounds(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
-    bounds = {}
-    for text in given or ():
-        name, _, ends = text.partition("=")
-        low, _, high = ends.partition(":")
-        try:
-            bounds[name] = (float(low or "-inf"), float(high or "inf")) if ":" in ends else (float(ends), float(ends))
-        except ValueError:
-            raise UsageError(f"--bound '{text}': use NAME=LOW:HIGH or NAME=VALUE, such as E=0:0.5") from None
-    return bounds or None
 
 
 def _save(found: dict[str, Any], path: Path | None) -> None:

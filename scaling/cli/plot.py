@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.fit import LawName
+from scaling.cli.fit_options import LawName
 from scaling.cli.output import SOURCE_HELP, Format, message, print_json, source_name
 from scaling.errors import UsageError
 

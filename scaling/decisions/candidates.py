@@ -70,19 +70,15 @@ class Field:
     dataset: str
 
     def find(self, design: str) -> Candidate:
-        """The candidate of a short name that has a result.
+        """The candidate of a short name.
 
         Raises:
-            UsageError: if there is none.
+            UsageError: if it has no result, such as one out of memory.
         """
-        found = {candidate.design: candidate for candidate in self.candidates}
-        if design not in found:
-            raise UsageError(f"'{design}' is not among the records: {nearest(design, found)}")
-        if found[design].value is None:
-            raise UsageError(
-                f"{design} has no {self.outcome.label} ({found[design].status}); start from another design"
-            )
-        return found[design]
+        found = next(candidate for candidate in self.candidates if candidate.design == design)
+        if found.value is None:
+            raise UsageError(f"{design} has no {self.outcome.label} ({found.status}); start from another design")
+        return found
 
 
 def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | None = None) -> Field:
@@ -90,7 +86,7 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
 
     Raises:
         CompareError: if no design has a result, or the table has no designs.
-        UsageError: if the design is in several data sets.
+        UsageError: if the design is not among the records, has no result, or is in several data sets.
     """
     missing = [name for name in ("design", "architecture", "size", "patch_size", "input_size") if name not in table]
     if missing:
@@ -110,9 +106,13 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
 def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) -> "pd.DataFrame":
     keys = [key for key in ("task", "dataset") if key in table and table[key].notna().any()]
     asked = table if design is None else table[table["design"] == design]
+    if asked.empty and design is not None:
+        raise UsageError(f"'{design}' is not among the records: {nearest(design, set(table['design']))}")
     with_result = asked[asked[outcome.column].notna()]
+    if with_result.empty and design is not None:
+        raise UsageError(f"{design} has no {outcome.label}; start from another design")
     if with_result.empty:
-        raise CompareError(f"no record{f' of {design}' if design else ''} has a {outcome.label}; nothing to compare")
+        raise CompareError(f"no record of a design has a {outcome.label}; nothing to compare")
     if not keys:
         return table
     groups = with_result.groupby(keys).size().sort_values(ascending=False, kind="stable")

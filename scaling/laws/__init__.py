@@ -3,15 +3,18 @@
 from scaling.laws.catalogue import LAWS, find_law
 from scaling.laws.checklist import Answer, checklist
 from scaling.laws.choosing import Candidate, Choice
+from scaling.laws.columns import default_groups, default_x
 from scaling.laws.extrapolation import Extrapolation, forecast
 from scaling.laws.fitting import Bounds, Fitted, Options, fit_points
 from scaling.laws.intervals import Estimate
 from scaling.laws.law import Law, Parameter
 from scaling.laws.learning import LossForecast, forecast_loss, forecast_losses
 from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.predictions import Prediction
 from scaling.laws.problem import Loss
 from scaling.laws.results import FitResult, FitStatus
-from scaling.laws.tables import Unfitted, default_groups, default_x, fit, fit_groups, parse_share, usable
+from scaling.laws.tables import Unfitted, fit, fit_groups, parse_share, usable
+from scaling.laws.windows import Window, check_windows, expanding_windows
 
 __all__ = [
     "LAWS",
@@ -32,10 +35,14 @@ __all__ = [
     "Options",
     "Parameter",
     "Points",
+    "Prediction",
     "Unfitted",
+    "Window",
+    "check_windows",
     "checklist",
     "default_groups",
     "default_x",
+    "expanding_windows",
     "find_law",
     "fit",
     "fit_groups",

@@ -60,7 +60,8 @@ def _fitting(result: FitResult) -> list[Answer]:
     bounds = ", ".join(f"{name} in [{low:g}, {high:g}]" for name, (low, high) in (options.bounds or {}).items())
     search = f"dense grid with closed-form linear parameters, the best {FEW[0]} to {MANY[0]} places refined"
     search += " (Levenberg-Marquardt)"
-    noise = {"residuals": "all residuals", "repeats": "repeats alone"}[options.noise]
+    sources = {"residuals": "all residuals", "repeats": "repeats alone", "pooled": "repeats of all curves"}
+    noise = sources[options.noise]
     return [
         Answer("fitting", "What is minimised?", f"{options.loss} of {options.residual} residuals"),
         Answer(

@@ -1,14 +1,14 @@
 """Which law the data speak for: information criterion, errors of points left out, and a verdict in words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from scaling.laws.catalogue import LAWS
-from scaling.laws.fitting import ROUNDING, Fitted, refit
-from scaling.laws.intervals import Estimate
-from scaling.laws.law import Array
+from scaling.laws.fitting import ROUNDING, Fitted, Options, fit_points, refit
+from scaling.laws.intervals import Estimate, parameter_intervals
+from scaling.laws.law import Array, Law
 from scaling.laws.points import Points
 
 FOR_ONE_SCALE = ("power", "saturating", "M3", "M4", "broken")
@@ -48,11 +48,30 @@ class Choice:
     chosen: str
     candidates: tuple[Candidate, ...]
     reasons: tuple[str, ...]
+    fits: tuple[Fitted, ...] = field(repr=False)
+    """Of the candidates, without intervals."""
 
     @property
     def verdict(self) -> str:
         """The reasons in one line."""
         return "; ".join(self.reasons)
+
+    def average(self, scales: Array) -> Array | None:
+        """The candidates' predictions (Q,) at scales (S, Q), averaged by their weights; before a link.
+
+        Geometrically for logarithmic residuals. None where too few points leave the chosen law without a
+        criterion: the weights say nothing then.
+        """
+        criterion = {candidate.law: candidate.aicc for candidate in self.candidates}[self.chosen]
+        if not np.isfinite(criterion):
+            return None
+        pairs = zip(self.candidates, self.fits, strict=True)
+        counted = [(candidate.weight, fitted.predict(scales)) for candidate, fitted in pairs if candidate.weight > 0]
+        weights, predicted = np.array([weight for weight, _ in counted]), np.array([found for _, found in counted])
+        if self.fits[0].problem.residual == "linear":
+            return weights @ predicted
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.exp(weights @ np.log(predicted))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -88,6 +107,39 @@ def aicc(fitted: Fitted) -> float:
     return count * np.log(mean_square) + 2 * parameters * count / (count - parameters - 1)
 
 
+def fit_or_choose(
+    points: Points, law: str | Law, x: tuple[str, ...], options: Options, clusters: Array | None = None
+) -> tuple[Fitted, Choice | None]:
+    """Fit the law that was asked for or, for 'auto', the one that the data speak for.
+
+    Args:
+        points: of one curve.
+        law: its name, 'auto', or a law of your own.
+        x: columns of the scales, which say what laws there are.
+        options: how to fit.
+        clusters: (N,) labels for the group bootstrap.
+
+    Raises:
+        FitError: if the points cannot carry the law.
+        UsageError: as `fit_points` does.
+    """
+    if law != "auto":
+        return fit_points(points, law, options, clusters), None
+    names = candidate_laws(x, len(points.y), points.different)
+    names = [name for name in names if set(options.bounds or {}) <= set(LAWS[name].names)] or names[-1:]
+    quick = replace(options, intervals="none")
+    fits = [fit_points(points, name, quick) for name in names]
+    choice = choose(fits, _floor(fits, options))
+    return fit_points(points, choice.chosen, options, clusters), choice
+
+
+def _floor(fits: list[Fitted], options: Options) -> Estimate | None:
+    """The saturating law's floor with its interval, where that law was compared with the power law."""
+    if [fitted.law.name for fitted in fits[:2]] != ["power", "saturating"]:
+        return None
+    return parameter_intervals(replace(fits[1], options=replace(options, intervals="profile")))["E"]
+
+
 def choose(fits: list[Fitted], floor: Estimate | None) -> Choice:
     """Compare fits of the same points, the simplest first.
 
@@ -111,7 +163,7 @@ def choose(fits: list[Fitted], floor: Estimate | None) -> Choice:
         _candidate(fitted, float(criterion), float(weight))
         for fitted, criterion, weight in zip(fits, criteria, weights, strict=True)
     )
-    return Choice(best, candidates, _reasons(best, candidates, fits[0].points, floor))
+    return Choice(best, candidates, _reasons(best, candidates, fits[0].points, floor), tuple(fits))
 
 
 def _weights(criteria: Array) -> Array:

@@ -38,7 +38,7 @@ class Extrapolation:
     law_rmse_log: float
     """Of the fitted law by itself."""
     last_value_rmse_log: float | None
-    """Of the reference that nothing changes after the last point used; one scale only."""
+    """Of the reference that nothing changes beyond the nearest point used; one scale only."""
     inside: float | None
     """Share of the held-out points inside the fitted law's interval of a new run."""
     reach: float
@@ -105,9 +105,9 @@ def extrapolate(fitted: Fitted, held: Points, averaged: bool) -> Extrapolation:
         rmse_log=_rms(errors),
         bias_log=float(errors.mean()),
         law_rmse_log=_rms(own),
-        last_value_rmse_log=_rms(_log_errors(np.array(_last_value(fitted.points)), held.y)) if single else None,
+        last_value_rmse_log=_rms(_log_errors(_last_values(fitted.points, held), held.y)) if single else None,
         inside=inside,
-        reach=_reach(fitted.points.scales, held.scales),
+        reach=float(reach(fitted.points, held.scales).max()),
     )
 
 
@@ -126,8 +126,8 @@ def _inside(fitted: Fitted, held: Points) -> float | None:
 
 
 def _log_errors(predicted: Array, observed: Array) -> Array:
-    if not (np.all(predicted > 0) and np.all(observed > 0)):
-        raise FitError("a loss or its prediction on the held-out rows is not positive: errors have no logarithm")
+    if not (np.all(np.isfinite(predicted) & (predicted > 0)) and np.all(observed > 0)):
+        raise FitError("a loss or its prediction on the held-out rows is not positive and finite: no logarithmic error")
     return np.log(predicted / observed)
 
 
@@ -135,13 +135,15 @@ def _rms(errors: Array) -> float:
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def _last_value(points: Points) -> float:
-    """The y of the point nearest to the end with the lower y."""
-    falling = points.y[np.argmax(points.scales[0])] <= points.y[np.argmin(points.scales[0])]
-    place = np.argmax(points.scales[0]) if falling else np.argmin(points.scales[0])
-    return float(np.mean(points.y[points.scales[0] == points.scales[0, place]]))
+def _last_values(used: Points, held: Points) -> Array:
+    """For each held-out point, the mean y at the nearest place used."""
+    x = used.scales[0]
+    nearest = np.argmin(np.abs(np.log(x[:, None] / held.scales[0])), axis=0)
+    return np.array([np.mean(used.y[x == x[place]]) for place in nearest])
 
 
-def _reach(used: Array, held: Array) -> float:
-    above, below = held.max(1) / used.max(1), used.min(1) / held.min(1)
-    return float(max(above.max(), below.max(), 1.0))
+def reach(used: Points, scales: Array) -> Array:
+    """How far each of scales (S, Q) lies beyond the points used, as a factor of at least 1: (Q,)."""
+    above = scales / used.scales.max(1, keepdims=True)
+    below = used.scales.min(1, keepdims=True) / scales
+    return np.maximum(np.maximum(above, below).max(0), 1.0)

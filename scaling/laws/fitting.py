@@ -20,7 +20,7 @@ from scaling.laws.solver import Solutions, minimise, rough_minima
 
 Bounds: TypeAlias = Mapping[str, tuple[float, float]]
 IntervalKind: TypeAlias = Literal["auto", "profile", "residual", "pairs", "group", "none"]
-NoiseSource: TypeAlias = Literal["residuals", "repeats"]
+NoiseSource: TypeAlias = Literal["residuals", "repeats", "pooled"]
 INTERVAL_KINDS: tuple[IntervalKind, ...] = ("auto", "profile", "residual", "pairs", "group", "none")
 FEWEST_RESAMPLES = 100
 FEWEST_CLUSTERS = 5
@@ -39,10 +39,12 @@ class Options:
         bounds: of parameters by name, in the units of the data; equal ends fix one. `{"E": (0, 0)}` is no floor.
         intervals: 'profile' (the default for squares), a bootstrap ('residual'; 'pairs', the default for
             other losses and for tail weights; 'group'), or 'none'.
-        noise: estimated from all residuals, or from repeats at the same x alone.
+        noise: estimated from all residuals, from repeats at the same x alone, or from the repeats of all
+            curves of a table together.
         level: of the intervals.
         resamples: of a bootstrap.
         seed: of a bootstrap.
+        pooled: the scatter of repeats over all curves, for pooled noise; `fit_groups` finds it.
     """
 
     residual: Residual = "log"
@@ -54,6 +56,7 @@ class Options:
     level: float = 0.95
     resamples: int = 1000
     seed: int = 0
+    pooled: PureError | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -62,8 +65,12 @@ class Options:
             raise UsageError(f"unknown residual '{self.residual}': use log or linear")
         if self.intervals not in INTERVAL_KINDS:
             raise UsageError(f"unknown intervals '{self.intervals}': {nearest(self.intervals, INTERVAL_KINDS)}")
-        if self.noise not in ("residuals", "repeats"):
-            raise UsageError(f"unknown noise '{self.noise}': use residuals or repeats")
+        if self.noise not in get_args(NoiseSource):
+            raise UsageError(f"unknown noise '{self.noise}': use residuals, repeats or pooled")
+        if self.noise == "pooled" and (self.residual != "log" or self.tail_weight > 0):
+            raise UsageError(
+                "noise 'pooled' is of logarithmic residuals of equal weight: take no other residual or tail"
+            )
         if self.resamples < FEWEST_RESAMPLES:
             raise UsageError(f"{self.resamples} resamples are too few for an interval; at least {FEWEST_RESAMPLES}")
         if not (np.isfinite(self.tail_weight) and self.tail_weight >= 0):
@@ -233,7 +240,12 @@ def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError 
         if repeats is None:
             raise FitError("the noise cannot be estimated from repeats: no x has two points")
         variance, freedom = repeats.variance, repeats.degrees_of_freedom
-    return Noise(max(variance, ROUNDING**2), float(stats.f.ppf(options.level, 1, max(freedom, 1))))
+    if options.noise == "pooled":
+        if options.pooled is None:
+            raise UsageError("noise 'pooled' needs a table of curves: use fit_groups, or say Options(pooled=...)")
+        variance, freedom = options.pooled.variance, options.pooled.degrees_of_freedom
+    freedom = max(freedom, 1)
+    return Noise(max(variance, ROUNDING**2), freedom, float(stats.f.ppf(options.level, 1, freedom)))
 
 
 def _resampled(

@@ -129,6 +129,6 @@ def _drawn(fitted: Fitted, scales: Array, new_run: bool) -> Array:
         return drawn
     spread = np.sqrt(fitted.noise.variance)
     noise = spread * np.random.default_rng(fitted.options.seed + 1).standard_t(
-        max(fitted.degrees_of_freedom, 1), size=drawn.shape
+        fitted.noise.degrees_of_freedom, size=drawn.shape
     )
     return drawn * np.exp(noise) if fitted.problem.residual == "log" else drawn + noise * fitted.unit

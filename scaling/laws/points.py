@@ -39,10 +39,12 @@ class Points:
         return Points(self.scales[:, mask], self.y[mask], self.weights[mask], self.link)
 
     def from_link(self, odds: Array) -> Array:
-        """Values of y in the unit they were given in."""
+        """Values of y in the unit they were given in; odds of infinity are an error of 100 %, negative ones of 0."""
         if self.link == "none":
             return odds
-        error = odds / (1 + odds)
+        odds = np.maximum(odds, 0.0)
+        with np.errstate(invalid="ignore"):
+            error = np.where(np.isposinf(odds), 1.0, odds / (1 + odds))
         return (error if self.link.startswith("error") else 1 - error) * _whole(self.link)
 
     def to_link(self, y: ArrayLike) -> Array:
@@ -99,12 +101,13 @@ def gather(
 
 def tail_weights(points: Points, q: float) -> Array:
     """The points' weights times |x / x_end|^q, of mean 1: how much each point says about the end."""
-    weights = points.weights * np.exp(-q * _distance_from_end(np.log(points.scales[0]), points.y))
+    weights = points.weights * np.exp(-q * distance_from_end(points))
     return weights / weights.mean()
 
 
-def _distance_from_end(log_x: Array, y: Array) -> Array:
-    """How far each point is, in logarithms, from the end at which y is lower."""
+def distance_from_end(points: Points) -> Array:
+    """How far each point is on the first scale, in logarithms, from the end at which y is lower: (N,)."""
+    log_x, y = np.log(points.scales[0]), points.y
     falling = np.sum((log_x - log_x.mean()) * (y - y.mean())) <= 0
     return log_x.max() - log_x if falling else log_x - log_x.min()
 

@@ -179,6 +179,7 @@ class Noise:
     """Variance of a residual of weight 1, and how well it is known."""
 
     variance: float
+    degrees_of_freedom: int
     cutoff: float
     """Quantile of the squared, studentised distance: F(1, degrees of freedom) at the level."""
 

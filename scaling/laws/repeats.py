@@ -1,10 +1,13 @@
 """What repeats at the same x (several seeds) say of the noise, and of a law that misses it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from scaling.laws.law import Array
+from scaling.laws.points import Points
 from scaling.laws.problem import Problem
 
 
@@ -26,8 +29,24 @@ class PureError:
 def pure_error(problem: Problem) -> PureError | None:
     """The scatter of repeats in one problem's data; None without repeats."""
     y = np.log(problem.y[0]) if problem.residual == "log" else problem.y[0]
-    weights = problem.weights[0]
-    _, place = np.unique(problem.scales, axis=1, return_inverse=True)
+    return _scatter(problem.scales, y, problem.weights[0])
+
+
+def pooled_error(curves: Iterable[Points]) -> PureError | None:
+    """The scatter of repeats of several curves, each around its own means, in logarithms; None without repeats."""
+    found = [_scatter(points.scales, np.log(points.y), points.weights) for points in curves]
+    known = [error for error in found if error is not None]
+    if not known:
+        return None
+    return PureError(
+        sum(error.sum_of_squares for error in known),
+        sum(error.degrees_of_freedom for error in known),
+        sum(error.different for error in known),
+    )
+
+
+def _scatter(scales: Array, y: Array, weights: Array) -> PureError | None:
+    _, place = np.unique(scales, axis=1, return_inverse=True)
     place = place.ravel()
     different = int(place.max()) + 1
     freedom = len(y) - different
@@ -37,16 +56,25 @@ def pure_error(problem: Problem) -> PureError | None:
     return PureError(float(np.sum(weights * (y - means[place]) ** 2)), freedom, different)
 
 
-def lack_of_fit(sum_of_squares: float, repeats: PureError | None, parameters: int) -> float | None:
+def lack_of_fit(
+    sum_of_squares: float, own: PureError | None, parameters: int, noise: PureError | None = None
+) -> float | None:
     """Chance of missing the points this far if the law were true, judged by repeats.
+
+    Args:
+        sum_of_squares: of the residuals.
+        own: the scatter of the curve's repeats, of no degrees of freedom where it has none.
+        parameters: that were fitted.
+        noise: what the misses are measured by; the curve's own scatter by default.
 
     The classical F test against pure error (Draper and Smith, Applied Regression Analysis, 2.1); None
     without repeats, or without more different x than parameters.
     """
-    if repeats is None or repeats.different <= parameters:
+    noise = noise or own
+    if own is None or noise is None or noise.degrees_of_freedom == 0 or own.different <= parameters:
         return None
-    freedom = repeats.different - parameters
-    lack = max(sum_of_squares - repeats.sum_of_squares, 0.0)
-    if repeats.sum_of_squares == 0:
+    freedom = own.different - parameters
+    lack = max(sum_of_squares - own.sum_of_squares, 0.0)
+    if noise.sum_of_squares == 0:
         return 0.0 if lack > 1e-20 else 1.0
-    return float(stats.f.sf(lack / freedom / repeats.variance, freedom, repeats.degrees_of_freedom))
+    return float(stats.f.sf(lack / freedom / noise.variance, freedom, noise.degrees_of_freedom))

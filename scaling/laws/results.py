@@ -14,10 +14,11 @@ from scaling.errors import UsageError
 from scaling.laws.choosing import Choice
 from scaling.laws.extrapolation import Extrapolation
 from scaling.laws.fitting import Fitted, standard_errors
-from scaling.laws.intervals import Estimate, parameter_intervals, prediction_intervals
+from scaling.laws.intervals import Estimate, parameter_intervals
 from scaling.laws.law import Array
 from scaling.laws.points import FitError
-from scaling.laws.repeats import lack_of_fit
+from scaling.laws.predictions import Prediction, band, predict_at
+from scaling.laws.repeats import PureError, lack_of_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,9 +127,11 @@ class FitResult:
 
     def band(self, x: ArrayLike, new_run: bool = False) -> tuple[Array, Array]:
         """Lower and upper ends of the interval of the law at each x, or of one new run there."""
-        ends = prediction_intervals(self.fitted, self._scales(x), new_run)
-        low, high = (self.fitted.points.from_link(end) for end in ends)
-        return np.minimum(low, high), np.maximum(low, high)
+        return band(self.fitted, self._scales(x), new_run)
+
+    def predictions(self, x: ArrayLike) -> tuple[Prediction, ...]:
+        """All that is known at each x, (Q,) for one scale or (S, Q): the law, its intervals and its reach."""
+        return predict_at(self.fitted, self.choice, self._scales(x))
 
     def inverse(self, y: float, **others: float) -> float:
         """The x at which the law reaches y; for laws of several scales, `others` says all but one by symbol.
@@ -235,6 +238,8 @@ class FitResult:
                 "bounds": {name: [_plain(end) for end in ends] for name, ends in (options.bounds or {}).items()},
                 "intervals": options.method,
                 "noise": options.noise,
+                "noise_deviation": float(np.sqrt(fitted.noise.variance)) * self._residual_unit,
+                "noise_degrees_of_freedom": fitted.noise.degrees_of_freedom,
                 "level": options.level,
                 "resamples": options.resamples,
                 "seed": options.seed,
@@ -265,7 +270,8 @@ def _notes(result: FitResult) -> list[str]:
     floor = result.parameters.get("E")
     if floor and not fitted.fixed[fitted.law.names.index("E")] and floor.low <= 0:
         notes.append(f"floor not identified by these data: any E from 0 to {floor.high:.3g} fits")
-    chance = lack_of_fit(2 * fitted.objective, fitted.repeats, parameters)
+    own = fitted.repeats or PureError(0.0, 0, fitted.points.different)
+    chance = lack_of_fit(2 * fitted.objective, own, parameters, fitted.options.pooled or fitted.repeats)
     if fitted.options.loss.name == "squares" and chance is not None and chance < LACK_OF_FIT:
         notes.append(
             f"the law misses its points by more than repeats differ (lack of fit, p = {chance:.1g}): do not extrapolate"

@@ -1,53 +1,34 @@
 """Fit the curves of a table of records, and say which rows were left out and why."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.errors import UsageError, nearest
-from scaling.laws.catalogue import LAWS, find_law
-from scaling.laws.choosing import Choice, candidate_laws, choose, law_family
+from scaling.errors import UsageError
+from scaling.laws.choosing import fit_or_choose
+from scaling.laws.columns import (
+    Question,
+    check_columns,
+    decide_link,
+    default_groups,
+    default_x,
+    training_flops,
+    with_products,
+)
 from scaling.laws.extrapolation import extrapolate
-from scaling.laws.fitting import Fitted, Options, fit_points
-from scaling.laws.intervals import Estimate, parameter_intervals
+from scaling.laws.fitting import Options
 from scaling.laws.law import Law
-from scaling.laws.points import LINKS, FitError, Link, Points, gather
+from scaling.laws.points import FitError, Link, Points, gather
+from scaling.laws.repeats import pooled_error
 from scaling.laws.results import FitResult
 from scaling.records import load_records
 
 if TYPE_CHECKING:
     import pandas as pd
-
-GROUP_COLUMNS = ("task", "architecture", "size", "input_size", "extended_length", "head", "patch_size")
-SOURCE_COLUMNS = ("study", "dataset")  # tell curves apart in a table of several studies
-# The design column that moves along each axis; curves differ in all the others.
-MOVES_ALONG = {
-    "patch_size": "patch_size",
-    "patch_area": "patch_size",
-    "sequence_length": "patch_size",
-    "input_size": "input_size",
-    "images_seen": "images_seen",
-}
-SCALES = ("patch_size", "parameters", "input_size", "images_seen")
-ROLES = {"patch": "p", "parameters": "N", "input_size": "R", "images_seen": "D", "tokens": "D", "samples": "D"}
-"""Symbols of scales by how their columns' names start."""
-MODEL_SIZE = "size"  # what parameters and FLOPs move along
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is fitted in a table."""
-
-    x: tuple[str, ...]
-    y: str
-    law: str | Law = "auto"
-    link: Link = "none"
-    errors: str | None = None
-    clusters: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +97,7 @@ def fit_groups(
         source: a table of records, or a run directory, CSV or Parquet file to load one from.
         law: a name of `LAWS`, a law of your own, or 'auto' to choose one for each curve.
         x: column of the scale, or several in the order of the law's symbols; by default what varies.
+            'patch_area' and 'training_flops' are made of other columns where the table lacks them.
         y: column of what it changes.
         group_by: columns that tell curves apart; by default the design columns that the table has,
             without those that move along x.
@@ -137,73 +119,19 @@ def fit_groups(
     x = default_x(table) if x is None else x
     group_by = [group_by] if isinstance(group_by, str) else group_by
     question = Question((x,) if isinstance(x, str) else tuple(x), y, law, "none", errors, clusters)
-    _check_columns(table, question, group_by or ())
-    question = replace(question, link=_link(table[y], y, link))
+    table = with_products(table, question.x)
+    check_columns(table, question, group_by or ())
+    question = replace(question, link=decide_link(table[y], y, link))
     group_by = default_groups(table, question.x) if group_by is None else list(group_by)
     table = table.assign(__held=_held_out(table, group_by, hold_out, hold_out_compute))
-    if not group_by:
-        return [_fit_group({}, table, question, options)]
-    groups = table.groupby(group_by, sort=False, dropna=False)
-    return [_fit_group(_shared(group_by, key), rows, question, options) for key, rows in groups]
-
-
-def default_x(table: "pd.DataFrame") -> str:
-    """The scale that a table varies: patch size if it does, else parameters, input size or images seen."""
-    varied = [name for name in SCALES if name in table and table[name].nunique() > 1]
-    return varied[0] if varied else SCALES[0]
-
-
-def default_groups(table: "pd.DataFrame", x: str | Iterable[str]) -> list[str]:
-    """Design columns of the table that tell its curves along x apart."""
-    columns = (x,) if isinstance(x, str) else tuple(x)
-    moving = {MOVES_ALONG.get(column, MODEL_SIZE) for column in columns}
-    found = [column for column in GROUP_COLUMNS if column in table and column not in moving | set(columns)]
-    found = [column for column in found if table[column].notna().any()]
-    return [column for column in SOURCE_COLUMNS if column in table and table[column].nunique() > 1] + found
-
-
-def _check_columns(table: "pd.DataFrame", question: Question, group_by: Iterable[str]) -> None:
-    import pandas as pd
-
-    numbers = [*question.x, question.y, *([question.errors] if question.errors else [])]
-    for column in (*numbers, *group_by, *([question.clusters] if question.clusters else [])):
-        if column not in table:
-            raise UsageError(f"no column '{column}' in the records; {nearest(column, table.columns)}")
-    for column in numbers:
-        if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column]):
-            raise UsageError(f"column '{column}' does not hold numbers")
-    if isinstance(question.law, str) and question.law != "auto":
-        symbols = find_law(question.law).symbols
-        if len(symbols) != len(question.x):
-            raise UsageError(f"the {question.law} law takes {len(symbols)} column(s) for x: {', '.join(symbols)}")
-        _check_roles(question.x, symbols, question.law)
-    elif question.law == "auto":
-        if len(question.x) > 3:
-            raise UsageError(f"no law takes {len(question.x)} columns for x")
-        name = law_family(question.x)[0]
-        _check_roles(question.x, LAWS[name].symbols, name)
-
-
-def _check_roles(x: tuple[str, ...], symbols: tuple[str, ...], law: str) -> None:
-    """Raise for a column that is known to be another of the law's scales."""
-    roles = [next((role for start, role in ROLES.items() if column.startswith(start)), None) for column in x]
-    for column, role, symbol in zip(x, roles, symbols, strict=True):
-        if len(x) > 1 and role is not None and role != symbol and role in symbols:
-            raise UsageError(f"the {law} law takes {', '.join(symbols)} in this order, and {column} is its {role}")
-
-
-def _link(values: "pd.Series", name: str, given: Link | None) -> Link:
-    """The link, decided once for a table; an accuracy is in percent if its name or all its values say so."""
-    if given is not None and given not in LINKS:
-        raise UsageError(f"unknown link '{given}': use {', '.join(LINKS)}")
-    if given is not None or "accuracy" not in name:
-        return given or "none"
-    if "percent" in name or values.min() > 1:
-        return "accuracy-percent"
-    if values.max() > 1:
-        fix = "say --link accuracy-percent, or --link none for the values as they are"
-        raise UsageError(f"column '{name}' has values up to 1 and above: mixed units? If they are percentages, {fix}")
-    return "accuracy"
+    groups = [({}, table)]
+    if group_by:
+        found = table.groupby(group_by, sort=False, dropna=False)
+        groups = [(_shared(group_by, key), rows) for key, rows in found]
+    curves = [_gather_curve(group, rows, question, options) for group, rows in groups]
+    if options.noise == "pooled":
+        options = _with_pooled_noise(curves, question, options)
+    return [_fit_curve(curve, question, options) for curve in curves]
 
 
 def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
@@ -232,21 +160,6 @@ def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None
     return held
 
 
-def training_flops(table: "pd.DataFrame") -> "pd.Series":
-    """FLOPs that each row's training took.
-
-    Raises:
-        UsageError: if the table has no columns to tell.
-    """
-    from pandas.api.types import is_numeric_dtype
-
-    for columns in (("training_flops",), ("training_flops_per_image", "images_seen"), ("training_flops_per_image",)):
-        numeric = all(column in table and is_numeric_dtype(table[column]) for column in columns)
-        if numeric and table[list(columns)].notna().all(axis=1).any():
-            return table[list(columns)].prod(axis=1, skipna=False)
-    raise UsageError("no numbers in a column 'training_flops' or 'training_flops_per_image' to hold compute out by")
-
-
 def _shared(columns: list[str], key: tuple[Any, ...]) -> dict[str, Any]:
     return {column: _plain(value) for column, value in zip(columns, key, strict=True) if value == value}
 
@@ -257,9 +170,20 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _fit_group(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """The points of one group of rows."""
+
+    group: dict[str, Any]
+    left_out: tuple[str, ...]
+    points: Points
+    clusters: Any
+    held: Points | None
+
+
+def _gather_curve(
     group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options
-) -> FitResult | Unfitted:
+) -> _Curve | Unfitted:
     kept, left_out = usable(rows, *question.x, question.y, *([question.errors] if question.errors else []))
     try:
         held = kept[kept["__held"]]
@@ -269,14 +193,34 @@ def _fit_group(
         if seen.empty and not held.empty:
             raise FitError("all its rows are held out")
         points, clusters = _points(seen, question, options)
-        fitted, choice = fit_or_choose(points, question, options, clusters)
-        extrapolation = None
-        if not held.empty:
-            later, _ = _points(held, question, replace(options, tail_weight=0.0))
-            extrapolation = extrapolate(fitted, later, averaged=question.law == "auto" and options.tail_weight == 0)
-        return FitResult(fitted, question.x, question.y, group, left_out, choice, extrapolation)
+        later = None if held.empty else _points(held, question, replace(options, tail_weight=0.0))[0]
+        return _Curve(group, left_out, points, clusters, later)
     except FitError as error:
         return Unfitted(group, str(error), left_out)
+
+
+def _with_pooled_noise(curves: list[_Curve | Unfitted], question: Question, options: Options) -> Options:
+    """The options with the scatter of the repeats of all curves."""
+    if question.errors:
+        raise UsageError(f"--noise pooled with --errors {question.errors}: weights of two curves have no common unit")
+    pooled = pooled_error(curve.points for curve in curves if isinstance(curve, _Curve))
+    if pooled is None:
+        raise UsageError("--noise pooled: no curve has two rows at the same x; use --noise residuals")
+    return replace(options, pooled=pooled)
+
+
+def _fit_curve(curve: _Curve | Unfitted, question: Question, options: Options) -> FitResult | Unfitted:
+    if isinstance(curve, Unfitted):
+        return curve
+    try:
+        fitted, choice = fit_or_choose(curve.points, question.law, question.x, options, curve.clusters)
+        extrapolation = None
+        if curve.held is not None:
+            averaged = question.law == "auto" and options.tail_weight == 0
+            extrapolation = extrapolate(fitted, curve.held, averaged)
+        return FitResult(fitted, question.x, question.y, curve.group, curve.left_out, choice, extrapolation)
+    except FitError as error:
+        return Unfitted(curve.group, str(error), curve.left_out)
 
 
 def _points(rows: "pd.DataFrame", question: Question, options: Options) -> tuple[Points, Any]:
@@ -291,27 +235,6 @@ def _points(rows: "pd.DataFrame", question: Question, options: Options) -> tuple
         order = np.lexsort((points.to_link(y), *scales[::-1]))
         clusters = rows[question.clusters].astype(str).to_numpy()[order]
     return points, clusters
-
-
-def fit_or_choose(
-    points: Points, question: Question, options: Options, clusters: Any = None
-) -> tuple[Fitted, Choice | None]:
-    """Fit the law that was asked for, or the one that the data speak for."""
-    if question.law != "auto":
-        return fit_points(points, question.law, options, clusters), None
-    names = candidate_laws(question.x, len(points.y), points.different)
-    names = [name for name in names if set(options.bounds or {}) <= set(LAWS[name].names)] or names[-1:]
-    quick = replace(options, intervals="none")
-    fits = [fit_points(points, name, quick) for name in names]
-    choice = choose(fits, _floor(fits, options))
-    return fit_points(points, choice.chosen, options, clusters), choice
-
-
-def _floor(fits: list[Fitted], options: Options) -> Estimate | None:
-    """The saturating law's floor with its interval, where that law was compared with the power law."""
-    if [fitted.law.name for fitted in fits[:2]] != ["power", "saturating"]:
-        return None
-    return parameter_intervals(replace(fits[1], options=replace(options, intervals="profile")))["E"]
 
 
 def usable(rows: "pd.DataFrame", *columns: str) -> tuple["pd.DataFrame", tuple[str, ...]]:

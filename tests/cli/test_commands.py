@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scaling.cli.fit_options import places_of
 from scaling.design import load_study, study_to_toml
+from scaling.errors import UsageError
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 from tests.laws.test_tables import table
@@ -79,6 +81,78 @@ def test_fit_table_and_json(run_path: Path, tmp_path: Path) -> None:
     written = tmp_path / "analysis" / "small" / "fit.json"
     assert f"wrote {written.relative_to(tmp_path)}" in result.stderr
     assert json.loads(written.read_text()) == json.loads(result.stdout)
+
+
+def test_many_rows_left_out_are_counted_by_reason(tmp_path: Path) -> None:
+    records = table()
+    records.loc[[0, 1, 2], "status"] = "oom"
+    records.loc[5:7, "test_loss"] = float("nan")
+    records.to_csv(tmp_path / "six.csv", index=False)
+    named = scaling("fit", "six.csv", cwd=tmp_path).stderr
+    assert named.count("deit-") == 6
+    assert "deit-nano/16@64: oom; deit-nano/8@64: oom" in named
+    records.loc[8, "status"] = "failed"
+    records.to_csv(tmp_path / "seven.csv", index=False)
+    result = scaling("fit", "seven.csv", "--law", "power", "--out", "found.json", cwd=tmp_path)
+    counts = "3 oom (deit-nano/16@64, deit-nano/8@64, ...); 3 no value (deit-micro/16@64, deit-micro/8@64, ...)"
+    assert f"left out of the fits: 7 rows: {counts}; 1 failed (deit-micro/2@64)" in result.stderr
+    assert result.returncode == 1  # two points and one are no curve
+
+
+def test_the_range_of_the_data_is_shown_on_every_scale(tmp_path: Path) -> None:
+    wide = [(n, p, 1.8 + 480 * n**-0.35 + 0.1 * p**0.8) for n in (1e7, 1e8, 3.2e9) for p in (2, 4, 8)]
+    pd.DataFrame(wide, columns=["parameters", "patch_size", "loss"]).to_csv(tmp_path / "two.csv", index=False)
+    arguments = ("--law", "additive", "--x", "parameters,patch_size", "--y", "loss", "--predict", "1e8:1,1e10:4")
+    lines = [line.split() for line in scaling("fit", "two.csv", *arguments, cwd=tmp_path).stdout.splitlines()]
+    assert ["parameters", "1e+07", "to", "3.2e+09"] in lines
+    assert ["patch_size", "2", "to", "8"] in lines
+    predicted = [line for line in lines if line[:3] == ["all", "records", "1e+08"] or "beyond" in line]
+    assert [line[-2:] for line in predicted] == [["2x", "beyond"], ["3.12x", "beyond"]]
+
+
+def test_predictions_and_windows_as_tables_and_json(run_path: Path, tmp_path: Path) -> None:
+    shown = scaling("fit", run_path, "--predict", "2,0.5", "--windows", "--law", "power", cwd=tmp_path).stdout
+    assert "predicted test_loss" in shown
+    assert "inside the data" in shown
+    assert "2x beyond" in shown
+    assert "first places fitted, predicted by: power" in shown
+    (curve,) = json.loads((tmp_path / "analysis" / "small" / "fit.json").read_text())["fits"]
+    assert [found["x"] for found in curve["predictions"]] == [[2.0], [0.5]]
+    assert all(found["low"] < found["estimate"] < found["high"] for found in curve["predictions"])
+    assert [window["fitted_up_to"] for window in curve["windows"]] == [2]
+    (window,) = curve["windows"]
+    lines = [line.split() for line in shown.splitlines()]
+    header = "curve law fitted up to x = points next x error last value inside last x error last value inside"
+    assert header.split() in lines
+    label = ["[1]", "segmentation", "deit", "nano", "16", "linear"]
+    assert [*label, "power", "2", "3", "1"] in [line[:10] for line in lines]
+    assert f"{window['last']['bias_log']:+.2%}" in shown
+    plain = json.loads(scaling("fit", run_path, "--format", "json", cwd=tmp_path).stdout)["fits"][0]
+    assert not {"predictions", "windows"} & set(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("1,one", ["x"], "--predict 'one': 'one' is not a number; write x such as"),
+        ("-2", ["x"], "--predict '-2': -2 is not positive and finite"),
+        ("1:inf", ["N", "p"], "--predict '1:inf': inf is not positive and finite"),
+        ("1:2,3", ["N", "p"], "--predict '3': 1 value(s) for 2 scale(s) (N, p); write one for each"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(text: str, columns: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        places_of(text, columns)
+    assert message in str(caught.value)
+    assert places_of("1e8:1,1e9:2", ["N", "p"]).tolist() == [[1e8, 1e9], [1.0, 2.0]]
+
+
+def test_a_curve_without_windows_says_why(tmp_path: Path) -> None:
+    table().head(5).query("patch_size > 1").to_csv(tmp_path / "t.csv", index=False)
+    result = scaling("fit", "t.csv", "--law", "saturating", "--windows", "--format", "json", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "no windows of classification deit nano 64: no first places of the curve can be fitted" in result.stderr
+    assert json.loads(result.stdout)["fits"][0]["windows"] == []
 
 
 def test_narrow_terminals_get_blocks_instead_of_ellipses(run_path: Path, tmp_path: Path) -> None:
@@ -190,6 +264,18 @@ WRONG = [
     ("fit", "good.csv", "--residual", "cubic"),
     ("fit", "good.csv", "--learning-curves", "--at", "some"),
     ("fit", "good.csv", "--at", "50%"),
+    ("fit", "good.csv", "--predict", "one"),
+    ("fit", "good.csv", "--predict", "1,-2"),
+    ("fit", "good.csv", "--predict", "inf"),
+    ("fit", "good.csv", "--predict", "1:2"),
+    ("fit", "good.csv", "--predict", ""),
+    ("fit", "good.csv", "--predict", "1", "--checklist"),
+    ("fit", "good.csv", "--windows", "--learning-curves"),
+    ("fit", "good.csv", "--windows", "--x", "patch_size,input_size"),
+    ("fit", "good.csv", "--windows", "--intervals", "group", "--clusters", "seed"),
+    ("fit", "good.csv", "--noise", "pooled"),
+    ("fit", "good.csv", "--noise", "pooled", "--residual", "linear"),
+    ("fit", "good.csv", "--x", "training_flops"),
     ("fit", "good.csv", "--checklist", "--format", "json"),
     ("fit", "good.csv", "--law", "chinchilla", "--x", "patch_size"),
     ("plot", "good.csv", "--figure", "9"),

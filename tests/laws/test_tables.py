@@ -143,6 +143,27 @@ def test_compute_is_counted_from_what_the_table_has() -> None:
         fit_groups(table(), hold_out_compute=0.2)
 
 
+def test_the_area_of_a_patch_is_made_where_it_lacks() -> None:
+    for result in fitted(fit_groups(table(), "saturating", "patch_area")):
+        assert result.to_json()["x_range"] == {"patch_area": [1, 256]}
+        assert result.parameters["b"].estimate == pytest.approx(0.45, abs=1e-6)
+    own = table().assign(patch_area=lambda rows: rows["patch_size"] ** 2 / 7)
+    assert fitted(fit_groups(own, "saturating", "patch_area"))[0].fitted.points.scales.max() == 256 / 7
+
+
+def test_training_flops_are_made_of_their_parts_beyond_64_bits() -> None:
+    parts = table().assign(training_flops_per_image=lambda rows: 10**13 * rows["patch_size"], images_seen=10**10)
+    for result in fitted(fit_groups(parts, "saturating", "training_flops", group_by="size")):
+        assert result.to_json()["x_range"] == {"training_flops": [1e23, 1.6e24]}
+        assert result.parameters["b"].estimate == pytest.approx(0.9, abs=1e-6)
+    with pytest.raises(UsageError, match="no column 'training_flops' in the records; did you mean"):
+        fit_groups(parts.drop(columns="images_seen"), x="training_flops")
+    with pytest.raises(UsageError, match="column 'images_seen' does not hold numbers"):
+        fit_groups(parts.assign(images_seen="many"), x="training_flops")
+    held = fitted(fit_groups(parts, "saturating", hold_out_compute=0.2))[0]
+    assert held.fitted.points.scales.max() == 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
