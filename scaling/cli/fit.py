@@ -18,6 +18,8 @@ from scaling.cli.output import Format, message, print_json, source_name
 from scaling.errors import ScalingError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scaling.laws import FitResult, Prediction, Unfitted, Window
     from scaling.laws.law import Array
 
@@ -67,15 +69,16 @@ def fit(
         _forecast(source, at or "100%", level, output)
         return
     from scaling.laws import check_windows, fit_groups, parse_share
-    from scaling.records import load_records
+    from scaling.records import load_records, published_studies
 
     options = given.options_of(residual, loss, tail_weight, bound, intervals, noise, level)
     columns = given.names_of([x]) if x else ["x"]
     places = given.places_of(predict, columns) if predict is not None else None
     if windows:
         check_windows(len(columns), options.method)
+    table = load_records(source)
     results = fit_groups(
-        load_records(source),
+        table,
         law,
         columns if x else None,
         y,
@@ -96,8 +99,23 @@ def fit(
         show_checklist(fitted_of(results))
     else:
         show_fits(results, y, predicted, windowed)
+    _tell_of_published(table, y)
     _check_fitted(results)
-    _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if source.is_dir() else None))
+    of_study = source.is_dir() or str(source) in published_studies()
+    _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if of_study else None))
+
+
+def _tell_of_published(table: "pd.DataFrame", y: str) -> None:
+    """Say what is to be known of published records, and which do not state what is fitted."""
+    from scaling.laws import stating
+    from scaling.records import notes_on
+
+    used = stating(table, y)
+    if len(used) < len(table):
+        message(f"{len(table) - len(used)} published records state no {y}")
+    if "design" in used:
+        for note in notes_on(used, used["design"]):
+            message(f"note: {note}")
 
 
 def _check_used(

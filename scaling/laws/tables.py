@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MEASURED = "measured"  # of records; published ones state some results and not others
+
+
 @dataclass(frozen=True, slots=True)
 class Unfitted:
     """A curve that no law could be fitted to."""
@@ -122,6 +125,7 @@ def fit_groups(
     table = with_products(table, question.x)
     check_columns(table, question, group_by or ())
     question = replace(question, link=decide_link(table[y], y, link))
+    table = stating(table, y)
     group_by = default_groups(table, question.x) if group_by is None else list(group_by)
     table = table.assign(__held=_held_out(table, group_by, hold_out, hold_out_compute))
     groups = [({}, table)]
@@ -132,6 +136,13 @@ def fit_groups(
     if options.noise == "pooled":
         options = _with_pooled_noise(curves, question, options)
     return [_fit_curve(curve, question, options) for curve in curves]
+
+
+def stating(table: "pd.DataFrame", y: str) -> "pd.DataFrame":
+    """The table without published records that state something else than y; all of it if none states y."""
+    if "source" not in table or not table[y].notna().any():
+        return table
+    return table[table[y].notna() | table["source"].eq(MEASURED)]
 
 
 def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
