@@ -5,7 +5,7 @@ from scaling.decisions.candidates import COSTS, Candidate, Field
 from scaling.decisions.comparing import AxisResult, Comparison, Difference, Step, compare, to_json
 from scaling.decisions.draws import Spread
 from scaling.decisions.elasticity import Elasticity
-from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome
+from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome, find_outcome
 from scaling.decisions.verdict import COST_WORDS, verdict
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Spread",
     "Step",
     "compare",
+    "find_outcome",
     "to_json",
     "verdict",
 ]

@@ -115,11 +115,11 @@ def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) ->
         raise CompareError(f"no record of a design has a {outcome.label}; nothing to compare")
     if not keys:
         return table
-    groups = with_result.groupby(keys).size().sort_values(ascending=False, kind="stable")
+    groups = with_result.value_counts(keys, sort=True).index.tolist()  # those with most results first
     if design is not None and len(groups) > 1:
-        names = ", ".join(" on ".join(map(str, key)) for key in groups.index)
+        names = ", ".join(" on ".join(map(str, key)) for key in groups)
         raise UsageError(f"{design} is in the records more than once ({names}); give a table of one of them")
-    return table[(table[keys] == list(groups.index[0])).all(axis=1)]
+    return table[(table[keys] == list(groups[0])).all(axis=1)]
 
 
 def _source(rows: "pd.DataFrame", cost: str) -> tuple[tuple[str, ...], str] | None:

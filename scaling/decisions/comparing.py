@@ -93,6 +93,8 @@ class Comparison:
     field: Field
     base: Candidate
     axes: tuple[AxisResult, ...]
+    values: dict[str, Spread]
+    """By design: the outcome as it was observed, with what other seeds may give; the chance means nothing."""
     rankings: tuple[Ranking, ...]
     """One for each cost over which two axes or more can be followed."""
     differences: tuple[Difference, ...]
@@ -150,6 +152,7 @@ def compare(
         field=field,
         base=start,
         axes=axes,
+        values={design: draws.value(design) for design in draws.observed},
         rankings=tuple(found for cost in field.cost_words if (found := _ranking(axes, cost, draws))),
         differences=tuple(_differences(axes, draws)),
         frontier={cost: _frontier(field, cost) for cost in field.cost_words},

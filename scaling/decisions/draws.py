@@ -42,6 +42,11 @@ class Draws:
     observed: dict[str, float]
     drawn: dict[str, Array]
 
+    def value(self, design: str) -> Spread:
+        """What a design reaches, in the unit of the outcome."""
+        observed, drawn = self._of(design)
+        return Spread.of(self.outcome.outer(drawn), float(self.outcome.outer(observed)))
+
     def gain(self, candidate: Candidate, base: Candidate) -> Spread:
         """How much better a design is than another, in the unit of gains."""
         return self._gain(self._of(candidate.design), self._of(base.design))

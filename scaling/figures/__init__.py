@@ -26,6 +26,9 @@ class Drawing:
 
 FIGURES = {
     "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+    "3": Drawing("figure3", "patch scaling against parameter scaling and other axes, over training FLOPs"),
+    "4": Drawing("figure4", "input-size scaling at fixed sequence length, and the share of the patch embedding"),
+    "equal-cost": Drawing("equal_cost", "every axis from one design over FLOPs, memory and hours"),
 }
 """What `figure` draws, by name; numbers are those of the paper."""
 

@@ -34,6 +34,8 @@ class PublishedStudy:
     records: tuple[Record, ...]
     figure1_offsets: dict[str, float]
     """Floors that the publication's own loss axes subtract, by panel of its Figure 1."""
+    figure3_bases: tuple[str, ...]
+    """Designs that the publication's comparison of axes starts from."""
     notes: tuple[tuple[tuple[str, ...], str], ...]
 
     def notes_about(self, names: Iterable[str]) -> list[str]:
@@ -56,7 +58,8 @@ def published_study(name: str) -> PublishedStudy:
     records = tuple(_record(name, {key: value for key, value in row.items() if value}, about) for row in rows)
     notes = tuple((tuple(note["about"]), note["text"]) for note in about["notes"])
     given = about["title"], about["authors"], about["venue"]
-    return PublishedStudy(name, *given, records, about["figure1_offsets"], notes)
+    bases = tuple(about["figure3_bases"])
+    return PublishedStudy(name, *given, records, about["figure1_offsets"], bases, notes)
 
 
 def _record(study: str, row: dict[str, str], about: dict[str, Any]) -> Record:

@@ -1,0 +1,162 @@
+"""Figure 4: input-size scaling at fixed sequence length, with the share of parameters in the patch embedding."""
+
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.cost import Execution, Head, cost_of
+from scaling.decisions import CompareError, Outcome, find_outcome
+from scaling.design import Design
+from scaling.errors import UsageError
+from scaling.figures.material import FigureError, Material
+from scaling.figures.paths import value_label
+from scaling.figures.style import COLOURS, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, log_axis, nice_log_ticks, styled
+
+FURTHER = 4  # times the largest input, up to which the share is drawn
+MOST_PANELS = 4
+Key = tuple[str, str, str, str]  # architecture, size, head, data set
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Designs of one model and sequence length at several input sizes."""
+
+    length: int
+    inputs: list[int]
+    means: list[float]
+    seeds: list[np.ndarray]
+    first: Design
+
+
+def draw(material: Material) -> Figure:
+    """Draw results against input size, one line per sequence length, and below them the patch embedding's share.
+
+    Raises:
+        FigureError: if no two designs differ in input size at the same sequence length.
+    """
+    try:
+        outcome = find_outcome(material.table, None)
+    except CompareError as error:
+        raise FigureError(str(error)) from None
+    panels = _panels(material.table, outcome)
+    if not panels:
+        raise FigureError(
+            "no model has two input sizes at the same sequence length (input and patch grown together); "
+            "run some: give grid.designs such as deit-micro/4@32 and deit-micro/8@64"
+        )
+    most = max(map(len, panels.values()))
+    shown = dict([item for item in panels.items() if len(item[1]) > 1 or most == 1][:MOST_PANELS])
+    lengths = sorted({line.length for lines in shown.values() for line in lines})
+    with styled():
+        width = PANEL_WIDTH if len(shown) < 3 else 0.8 * PANEL_WIDTH
+        figure = Figure(figsize=(width * len(shown), 1.75 * PANEL_HEIGHT), layout="constrained")
+        axes = figure.subplots(2, len(shown), squeeze=False, sharex="col", height_ratios=(1.25, 1))
+        for column, ((architecture, size, head, _), lines) in enumerate(shown.items()):
+            _draw_results(axes[0][column], lines, outcome, lengths)
+            _draw_share(axes[1][column], lines, lengths)
+            axes[0][column].set_title(" ".join(filter(None, (f"{architecture}-{size}", head))))
+            if column == 0:
+                axes[0][0].set_ylabel(value_label(outcome))
+                axes[1][0].set_ylabel("Share of parameters in\nthe patch embedding (%)")
+        figure.supxlabel(
+            _caption(material.table, len(panels) - len(shown), 58 * len(shown)), fontsize=6.5, color="0.35"
+        )
+    return figure
+
+
+def _panels(table: pd.DataFrame, outcome: Outcome) -> dict[Key, list[Line]]:
+    """Models with lines of two inputs or more, those with most points first."""
+    used = table[table[outcome.column].notna() & table["architecture"].notna() & table["sequence_length"].notna()]
+    if "extended_length" in used:
+        used = used[used["extended_length"].isna()]
+    if "status" in used:
+        used = used[used["status"] == "done"]
+    keys = ["architecture", "size", *(key for key in ("head", "dataset") if key in used)]
+    panels: dict[Key, list[Line]] = {}
+    for key, rows in used.groupby(keys, dropna=False, sort=False):
+        lines = [_line(each, outcome) for _, each in rows.groupby("sequence_length")]
+        lines = [line for line in lines if len(line.inputs) > 1]
+        if lines:
+            words = [str(part) if part == part and part is not None else "" for part in key]
+            architecture, size, head, dataset = (*words, "", "")[:4]
+            panels[architecture, size, head, dataset] = lines
+    return dict(sorted(panels.items(), key=lambda item: -sum(len(line.inputs) for line in item[1])))
+
+
+def _line(rows: pd.DataFrame, outcome: Outcome) -> Line:
+    inputs = sorted(set(rows["input_size"].astype(int)))
+    seeds = [rows.loc[rows["input_size"] == size, outcome.column].to_numpy(float) for size in inputs]
+    first = Design.parse(str(rows.sort_values("input_size")["design"].iloc[0]))
+    return Line(first.sequence_length, inputs, [float(each.mean()) for each in seeds], seeds, first)
+
+
+def _look(length: int, lengths: list[int]) -> tuple[str, str, Any]:
+    """Colour, mark and dashes of a sequence length, the same in every panel."""
+    place = lengths.index(length) % len(COLOURS)
+    return COLOURS[place], MARKERS[place], LINES[place]
+
+
+def _draw_results(axis: Axes, lines: list[Line], outcome: Outcome, lengths: list[int]) -> None:
+    factor = 1 if outcome.is_loss else 100
+    for line in lines:
+        colour, mark, look = _look(line.length, lengths)
+        for x, values in zip(line.inputs, line.seeds, strict=True):
+            if len(values) > 1:
+                axis.plot([x] * len(values), factor * values, "o", color=colour, alpha=0.3, markersize=3)
+        means = factor * np.array(line.means)
+        axis.plot(line.inputs, means, mark, color=colour, linestyle=look, label=f"L = {line.length:,}")
+    axis.set_xscale("log")
+    axis.margins(y=0.12)
+    axis.legend(loc="best", ncols=1 + (len(lines) > 4))
+
+
+def _draw_share(axis: Axes, lines: list[Line], lengths: list[int]) -> None:
+    ticks = sorted({size for line in lines for size in line.inputs})
+    for line in lines:
+        colour, mark, look = _look(line.length, lengths)
+        inputs, shares = _shares(line.first, FURTHER * max(line.inputs))
+        axis.plot(inputs, shares, color=colour, linestyle=look, linewidth=1)
+        known = [share for size, share in zip(inputs, shares, strict=True) if size in line.inputs]
+        axis.plot(line.inputs, known, mark, color=colour)
+        ticks += [inputs[-1]]
+    axis.set(xscale="log", yscale="log", xlabel="Input size (pixels per side)")
+    log_axis(axis.yaxis, nice_log_ticks(*axis.get_ylim()))
+    log_axis(axis.xaxis, _spread_out(sorted(set(map(float, ticks)))))
+
+
+def _spread_out(ticks: list[float]) -> list[float]:
+    """Ticks that are a factor of 1.35 apart or more, so that their labels do not touch."""
+    kept = ticks[:1]
+    for tick in ticks[1:]:
+        if tick >= 1.35 * kept[-1]:
+            kept.append(tick)
+    return kept
+
+
+def _shares(first: Design, largest: int) -> tuple[list[int], list[float]]:
+    """Percentage of parameters in the patch embedding, when input and patch grow together from a design."""
+    side = first.input_sides[0] // first.patch_size
+    patches = range(first.patch_size, largest // side + 1)
+    inputs, shares = [], []
+    for patch in patches:
+        design = replace(first, patch_size=patch, input_size=side * patch)
+        try:
+            parameters = cost_of(design, Head(dense=design.head is not None), Execution()).parameters
+        except UsageError:  # beyond what a design can be
+            break
+        inputs.append(side * patch)
+        shares.append(100 * parameters.terms()["patch_embedding"] / parameters.total)
+    return inputs, shares
+
+
+def _caption(table: pd.DataFrame, left_out: int, width: int) -> str:
+    published = "source" in table and table["source"].isin(["published", "digitised"]).any()
+    parts = ["L: sequence length, the same along a line; shares by the estimator, with 1,000 classes"]
+    parts += ["the curves of the paper's Figure 4 are not available as numbers"] if published else []
+    parts += [f"{left_out} more models left out"] if left_out else []
+    return textwrap.fill("; ".join(parts), width)
