@@ -1,4 +1,4 @@
-"""Scaling studies of plain vision backbones: designs, costs, studies, records, laws and figures.
+"""Scaling studies of plain vision backbones: designs, costs, studies, records, laws, decisions and figures.
 
 Public names are resolved on first use, so that importing the package costs nothing.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scaling.cost import Execution, estimate
+    from scaling.decisions import compare
     from scaling.design import Design, Study, load_study
     from scaling.errors import ScalingError
     from scaling.figures import figure
@@ -20,6 +21,7 @@ _HOMES = {
     "Execution": "scaling.cost",
     "ScalingError": "scaling.errors",
     "Study": "scaling.design",
+    "compare": "scaling.decisions",
     "estimate": "scaling.cost",
     "figure": "scaling.figures",
     "fit": "scaling.laws",
@@ -34,6 +36,7 @@ __all__ = [
     "Execution",
     "ScalingError",
     "Study",
+    "compare",
     "estimate",
     "figure",
     "fit",

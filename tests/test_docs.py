@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling import estimate
+from scaling import compare, estimate
+from scaling.decisions import verdict
 from scaling.design import build_study, parse_study
 from scaling.design.recipes import DigitsData, Measure, Recipe
 from scaling.laws import LAWS
@@ -110,3 +111,13 @@ def test_the_page_of_fits_runs_and_lists_every_law(monkeypatch: pytest.MonkeyPat
     assert set(listed) == set(LAWS)
     shown = {name: law.formula for name, law in LAWS.items() if name != "data-limited"}
     assert {name: listed[name] for name in shown} == shown
+
+
+def test_the_page_of_comparisons_runs_and_its_verdict_is_the_command_s(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "comparing.md").read_text()
+    said = re.findall(r"(?m)^\* (.*)$", page)
+    assert said == verdict(compare("paper"))[: len(said)]
+    assert said == re.findall(r"(?m)^\* (.*)$", (ROOT / "README.md").read_text())
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/comparing.md", "exec"), {})
+    assert said[0] in capsys.readouterr().out

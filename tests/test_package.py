@@ -10,6 +10,7 @@ PUBLIC = [
     "Execution",
     "ScalingError",
     "Study",
+    "compare",
     "estimate",
     "figure",
     "fit",
