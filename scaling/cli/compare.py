@@ -123,8 +123,7 @@ def _show_rankings(found: "Comparison") -> None:
         for name, known in found.elasticities().items()
     ]
     if rows:
-        title = "elasticity of the reducible loss: its exponent in the cost"
-        show_table(title, ("axis", "exponent [95 %]", "law", "designs"), rows)
+        show_table("elasticity of the reducible loss", ("axis", "exponent [95 %]", "law", "designs"), rows)
 
 
 def _show_differences(found: "Comparison") -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SURE = 0.95  # chance of a gain from which a step pays
 RATIOS = (2.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 NEAR_END = 1.25  # a ratio this near to where both paths end is shown at the end instead
-FEWEST_RATIO = 1.05
+FEWEST_RATIO = 1.25  # of costs, below which a gain per doubling would be an extrapolation of noise
 
 
 @dataclass(frozen=True, slots=True)

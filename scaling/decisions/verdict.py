@@ -1,7 +1,7 @@
 """A comparison in sentences that a person can act on."""
 
 from scaling.decisions.axes import AXES
-from scaling.decisions.comparing import SURE, AxisResult, Comparison, Difference
+from scaling.decisions.comparing import SURE, AxisResult, Comparison, Difference, Step
 
 COST_WORDS = {"flops": "training FLOPs", "memory": "memory per image", "hours": "hours"}
 PHRASES = {axis.name: axis.phrase for axis in AXES}
@@ -79,15 +79,17 @@ def _where_it_stops(axis: AxisResult, comparison: Comparison) -> str:
     phrase = axis.path.axis.phrase.capitalize()
     if until is last:
         return f"{phrase} pays up to {last.design}, the last one tried."
-    nothing = f"the step to {_after(axis)} is within the noise of seeds"
+    after = _after(axis)
+    worse = after.over_previous.chance <= 1 - SURE
+    nothing = f"the step to {after.candidate.design} {'makes it worse' if worse else 'is within the noise of seeds'}"
     if until is comparison.base:
         return f"{phrase}: {nothing}."
     return f"{phrase} pays up to {until.design}; {nothing}."
 
 
-def _after(axis: AxisResult) -> str:
-    names = [axis.path.base.design, *(step.candidate.design for step in axis.steps)]
-    return names[names.index(axis.pays_until.design) + 1]
+def _after(axis: AxisResult) -> Step:
+    """The first step that does not pay."""
+    return next(step for step in axis.steps if step.over_previous.chance < SURE)
 
 
 def _ratio(value: float) -> str:

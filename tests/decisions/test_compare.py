@@ -127,6 +127,12 @@ def test_a_step_within_the_noise_does_not_pay() -> None:
     assert axis.pays_until.design == "deit-nano/4@32"
 
 
+def test_a_step_that_loses_is_not_called_noise() -> None:
+    worse = grid(lambda parameters, patch: {8: 1.0, 4: 0.8, 2: 1.1}[patch])
+    said = verdict(compare(worse, "deit-nano/8@32", noise=0.01))
+    assert "A smaller patch pays up to deit-nano/4@32; the step to deit-nano/2@32 makes it worse." in said
+
+
 def test_unfinished_cells_stay_on_the_path_without_a_value() -> None:
     records = pd.concat(
         [grid(steep_patch), pd.DataFrame([row("nano", 1, status="oom", test_loss=None)])], ignore_index=True
