@@ -26,6 +26,9 @@ class Drawing:
 
 FIGURES = {
     "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+    "2": Drawing("figure2", "the decoder's impact on segmentation: UperNet against the linear head"),
+    "residuals": Drawing("residuals", "how far points are from their law, and the bands of the law and of a new run"),
+    "learning-curves": Drawing("learning_curves", "training loss against images seen, of a run directory"),
 }
 """What `figure` draws, by name; numbers are those of the paper."""
 
