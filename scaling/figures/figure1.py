@@ -12,7 +12,7 @@ from scaling.figures.marks import bar_ends, bars_caption, draw_law, draw_lost, d
 from scaling.figures.material import Material
 from scaling.figures.panels import Panel, Y, blank, panels_of
 from scaling.figures.scales import floor_of, loss_axis, patch_axis
-from scaling.figures.style import COLOURS, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, styled
+from scaling.figures.style import COLOURS, LAW_SIZE, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, styled
 from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank
 from scaling.laws import FitResult, FitStatus, Unfitted
 
@@ -20,7 +20,7 @@ X = "patch_size"
 COLUMNS = 3
 MOST_INSIDE = 2  # entries of a legend within a panel; more would cover points
 BELOW = -0.2  # of the axis' height: under its label
-ENTRY_HEIGHT = 0.16
+ENTRY_HEIGHT = 0.19
 ROOM_FOR_LOST = 0.08  # of the axis, for each curve with cells that were lost
 
 
@@ -65,9 +65,9 @@ def _draw_panel(axis: Axes, panel: Panel, law: str) -> None:
     patch_axis(axis, [*panel.rows[X], *panel.lost[X]], SCALE_LABELS[X], inverted=True)
     handles += lost_handles(panel.lost)
     if len(handles) > MOST_INSIDE:
-        axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, BELOW))
+        axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, BELOW), fontsize=LAW_SIZE)
     else:
-        axis.legend(handles=handles, loc="best")
+        axis.legend(handles=handles, loc="best", fontsize=LAW_SIZE, handlelength=1.6, handletextpad=0.5)
 
 
 def _handle(place: int, curve: FitResult | Unfitted, named: bool) -> Line2D:

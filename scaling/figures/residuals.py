@@ -11,7 +11,7 @@ from scaling.figures.marks import bar_ends, bars_caption, draw_law, draw_points,
 from scaling.figures.material import FigureError, Material
 from scaling.figures.panels import Panel, Y, panels_of
 from scaling.figures.scales import floor_of, loss_axis, patch_axis
-from scaling.figures.style import PANEL_WIDTH, styled
+from scaling.figures.style import LAW_SIZE, PANEL_WIDTH, styled
 from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank
 from scaling.laws import FitResult, default_x
 
@@ -70,7 +70,7 @@ def _draw_law(axis: Axes, panel: Panel, curve: FitResult, x: str, law: str) -> N
         transform=axis.transAxes,
         ha="right",
         va="top",
-        fontsize=7,
+        fontsize=LAW_SIZE,
     )
 
 

@@ -65,7 +65,8 @@ def titles(panels: Iterable[tuple[list[str], list[str]]]) -> list[str]:
     whole = [", ".join(first + second) for first, second in panels]
     if max(map(len, whole)) <= TITLE_CHARACTERS:
         return whole
-    return ["\n".join(", ".join(half) for half in panel if half) for panel in panels]
+    halves = [[textwrap.fill(", ".join(half), TITLE_CHARACTERS) for half in panel if half] for panel in panels]
+    return ["\n".join(half) for half in halves]
 
 
 def loss_label(table: "pd.DataFrame", loss: str = "Test loss") -> str:
