@@ -38,14 +38,14 @@ def draw(material: Material) -> Figure:
         figure = Figure(figsize=(PANEL_WIDTH * columns, height * rows + 0.3), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis, panel in zip(axes.flat, panels, strict=False):
-            _draw_panel(axis, panel, material.law)
+            _draw_panel(axis, panel)
         for spare in axes.flat[len(panels) :]:
             spare.set_visible(False)
         add_caption(figure, _caption(material.table, panels), columns)
     return figure
 
 
-def _draw_panel(axis: Axes, panel: Panel, law: str) -> None:
+def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.set_title(panel.title)
     if panel.letter:
         axis.set_title(panel.letter, loc="left", fontweight="bold")
@@ -61,7 +61,7 @@ def _draw_panel(axis: Axes, panel: Panel, law: str) -> None:
         if len(alone.lost):
             draw_lost(axis, place, lines_of_lost, alone.lost, X)
             lines_of_lost += 1
-    loss_axis(axis, panel.rows[Y], np.concatenate(around), floor_of(panel, law), ROOM_FOR_LOST * lines_of_lost)
+    loss_axis(axis, panel.rows[Y], np.concatenate(around), floor_of(panel), ROOM_FOR_LOST * lines_of_lost)
     patch_axis(axis, [*panel.rows[X], *panel.lost[X]], SCALE_LABELS[X], inverted=True)
     handles += lost_handles(panel.lost)
     if len(handles) > MOST_INSIDE:

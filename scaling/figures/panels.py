@@ -96,12 +96,13 @@ def _published_floor(rows: "pd.DataFrame", letter: str) -> float | None:
 def blank(table: "pd.DataFrame", panels: list[Panel]) -> str:
     """What is not drawn, such as 'left blank: 90 records without a test loss (8 unreported, ...)'."""
     drawn = sum(len(panel.rows) + len(panel.lost) for panel in panels)
-    empty = table[table[Y].isna() & ~table["status"].isin(WITHOUT_LOSS)] if "status" in table else table[:0]
-    parts = []
+    empty, parts, kinds = table[table[Y].isna()], [], ""
+    if "status" in table:
+        empty = empty[~empty["status"].isin(WITHOUT_LOSS)]
+        counts = empty["status"].replace("done", "with other results only").value_counts()
+        kinds = f" ({', '.join(f'{count} {kind}' for kind, count in counts.items())})"
     if len(empty):
-        counted = empty["status"].replace("done", "with other results only").value_counts()
-        counts = ", ".join(f"{count} {status}" for status, count in counted.items())
-        parts.append(f"left blank: {len(empty)} records without a test loss ({counts})")
+        parts.append(f"left blank: {len(empty)} records without a test loss{kinds}")
     if others := len(table) - drawn - len(empty):
         parts.append(f"left out: {others} records that are copies or of panels without any loss")
     return "; ".join(parts)

@@ -44,7 +44,7 @@ def draw(material: Material) -> Figure:
         axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=(2, 1) * rows)
         for place, (panel, curve, title) in enumerate(shown):
             above, below = (axes[2 * (place // COLUMNS) + part, place % COLUMNS] for part in (0, 1))
-            _draw_law(above, panel, curve, x, material.law)
+            _draw_law(above, panel, curve, x)
             above.set_title(title)
             _draw_residuals(below, panel, curve, x)
         for spare in range(len(shown), rows * columns):
@@ -54,14 +54,14 @@ def draw(material: Material) -> Figure:
     return figure
 
 
-def _draw_law(axis: Axes, panel: Panel, curve: FitResult, x: str, law: str) -> None:
+def _draw_law(axis: Axes, panel: Panel, curve: FitResult, x: str) -> None:
     place, rows = rank(curve.group.get("size")), panel.rows
     if panel.letter:
         axis.set_title(panel.letter, loc="left", fontweight="bold")
     axis.set_ylabel(loss_label(panel.rows))
     bands = draw_law(axis, place, curve, new_run=True)
     draw_points(axis, place, rows, x, Y)
-    loss_axis(axis, rows[Y], np.concatenate([bands, *bar_ends(rows, Y)]), floor_of(panel, law))
+    loss_axis(axis, rows[Y], np.concatenate([bands, *bar_ends(rows, Y)]), floor_of(panel))
     patch_axis(axis, rows[x], "", inverted=x == "patch_size")
     axis.text(
         0.97,

@@ -19,14 +19,14 @@ ROUNDING = 0.3  # of the distance between ticks, that one may move to be a round
 MOST_TICKS = 6
 
 
-def floor_of(panel: Panel, law: str) -> float | None:
+def floor_of(panel: Panel) -> float | None:
     """What is subtracted from the losses of a panel's axis; None for a plain logarithm.
 
     The smallest floor that the data identify, or that was asked for, and below every loss.
     """
     if panel.published_floor is not None:
         return panel.published_floor
-    floors = [_identified_floor(curve, law) for curve in panel.curves]
+    floors = [_fitted_floor(curve) for curve in panel.curves]
     found = [floor for floor in floors if floor is not None]
     others = [
         float(panel.alone(curve).rows[Y].min())
@@ -40,11 +40,12 @@ def floor_of(panel: Panel, law: str) -> float | None:
     return _rounded_down(min(*found, lowest - room), room)
 
 
-def _identified_floor(curve: FitResult | Unfitted, law: str) -> float | None:
-    floor = curve.parameters.get("E") if isinstance(curve, FitResult) else None
-    if floor is None or floor.estimate <= 0 or (floor.low <= 0 and law == "auto"):
+def _fitted_floor(curve: FitResult | Unfitted) -> float | None:
+    """The floor of a saturating law: chosen, which takes a floor above zero for sure, or asked for."""
+    if not isinstance(curve, FitResult) or curve.law != "saturating":
         return None
-    return floor.estimate
+    floor = curve.parameters["E"].estimate
+    return floor if floor > 0 else None
 
 
 def _rounded_down(value: float, step: float) -> float:

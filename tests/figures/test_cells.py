@@ -76,6 +76,9 @@ def test_failed_cells_stay_blank_and_are_counted() -> None:
     assert 4.0 not in [x for x, _ in nano]
     assert "left blank: 2 records without a test loss (2 failed)" in caption(drawn)
     check_text(drawn)
+    plain = table().drop(columns="status")
+    plain.loc[2, "test_loss"] = np.nan
+    assert "left blank: 1 records without a test loss; 9 records" in caption(figure(plain))
 
 
 def test_seeds_are_faint_behind_their_mean() -> None:
@@ -95,7 +98,7 @@ def test_seeds_are_faint_behind_their_mean() -> None:
 
 def only_panel(records: pd.DataFrame, law: str = "auto") -> tuple[Panel, float | None]:
     (panel,) = panels_of(Material(records, law=law), "patch_size")
-    return panel, floor_of(panel, law)
+    return panel, floor_of(panel)
 
 
 def test_the_floor_is_one_for_the_panel_and_below_its_losses() -> None:
