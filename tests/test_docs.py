@@ -10,6 +10,7 @@ from scaling import compare, estimate
 from scaling.decisions import verdict
 from scaling.design import build_study, parse_study
 from scaling.design.recipes import DigitsData, Measure, Recipe
+from scaling.figures import FIGURES
 from scaling.laws import LAWS
 from scaling.records import Record
 from tests.cli.test_commands import scaling
@@ -24,6 +25,11 @@ def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     alternatives = {"images", "epochs", "warmup_images", "warmup_epochs"}  # in comments beside steps
     keys = {*DigitsData.model_fields, *Recipe.model_fields, *Measure.model_fields} - alternatives
     assert keys <= set(re.findall(r"(?m)^(\w+) =", text))
+
+
+def test_the_page_of_figures_names_them_all() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text()
+    assert re.findall(r"(?m)^\| `([\w-]+)` \|", page) == list(FIGURES)
 
 
 def test_the_example_estimates_are_those_of_the_command() -> None:

@@ -26,9 +26,12 @@ class Drawing:
 
 FIGURES = {
     "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+    "2": Drawing("figure2", "the decoder's impact on segmentation: UperNet against the linear head"),
     "3": Drawing("figure3", "patch scaling against parameter scaling and other axes, over training FLOPs"),
     "4": Drawing("figure4", "input-size scaling at fixed sequence length, and the share of the patch embedding"),
     "equal-cost": Drawing("equal_cost", "every axis from one design over FLOPs, memory and hours"),
+    "residuals": Drawing("residuals", "how far points are from their law, and the bands of the law and of a new run"),
+    "learning-curves": Drawing("learning_curves", "training loss against images seen, of a run directory"),
 }
 """What `figure` draws, by name; numbers are those of the paper."""
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
-    "axes.titlesize": 8.5,
+    "axes.titlesize": 8,
     "legend.fontsize": 7,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
@@ -31,10 +31,12 @@ RC: dict[Any, Any] = {
 PANEL_WIDTH, PANEL_HEIGHT = 3.4, 2.75
 # One for each size, nano to huge; they get darker, and marks and dashes differ, for print in grey.
 COLOURS = ("#d1a33c", "#4f8f8b", "#b5523b", "#6a5a8c", "#2f4b7c", "#3b3b3b", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (2, 1.2)), "-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "<", "h")
+# None is dotted: that is a law which its points do not identify.
+LINES = ("-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (11, 1.5)), "-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)))
 NICE = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6), (1, 2, 5), (1, 3), (1,))
 MOST_TICKS = 8
+LAW_SIZE = 8.6  # points of a law in symbols, whose exponents are 0.7 times as large: none below 6
 
 
 def styled():
@@ -60,4 +62,12 @@ def log_axis(axis, ticks: list[float]) -> None:
     """Plain-number ticks on a logarithmic axis, and no minor ones."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
+def plain_number(value: float) -> str:
+    """Such as 0.25, 500, 20k and 3M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(unit, 1e4):
+            return f"{value / unit:.10g}{letter}"
+    return f"{value:.10g}"
