@@ -40,7 +40,7 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.path
 
 
-COMMANDS = ("estimate", "run-grid", "fit", "plot", "records", "init", "doctor")
+COMMANDS = ("estimate", "run-grid", "fit", "plot", "table", "records", "init", "doctor")
 
 
 def test_help_lists_every_command_and_shows_examples() -> None:
