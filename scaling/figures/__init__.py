@@ -26,6 +26,10 @@ class Drawing:
 
 FIGURES = {
     "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+    "heatmap": Drawing("heatmap", "result by patch size and model size (Table 4)"),
+    "cost": Drawing("costs", "memory and training time against sequence length (Table 6)"),
+    "extension": Drawing("extension", "extended tokens against smaller patches (Table 5)"),
+    "isoflop": Drawing("isoflop", "patch size against model size along equal training FLOPs"),
 }
 """What `figure` draws, by name; numbers are those of the paper."""
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from scaling.design import Design
 from scaling.design.architectures import DesignError
 from scaling.figures.material import FigureError
-from scaling.figures.results import Metric, Result, Value, choose_metric, plain
+from scaling.figures.results import Result, choose_metric, plain
+from scaling.figures.values import Metric, Value
 
 MODEL = ("study", "dataset", "task", "architecture", "size", "head", "input_size")
 

@@ -5,9 +5,10 @@ from typing import Any, TypeAlias
 
 from scaling.design.architectures import DesignError, find_shape
 from scaling.figures.material import FigureError
-from scaling.figures.results import Result, Value, certain, model_name, plain, rounded, significant, varying
+from scaling.figures.results import TOLD_APART, Result, model_name, plain, varying
 from scaling.figures.tables.dense import parameters
-from scaling.figures.tables.layout import TOLD_APART, Row, Table, long_form, mark_best, notes_on, word
+from scaling.figures.tables.layout import Row, Table, long_form, mark_best, notes_on, word
+from scaling.figures.values import Value, certain, rounded, significant
 
 MIXERS = {"deit": "vit"}
 """What the paper's memory column calls an architecture."""

@@ -1,8 +1,9 @@
 """Tables 2 and 3: segmentation by decoder, and detection with instance segmentation."""
 
 from scaling.figures.material import FigureError
-from scaling.figures.results import METRICS, Result, Value, model_name, plain, rounded
-from scaling.figures.tables.layout import Row, Table, best_of_groups, keys_of, level, long_form, notes_on, word
+from scaling.figures.results import Result, model_name, plain
+from scaling.figures.tables.layout import Row, Table, best_of_groups, keys_of, long_form, notes_on, word
+from scaling.figures.values import METRICS, Value, level, rounded
 
 NO_DECODER = ("linear", None)
 DECODER_WORDS = {"upernet": "UperNet"}

@@ -4,8 +4,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from scaling.figures.extended import comparisons
-from scaling.figures.results import Metric, Result, Value, model_name, varying
-from scaling.figures.tables.layout import TOLD_APART, Row, Table, level, long_form, mark_best, notes_on, word
+from scaling.figures.results import TOLD_APART, Result, model_name, varying
+from scaling.figures.tables.layout import Row, Table, long_form, mark_best, notes_on, word
+from scaling.figures.values import Metric, Value, level
 
 
 def extension(found: list[Result], published: bool, y: str | None) -> Table:
@@ -29,7 +30,7 @@ def extension(found: list[Result], published: bool, y: str | None) -> Table:
         keys.append({column: word(start[column]) for column in columns} | {"sequence_length": word(length)})
         metrics.append(dict(zip(names, pair, strict=True)))
     columns = ("Model", *map(str.capitalize, apart), "Length", "By extending", "By smaller patches")
-    title = f"{metric.unit[0].upper()}{metric.unit[1:]} by extended tokens and by smaller patches"
+    title = f"{metric.title} by extended tokens and by smaller patches"
     notes = (*notes_on(rows, published, "the better of a row", metric), "In brackets: change from the shortest length.")
     return Table(5, title, columns, 1 + len(apart), tuple(rows), notes, long_form(keys, metrics))
 

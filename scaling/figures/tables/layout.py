@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median_high
 
-from scaling.figures.results import Metric, Result, Value, varying
-
-TOLD_APART = ("study", "dataset", "task", "head")
-"""Columns that a table shows where its designs differ in them."""
+from scaling.figures.results import TOLD_APART, Result, varying
+from scaling.figures.values import Metric, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,6 @@ class Table:
 def word(value: object) -> Value:
     """A word or a whole number in a cell."""
     return Value(value) if isinstance(value, int | str) else Value()
-
-
-def level(values: Sequence[Value]) -> list[Value]:
-    """All with the same decimals, those that most of them deserve, so that a column can be read down."""
-    known = [value.decimals for value in values if value.known]
-    return [replace(value, decimals=median_high(known)) if value.known else value for value in values]
 
 
 def mark_best(values: Sequence[Value], higher: bool) -> list[Value]:

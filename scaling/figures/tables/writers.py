@@ -4,8 +4,8 @@ import csv
 import io
 from typing import Any
 
-from scaling.figures.results import Value
 from scaling.figures.tables.layout import Table
+from scaling.figures.values import Value
 
 LATEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
