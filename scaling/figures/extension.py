@@ -32,7 +32,7 @@ def draw(material: Material) -> Figure:
         seeds = any(v.deviation for c in compared for v in (*c.extending.values(), *c.scaling.values()))
         spread = "; bars: ± a standard deviation over seeds" if seeds else ""
         words = "the same lengths from the start's tokens, interpolated, and from smaller patches (p beside the marks)"
-        caption(figure, len(axes), words + spread)
+        caption(figure, len(axes), "; ".join([words + spread, *_lost(compared)]))
     return figure
 
 
@@ -62,6 +62,13 @@ def _draw_panel(axis: Axes, comparison: Comparison, metric: Metric) -> None:
     axis.legend(loc="upper left" if metric.higher_is_better else "lower left")
 
 
+def _lost(compared: list[Comparison]) -> list[str]:
+    """What has a status in place of a result."""
+    ways = [(c.start, way) for c in compared for way in (c.extending, c.scaling)]
+    lost = [(start, length, value) for start, way in ways for length, value in way.items() if not value.known]
+    return [f"{model_name(start)} with {length:,} tokens: {value.note}" for start, length, value in lost]
+
+
 def _points(values: dict[int, Value]) -> dict[int, Value]:
     return {length: value for length, value in values.items() if value.known}
 
@@ -72,4 +79,5 @@ def _draw_gap(axis: Axes, length: int, scaling: Value, extending: Value, metric:
     arrow = {"arrowstyle": "<->", "color": "0.3", "linewidth": 0.8, "shrinkA": 4, "shrinkB": 4}
     axis.annotate("", (length, upper), (length, lower), arrowprops=arrow)
     words = f"{upper - lower:+.{max(scaling.decimals, extending.decimals)}f}" + (" points" if metric.percent else "")
+    words = words.replace("-", "−")
     axis.annotate(words, (length, (upper + lower) / 2), (-4, 0), va="center", **SMALL)

@@ -42,14 +42,14 @@ def panel_title(result: Result, found: Sequence[Result], words: Sequence[str] = 
 
 
 def look(result: Result, sizes: Sequence[str]) -> dict[str, Any]:
-    """Colour by architecture, mark and dashes by size, and hollow marks for Adventurer."""
+    """Colour by architecture, mark by size, dashes by both, and hollow marks for all but DeiT."""
     place = sizes.index(result["size"]) % len(MARKERS)
     colour = ARCHITECTURES.get(result["architecture"], OTHERS)
     hollow = result["architecture"] != "deit"
     return {
         "color": colour,
         "marker": MARKERS[place],
-        "linestyle": LINES[place],
+        "linestyle": LINES[(place + hollow) % len(LINES)],
         "markerfacecolor": "white" if hollow else colour,
         "markeredgecolor": colour if hollow else "white",
         "markeredgewidth": 1.0 if hollow else 0.5,
