@@ -44,6 +44,7 @@ def test_the_best_values_are_those_the_paper_has_bold(paper: pd.DataFrame) -> No
         ["48.7", "67.3", "52.4", "42.4", "64.3", "45.7", "50.3", "68.5", "54.0", "43.4", "66.0", "46.6"]
     )
     assert [value for _, value in best(paper_table(paper, 4))] == ["83.1", "84.6"]
+    assert [value for _, value in best(paper_table(paper, 6))] == ["0.36", "1.76", "6.86", "27.45", "115.08"]
 
 
 def test_changes_and_tokens_are_the_papers(paper: pd.DataFrame) -> None:
@@ -102,11 +103,18 @@ def test_extended_tokens_against_smaller_patches() -> None:
     ]
 
 
+def _slower(table: pd.DataFrame) -> pd.DataFrame:
+    """Adventurer takes twice as long."""
+    times = table["training_seconds"] * table["architecture"].map({"deit": 1, "adventurer": 2})
+    return table.assign(training_seconds=times)
+
+
 def test_costs_and_configurations_of_a_measured_study() -> None:
-    table = paper_table(study(architectures=("deit", "adventurer")), 6)
+    table = paper_table(_slower(study(architectures=("deit", "adventurer"))), 6)
     assert table.columns[2:4] == ("DeiT-Nano MiB/image", "DeiT-Micro MiB/image")
     assert cells(table, 0)[:3] == ["16", "16", "0.0625"]
-    assert cells(table, 0)[-1] == "27.0 ± 1.0"
+    assert cells(table, 0)[-1] == "54 ± 2"
+    assert best(table) == []
     header = to_csv(table).splitlines()[0]
     assert "vit_nano_memory_megabytes_per_image" in header
     assert "adventurer_micro_training_milliseconds_per_image" in header
@@ -139,6 +147,8 @@ def test_json_has_all_digits_and_null_for_what_is_missing() -> None:
     assert values["rows"][2]["top1_accuracy_percent"] == 56.8
     assert values["rows"][5]["top1_accuracy_percent"] is None
     assert values["rows"][5]["status"] == "oom"
+    printed = to_json(paper_table(load_records("paper"), 3))["rows"]
+    assert max(len(repr(value)) for row in printed for value in row.values() if isinstance(value, float)) == 4
 
 
 def test_what_a_study_lacks_is_said_with_the_cells_to_run() -> None:
