@@ -194,6 +194,14 @@ def test_what_does_not_exist_is_refused() -> None:
     assert set(METRICS) >= {"accuracy", "mean_iou", "test_loss"}
 
 
+def test_the_page_of_tables_shows_what_the_command_makes(paper: pd.DataFrame) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    assert to_markdown(paper_table(paper, 5)) in page
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/tables.md", "exec"), {})
+    assert all(f"\n| {number} | " in page for number in TABLES)
+
+
 def test_the_command_prints_one_table_and_writes_all(tmp_path: Path) -> None:
     (printed,) = PRINTED.glob("table4_*.csv")
     assert scaling("table", "paper", "--number", "4", "--format", "csv").stdout == printed.read_text()
