@@ -13,6 +13,7 @@ from scaling.cli.init import init
 from scaling.cli.plot import plot
 from scaling.cli.records import records
 from scaling.cli.run_grid import run_grid
+from scaling.cli.table import table
 from scaling.errors import ScalingError
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command("run-grid")(run_grid)
 app.command("fit")(fit)
 app.command("compare")(compare)
 app.command("plot")(plot)
+app.command("table")(table)
 app.command("records")(records)
 app.command("init")(init)
 app.command("doctor")(doctor)

@@ -42,7 +42,7 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.path
 
 
-COMMANDS = ("estimate", "run-grid", "fit", "compare", "plot", "records", "init", "doctor")
+COMMANDS = ("estimate", "run-grid", "fit", "compare", "plot", "table", "records", "init", "doctor")
 
 
 def test_help_lists_every_command_and_shows_examples() -> None:
