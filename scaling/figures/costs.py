@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.figures.material import FigureError, Material
 from scaling.figures.layout import caption, look, panels
+from scaling.figures.material import FigureError, Material
 from scaling.figures.results import TOLD_APART, Result, model_name, plain, results, size_rank, varying
 from scaling.figures.style import log_axis, nice_log_ticks, styled
 from scaling.figures.tables.costs import hours, memory, spent

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.figures.extended import Comparison, comparisons
-from scaling.figures.material import Material
 from scaling.figures.layout import ARCHITECTURES, OTHERS, caption, panel_title, panels
+from scaling.figures.material import Material
 from scaling.figures.results import model_name, results
 from scaling.figures.style import log_axis, styled
 from scaling.figures.values import Metric, Value

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from scaling.figures.grids import grids_of, shown_by
-from scaling.figures.material import Material
 from scaling.figures.layout import caption, panel_title, panels
+from scaling.figures.material import Material
 from scaling.figures.results import results
 from scaling.figures.style import styled
 from scaling.figures.values import Metric, Value, level

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 from scaling.figures.grids import grids_of, shown_by
-from scaling.figures.material import FigureError, Material
 from scaling.figures.layout import caption, panel_title, panels
+from scaling.figures.material import FigureError, Material
 from scaling.figures.results import Result, results
 from scaling.figures.style import MARKERS, PANEL_HEIGHT, log_axis, nice_log_ticks, styled
 from scaling.figures.values import Metric
