@@ -69,6 +69,17 @@ def test_marks_of_lost_cells_touch_no_point() -> None:
     assert point < mark - 0.03
 
 
+def test_a_legend_of_many_entries_stands_under_its_panel() -> None:
+    for records, inside in ((table(), True), (study(), False)):
+        drawn = figure(records)
+        drawn.draw_without_rendering()
+        (axes,) = drawn.axes
+        legend = axes.get_legend()
+        assert legend is not None
+        assert axes.get_window_extent().overlaps(legend.get_window_extent()) == inside
+        assert inside or legend.get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0
+
+
 def test_failed_cells_stay_blank_and_are_counted() -> None:
     drawn = figure(study())
     (axes,) = drawn.axes
