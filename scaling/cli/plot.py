@@ -34,9 +34,7 @@ def plot(
 
     scaling plot table.csv --figure 1 --out analysis/mine
     """
-    from scaling.figures import FIGURES, FigureError, Material, check_figure, draw, file_name, save_figure
-    from scaling.laws import FitError
-    from scaling.records import load_records
+    from scaling.figures import FIGURES, Material, check_figure
 
     if list_:
         print("\n".join(f"{name:<16}{drawing.title}" for name, drawing in FIGURES.items()))
@@ -46,15 +44,16 @@ def plot(
     names = list(FIGURES) if figure == "all" else [name.strip() for name in figure.split(",")]
     for name in names:
         check_figure(name)
+    from scaling.figures.drawing import draw_all
+    from scaling.records import load_records
+
     material = Material(load_records(source), source, law, base)
-    folder = out or Path("analysis") / source_name(source)
     paths, missing = [], []
-    for name in names:
-        try:
-            paths += save_figure(draw(material, name), folder, file_name(name))
-        except (FigureError, FitError) as error:
-            missing.append(name)
-            message(f"{'left out' if figure == 'all' else 'error'}: figure {name}: {error}")
+    for drawn in draw_all(material, names, out or Path("analysis") / source_name(source)):
+        paths += drawn.paths
+        if drawn.problem is not None:
+            missing.append(drawn.name)
+            message(f"{'left out' if figure == 'all' else 'error'}: figure {drawn.name}: {drawn.problem}")
     if output is Format.JSON:
         print_json([str(path) for path in paths])
     elif paths:

@@ -81,15 +81,18 @@ def save_figure(drawn: "Figure", folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, without dates, so that the same figure is the same file."""
     from scaling.figures.style import styled
 
-    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    paths, layout = [folder / f"{name}.{kind}" for kind in FORMATS], drawn.get_layout_engine()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with styled():
             for path in paths:
                 dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
                 drawn.savefig(path, metadata=dateless)
+                drawn.set_layout_engine(None)  # the first has laid it out
     except OSError as error:
         raise RecordError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+    finally:
+        drawn.set_layout_engine(layout)
     return paths
 
 
