@@ -50,8 +50,8 @@ def colour(place: int) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """To six digits, which no screen exceeds; None for what is not finite."""
-    return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.6g}")
+    """To five digits, which no screen exceeds; None for what is not finite."""
+    return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.5g}")
 
 
 def tooltip(**fields: str) -> list[alt.Tooltip]:

@@ -1,7 +1,7 @@
 """What a report says: records, fits, comparisons and drawings, each with the reason where there is none."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ LOSS = "test_loss"
 # Of an SVG file, what a page must not repeat: the prologue, and who made it.
 PROLOGUE = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL)
 REFERENCES = re.compile(r'(\bid="|href="#|url\(#)')
+BREAKS = re.compile(r"<!--.*?-->|\s*\n\s*", re.DOTALL)
+MOST_SVG = 2_000_000  # characters of all drawings, so that a page of thousands of records stays below 5 MB
 SIZE = re.compile(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"')
 
 
@@ -87,7 +89,7 @@ def gather_content(source: str | Path) -> Content:
         unfitted=unfitted,
         comparisons=comparisons,
         incomparable=incomparable,
-        drawn=tuple(_drawn(material, name) for name in FIGURES),
+        drawn=_all_drawn(material),
         studies=tuple(published_study(name) for name in sorted(known)),
     )
 
@@ -113,6 +115,20 @@ def _comparisons(material: Material) -> tuple[tuple[Comparison, ...], str | None
         return (), str(error)
 
 
+def _all_drawn(material: Material) -> tuple[Drawn, ...]:
+    """Every figure of the registry; those beyond what a page can hold are named instead."""
+    found, used = [], 0
+    for name in FIGURES:
+        drawn = _drawn(material, name)
+        length = len(drawn.svg or "")
+        if used + length > MOST_SVG:
+            drawn = replace(drawn, svg=None, problem="too large for this page; scaling plot draws it")
+            length = 0
+        used += length
+        found.append(drawn)
+    return tuple(found)
+
+
 def _drawn(material: Material, name: str) -> Drawn:
     title = FIGURES[name].title
     try:
@@ -126,6 +142,6 @@ def _inline_svg(figure: Any, name: str) -> str:
     file = StringIO()
     with styled():
         figure.savefig(file, format="svg", metadata={"Date": None})
-    svg = PROLOGUE.sub("", file.getvalue()).strip()
-    svg = REFERENCES.sub(rf"\g<1>{re.sub(r'[^a-z0-9]', '-', name)}-", svg)
+    svg = BREAKS.sub("\n", PROLOGUE.sub("", file.getvalue())).strip()
+    svg = REFERENCES.sub(rf"\g<1>figure-{re.sub(r'[^a-z0-9]', '-', name)}-", svg)
     return SIZE.sub(r'\1 style="width: \2pt" aria-hidden="true"', svg, count=1)

@@ -5,6 +5,7 @@ import altair as alt
 from scaling.decisions import COSTS, AxisResult, Candidate, Comparison
 from scaling.figures.paths import MIB, NAMES, changed_words, cost_label, value_label
 from scaling.figures.report.charts import Chart, Key, Row, colour, rounded, specification, tooltip
+from scaling.figures.report.words import capital
 
 MARKS = {
     "patch": "circle",
@@ -15,7 +16,7 @@ MARKS = {
 }
 PLACES = {name: place for place, name in enumerate(MARKS)}
 VIEWS = {"flops": "training FLOPs", "memory": "memory", "hours": "hours"}
-FORMATS = {"flops": "~s", "memory": ",~g", "hours": ",~g"}
+FORMATS = {"flops": "~s", "memory": ",.6~g", "hours": ",.6~g"}
 
 
 def cost_chart(comparisons: tuple[Comparison, ...]) -> Chart | None:
@@ -39,7 +40,7 @@ def cost_chart(comparisons: tuple[Comparison, ...]) -> Chart | None:
     )
     return Chart(
         name="cost",
-        title=f"{outcome.label[0].upper()}{outcome.label[1:]} for the same cost, axis by axis",
+        title=f"{capital(outcome.label)} for the same cost, axis by axis",
         caption="Every line starts at the same design (the star) and grows along one axis; the higher at the same "
         "cost, the better the axis." + (" Of a loss, the lower." if outcome.is_loss else "") + " Bars are 95 % "
         f"intervals; {comparisons[0].noise}.",
@@ -102,7 +103,7 @@ def _view(cost: str, title: str, comparison: Comparison) -> Row:
         "value:Q",
         title=value_label(outcome),
         scale=alt.Scale(type="log" if outcome.is_loss else "linear", zero=False, nice=False, padding=16),
-        axis=alt.Axis(format="~g", tickCount=6),
+        axis=alt.Axis(format=".6~g", tickCount=6),
     )
     shade, mark = alt.Color("colour:N", scale=None), alt.Shape("mark:N", scale=None)
     rows = alt.Chart(alt.NamedData(name="steps")).transform_filter(f"datum.cost == '{cost}'").encode(x=horizontal)

@@ -5,7 +5,7 @@ import altair as alt
 from scaling.decisions import Candidate, Comparison
 from scaling.figures.paths import value_label
 from scaling.figures.report.charts import Chart, Row, rounded, specification, tooltip
-from scaling.figures.report.words import names_of
+from scaling.figures.report.words import capital, names_of
 
 DARK = 0.55  # place between worst and best from which a cell takes light letters
 SHARED = ("architecture", "input_size", "head", "extended_length")
@@ -26,7 +26,7 @@ def heat_map(comparisons: tuple[Comparison, ...]) -> Chart | None:
     is_loss = outcome.is_loss
     return Chart(
         name="grid",
-        title=f"{outcome.label[0].upper()}{outcome.label[1:]} by patch size and model size",
+        title=f"{capital(outcome.label)} by patch size and model size",
         caption="Darker is better. Means over seeds; an empty place was not trained or has no result.",
         panel_question="Designs of",
         panels=tuple(grids),

@@ -7,10 +7,10 @@ import numpy as np
 
 from scaling.figures.report.charts import Chart, Key, Row, colour, rounded, specification, tooltip
 from scaling.figures.report.content import LOSS, Content, Curve
-from scaling.figures.report.words import in_words, metric_words, names_of
+from scaling.figures.report.words import capital, in_words, metric_words, names_of
 from scaling.laws import FitResult, usable
 
-PLACES = 30  # at which a law is drawn
+PLACES = 24  # at which a law is drawn
 MOST_TICKS = 12
 ROOM = 0.6  # how far below the lowest point a band goes, as a factor
 
@@ -127,14 +127,14 @@ def _view(x: str, field: str, title: str, ticks: list[float]) -> Row:
     downwards = x == "patch_size"  # a smaller patch is more compute, to the right
     horizontal = alt.X(
         "x:Q",
-        title=in_words(x).capitalize() + (" (pixels)" if downwards else ""),
+        title=capital(in_words(x)) + (" (pixels)" if downwards else ""),
         scale=alt.Scale(type="log", reverse=downwards, nice=False, padding=18),
         axis=alt.Axis(
-            format="~g" if downwards else "~s", grid=False, labelOverlap="greedy", values=placed, tickCount=6
+            format=".6~g" if downwards else "~s", grid=False, labelOverlap="greedy", values=placed, tickCount=6
         ),
     )
     scale = alt.Scale(type="log", nice=False, padding=10)
-    axis = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
+    axis = alt.Axis(format=".6~g", tickCount=6, labelOverlap="greedy")
     shade = alt.Color("colour:N", scale=None)
     law = alt.Chart(alt.NamedData(name="laws")).encode(x=horizontal, detail="curve:N", color=shade)
     band = law.mark_area(opacity=0.16, tooltip=False).encode(

@@ -16,6 +16,7 @@ from scaling.figures.report.heat_map import heat_map
 from scaling.figures.report.loss_chart import loss_chart
 from scaling.figures.report.tables import bullets, checklist_list, fits_table, records_table
 from scaling.figures.report.verdict_part import verdict_part
+from scaling.figures.report.words import capital, counted
 
 QUESTION = "Where should the next GPU-hour go: a smaller patch, a larger model, or a larger input?"
 
@@ -36,9 +37,7 @@ def page(content: Content) -> str:
         charts="\n".join(_figure(chart) for chart in charts)
         or "<p>No record has what an interactive figure shows.</p>",
         drawings="\n".join(_drawing(drawn) for drawn in content.drawn if drawn.svg),
-        left_out=bullets(
-            f"Figure {drawn.name} ({drawn.title}): {drawn.problem}" for drawn in content.drawn if drawn.problem
-        ),
+        left_out=_left_out(content),
         fits=_fits(content),
         checklist=checklist_list(content),
         records=records_table(content.table),
@@ -74,9 +73,9 @@ def _inert(text: str) -> str:
 def _summary(content: Content) -> str:
     table = content.table
     finished = int(table["status"].eq("done").sum()) if "status" in table else len(table)
-    designs = f", {table['design'].nunique():,} designs" if "design" in table else ""
-    laws = f"{len(content.fitted)} fitted law{'' if len(content.fitted) == 1 else 's'}"
-    return f"{len(table):,} records ({finished:,} done){designs}, {laws}"
+    parts = [f"{counted(len(table), 'record')} ({finished:,} done)"]
+    parts += [counted(table["design"].nunique(), "design")] if "design" in table else []
+    return ", ".join([*parts, counted(len(content.fitted), "fitted law")])
 
 
 def _figure(chart: Chart) -> str:
@@ -101,11 +100,16 @@ def _figure(chart: Chart) -> str:
 
 
 def _drawing(drawn: Drawn) -> str:
-    title = drawn.title[0].upper() + drawn.title[1:]
+    title = capital(drawn.title)
     name = f"Figure {drawn.name}" if drawn.name.isdigit() else drawn.name.replace("-", " ").capitalize()
     return f"""<figure class="drawing"><div class="scroll" role="img" aria-label="{escape(title)}" tabindex="0">
 <div class="paper">{drawn.svg}</div></div>
 <figcaption><strong>{escape(name)}.</strong> {escape(title)}.</figcaption></figure>"""
+
+
+def _left_out(content: Content) -> str:
+    lines = [f"{drawn.name} ({drawn.title}): {drawn.problem}" for drawn in content.drawn if drawn.problem]
+    return f"<p>Figures that these records cannot fill:</p>{bullets(lines)}" if lines else ""
 
 
 def _fits(content: Content) -> str:
@@ -119,7 +123,8 @@ def _reproduce(content: Content) -> str:
     commands = [f"pip install 'patch-scaling[report]=={version}'"]
     if content.is_run:
         commands.append(f"scaling run-grid {shlex.join(_known(content, 'study'))}  # fills {source}")
-    commands += [f"scaling {command} {source}" for command in ("compare", "fit", "plot", "report")]
+    commands += [f"scaling {command} {source}" for command in ("compare", "fit")]
+    commands += [f"scaling plot {source} --figure all", f"scaling report {source}"]
     dates = sorted(day[:10] for day in _known(content, "finished_at"))
     facts = [f"Page made by scaling {version}."]
     facts += [f"Records finished {' to '.join(dict.fromkeys((dates[0], dates[-1])))} (UTC)."] if dates else []

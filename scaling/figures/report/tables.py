@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from scaling.figures.report.content import Content
-from scaling.figures.report.words import in_words, names_of
+from scaling.figures.report.words import capital, in_words, names_of
 from scaling.laws import FitResult, Unfitted, checklist
 from scaling.records import Record
 
@@ -59,7 +59,7 @@ def fits_table(content: Content) -> str:
     names = list(dict.fromkeys(name for fit in content.fitted for name in fit.parameters))
     columns = ("Curve", "Law", *names, "Residuals", "Points", "Range")
     rows = (_fit_row(curve.fit, names) + _notes_row(curve.fit, len(columns)) for curve in content.curves)
-    level = f"; in brackets, {content.fitted[0].fitted.options.level:.0%} intervals" if content.fitted else ""
+    level = f"; in brackets, {100 * content.fitted[0].fitted.options.level:.0f} % intervals" if content.fitted else ""
     return grid(f"Test loss against {in_words(content.x)}{level}", columns, rows, "every-fit")
 
 
@@ -99,7 +99,7 @@ def records_table(table: "pd.DataFrame") -> str:
     columns = _columns(table)
     # Row by row in plain Python: a data frame's own access is slow for thousands of cells.
     rows = (row(*(_cell(record[column], column) for column in columns)) for record in table[columns].to_dict("records"))
-    return grid("Every record", [in_words(column).capitalize() for column in columns], rows, "every-record")
+    return grid("Every record", [capital(in_words(column)) for column in columns], rows, "every-record")
 
 
 def _columns(table: "pd.DataFrame") -> list[str]:

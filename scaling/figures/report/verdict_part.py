@@ -5,7 +5,7 @@ from html import escape
 from scaling.decisions import AXES, COST_WORDS, Comparison, verdict
 from scaling.decisions.comparing import SURE, Ranking
 from scaling.figures.report.tables import bullets, number
-from scaling.figures.report.words import names_of
+from scaling.figures.report.words import capital, names_of
 
 PHRASES = {axis.name: axis.phrase for axis in AXES}
 
@@ -13,7 +13,8 @@ PHRASES = {axis.name: axis.phrase for axis in AXES}
 def verdict_part(comparisons: tuple[Comparison, ...], incomparable: str | None) -> str:
     """One block for each design that was started from."""
     if not comparisons:
-        return f'<p class="answer">These records cannot say.</p><p>{escape(incomparable or "")}</p>'
+        why = escape(capital(incomparable or ""))
+        return f'<article class="verdict"><p class="answer">These records cannot say.</p><p>{why}.</p></article>'
     return "\n".join(_block(comparison) for comparison in comparisons)
 
 
@@ -21,14 +22,15 @@ def _block(comparison: Comparison) -> str:
     field, (first, *others) = comparison.field, verdict(comparison)
     about = names_of({"task": field.task, "dataset": field.dataset})
     cards = "".join(_card(ranking, comparison) for ranking in comparison.rankings)
+    more = f"<details><summary>Pair by pair, and how far each axis pays</summary>{bullets(others)}</details>"
     warnings = [*comparison.confounders, comparison.noise]
     costs = [f"{COST_WORDS[cost]}: {words}" for cost, words in field.cost_words.items()]
     return f"""<article class="verdict">
 <p class="from">From <strong>{escape(comparison.base.design)}</strong> <span>{escape(about)}</span></p>
 <p class="answer">{escape(_headline(comparison))}</p>
-<ul class="cards">{cards}</ul>
+{f'<ul class="cards">{cards}</ul>' if cards else ""}
 <p>{escape(first)}</p>
-<details><summary>Pair by pair, and how far each axis pays</summary>{bullets(others)}</details>
+{more if others else ""}
 <div class="caution"><h3>Before you act on it</h3>{bullets(warnings)}
 <details><summary>Where the costs come from</summary>{bullets(costs)}</details></div>
 </article>"""
@@ -38,13 +40,13 @@ def _headline(comparison: Comparison) -> str:
     """The best axis in a few words, or that costs disagree, or that only one axis was followed."""
     if not comparison.rankings:
         followed = " or ".join(PHRASES[axis.name] for axis in comparison.axes if axis.steps)
-        return f"Only {followed} was tried: there is nothing to set it against."
+        return f"Only {followed} was tried."
     best = {next(iter(ranking.gains)) for ranking in comparison.rankings}
     if len(best) > 1:
         return "It depends on the cost."
     (name,) = best
     sure = all(ranking.best[name] >= SURE for ranking in comparison.rankings)
-    return f"{'' if sure else 'Perhaps '}{PHRASES[name]}.".capitalize()
+    return capital(f"{'' if sure else 'perhaps '}{PHRASES[name]}.")
 
 
 def _card(ranking: Ranking, comparison: Comparison) -> str:

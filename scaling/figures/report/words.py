@@ -9,7 +9,18 @@ NAMES = {"deit": "DeiT", "adventurer": "Adventurer", "imagenet-1k": "ImageNet-1k
 
 def in_words(column: str) -> str:
     """'patch_size' as 'patch size'."""
-    return column.replace("_", " ").replace(".", ": ")
+    words = OUTCOMES[column].label if column in OUTCOMES else column.replace("_", " ")
+    return words.replace("flops", "FLOPs").replace("gpu", "GPU")
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 design', '2,000 designs'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def capital(words: str) -> str:
+    """With a capital letter, the others as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def names_of(group: dict[str, Any]) -> str:
@@ -19,6 +30,7 @@ def names_of(group: dict[str, Any]) -> str:
             key, NAMES.get(str(value), str(value))
         )
         for key, value in group.items()
+        if value not in (None, "")
     )
 
 
