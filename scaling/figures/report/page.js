@@ -60,4 +60,9 @@ document.getElementById("filter").addEventListener("input", (event) => {
 });
 
 // Paper shows what is folded on the screen.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => (each.open = true)));
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((each) => (each.open = true));
+});
+addEventListener("afterprint", () => folded.forEach((each) => (each.open = false)));
