@@ -253,7 +253,8 @@ def in_page(page: str, folder: Path, code: str) -> str:
 @pytest.mark.slow
 @in_browser
 def test_the_page_draws_without_a_network_and_fits_a_phone(paper: str, tmp_path: Path) -> None:
-    code = """return [document.querySelectorAll(".plot svg").length, document.documentElement.scrollWidth <= document.documentElement.clientWidth,
+    code = """const root = document.documentElement;
+        return [document.querySelectorAll(".plot svg").length, root.scrollWidth <= root.clientWidth,
         performance.getEntriesByType("resource").length,
         document.querySelectorAll("#chart-loss .plot svg path").length > 5]"""
     assert in_page(paper, tmp_path, code) == [3, True, 0, True]
