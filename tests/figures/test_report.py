@@ -163,7 +163,7 @@ def test_records_that_say_nothing_still_give_a_page(tmp_path: Path) -> None:
 
 def test_lost_records_are_in_the_table_and_no_points(tmp_path: Path) -> None:
     records = table()
-    records.loc[0, ["status", "test_loss"]] = ["oom", None]
+    records.loc[0, "status"] = "oom"  # with a loss, which is not that of a finished training
     page = written(records, tmp_path)
     assert page.count('class="status oom"') == 1
     assert len(chart_data(page)["loss"]["data"]["points"]) == 9
