@@ -38,7 +38,7 @@ def loss_chart(content: Content) -> Chart | None:
         title=f"Test loss against {in_words(content.x)}",
         caption="Points are records, lines the fitted laws, bands their intervals. The second axis subtracts each "
         "curve's fitted floor E: a law with a floor is straight there, and one without (E = 0) stays as it is. "
-        "Points at or below their floor have no place on it.",
+        "Points at or below their floor have no place on it, and bands that reach it are cut.",
         panel_question="Curves of",
         panels=tuple(panels),
         view_question="Vertical axis",
