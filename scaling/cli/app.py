@@ -12,6 +12,7 @@ from scaling.cli.fit import fit
 from scaling.cli.init import init
 from scaling.cli.plot import plot
 from scaling.cli.records import records
+from scaling.cli.report import report
 from scaling.cli.run_grid import run_grid
 from scaling.cli.table import table
 from scaling.errors import ScalingError
@@ -54,6 +55,7 @@ app.command("fit")(fit)
 app.command("compare")(compare)
 app.command("plot")(plot)
 app.command("table")(table)
+app.command("report")(report)
 app.command("records")(records)
 app.command("init")(init)
 app.command("doctor")(doctor)

@@ -14,8 +14,9 @@ from scaling.cli.fit_output import (
     show_fits,
     show_forecasts,
 )
-from scaling.cli.output import Format, message, print_json, source_name
+from scaling.cli.output import Format, message, print_json
 from scaling.errors import ScalingError, UsageError
+from scaling.names import source_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 SOURCE_HELP = "Run directory, CSV or Parquet file, or 'paper' for the published records."
@@ -77,12 +76,6 @@ def print_csv(rows: Sequence[dict[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def source_name(source: Path) -> str:
-    """Name of a run directory, which may contain dots, or of a table without its suffix."""
-    path = source.resolve()
-    return path.name if path.is_dir() else path.stem
 
 
 def message(text: str) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from scaling.cli.fit_options import LawName
-from scaling.cli.output import SOURCE_HELP, Format, message, print_json, source_name
+from scaling.cli.output import SOURCE_HELP, Format, message, print_json
 from scaling.errors import UsageError
+from scaling.names import source_name
 
 Figures = Annotated[
     str, typer.Option(help="Name of a figure, several with commas, or all that can be drawn; --list names them.")

@@ -17,7 +17,7 @@ class Axis:
     place: Callable[[Candidate], float | None]
     """Grows along the axis; None for a design that is not on it."""
     only: str
-    """Pattern for --only of a run that would fill it, with the base's fields to be put in."""
+    """Pattern of the designs on it, with the base's fields to be put in."""
 
 
 def _negative_patch(candidate: Candidate) -> float | None:
@@ -50,7 +50,7 @@ AXES = (
         "input at fixed length",
         "a larger input at the same sequence length",
         ("architecture", "size", "sequence_length", "head", "extended_length"),
-        lambda candidate: candidate.fields["input_size"],
+        lambda candidate: candidate.fields["input_size"] if candidate.fields["sequence_length"] else None,
         "{architecture}-{size}/*@*",
     ),
     Axis(
@@ -84,13 +84,14 @@ class Path:
 
 
 def path_along(axis: Axis, field: Field, base: Candidate) -> Path:
-    """The designs that share with the base all that the axis keeps."""
-    on_axis = [
-        candidate
-        for candidate in field.candidates
-        if all(candidate.fields[key] == base.fields[key] for key in axis.same) and axis.place(candidate) is not None
-    ]
-    return Path(axis, tuple(sorted(on_axis, key=lambda each: axis.place(each) or 0)), base)
+    """The designs that share with the base all that the axis keeps, and differ along it."""
+    start = axis.place(base)
+    line = {start: base} if start is not None else {}
+    for candidate in field.candidates:
+        place = axis.place(candidate)
+        if place is not None and all(candidate.fields[key] == base.fields[key] for key in axis.same):
+            line.setdefault(place, candidate)
+    return Path(axis, tuple(line[place] for place in sorted(line)) if start is not None else (base,), base)
 
 
 def paths_from(field: Field, base: Candidate) -> list[Path]:

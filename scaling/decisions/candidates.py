@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIELDS = ("architecture", "size", "patch_size", "input_size", "head", "extended_length", "sequence_length")
+DESCRIBING = ("design", "architecture", "size", "patch_size", "input_size")
 COSTS = ("flops", "memory", "hours")
 # For each cost the columns to take it from: those that most designs have, the first of equals; of two, the product.
 SOURCES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
@@ -27,7 +28,7 @@ SOURCES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     ),
     "hours": (
         (("gpu_hours",), "GPU-hours of the training, measured"),
-        (("training_seconds",), "seconds of the training, measured on the CPU"),
+        (("training_seconds",), "seconds of the training, measured"),
         (("gpu_hours_per_epoch",), "GPU-hours per epoch, as published"),
         (("estimated_gpu_hours_per_epoch",), "GPU-hours per epoch, estimated"),
     ),
@@ -51,7 +52,6 @@ class Candidate:
     status: str
     recipe: dict[str, Any]
     """Columns recipe.* of its training."""
-    sources: tuple[str, ...]
 
     @property
     def value(self) -> float | None:
@@ -88,10 +88,11 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
         CompareError: if no design has a result, or the table has no designs.
         UsageError: if the design is not among the records, has no result, or is in several data sets.
     """
-    missing = [name for name in ("design", "architecture", "size", "patch_size", "input_size") if name not in table]
+    missing = [name for name in DESCRIBING if name not in table]
     if missing:
         raise CompareError(f"no column '{missing[0]}' in the records: only designs can be compared")
-    rows = _of_one_task(table[table["architecture"].notna() & table["input_size"].notna()], outcome, design)
+    rows = _of_one_task(table[table[list(DESCRIBING)].notna().all(axis=1)], outcome, design)
+    rows = _without_copies(rows, outcome)
     columns = {cost: _source(rows, cost) for cost in COSTS}
     words = {cost: source[1] for cost, source in columns.items() if source}
     parameters = max(PARAMETERS, key=lambda name: _known(rows, (name,)))
@@ -107,10 +108,11 @@ def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) ->
     keys = [key for key in ("task", "dataset") if key in table and table[key].notna().any()]
     asked = table if design is None else table[table["design"] == design]
     if asked.empty and design is not None:
-        raise UsageError(f"'{design}' is not among the records: {nearest(design, set(table['design']))}")
+        raise UsageError(f"'{design}' is not among the records: {nearest(design, map(str, table['design'].unique()))}")
     with_result = asked[asked[outcome.column].notna()]
     if with_result.empty and design is not None:
-        raise UsageError(f"{design} has no {outcome.label}; start from another design")
+        status = f" ({asked['status'].iloc[0]})" if "status" in asked else ""
+        raise UsageError(f"{design} has no {outcome.label}{status}; start from another design")
     if with_result.empty:
         raise CompareError(f"no record of a design has a {outcome.label}; nothing to compare")
     if not keys:
@@ -120,6 +122,26 @@ def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) ->
         names = ", ".join(" on ".join(map(str, key)) for key in groups)
         raise UsageError(f"{design} is in the records more than once ({names}); give a table of one of them")
     return table[(table[keys] == list(groups[0])).all(axis=1)]
+
+
+def _without_copies(rows: "pd.DataFrame", outcome: Outcome) -> "pd.DataFrame":
+    """The rows without exact copies; repeats are trainings with different seeds.
+
+    Raises:
+        CompareError: for two results of one design and seed.
+    """
+    rows = rows[~rows.astype(str).duplicated()]
+    if "seed" not in rows:
+        return rows
+    known = rows[rows[outcome.column].notna() & rows["seed"].notna()]
+    twice = known[known.duplicated(["design", "seed"])]
+    if len(twice):
+        design, seed = twice["design"].iloc[0], twice["seed"].iloc[0]
+        raise CompareError(
+            f"{design} has several results of seed {seed:g}: of one study each, or with other settings? "
+            "Give a table with one of them"
+        )
+    return rows
 
 
 def _source(rows: "pd.DataFrame", cost: str) -> tuple[tuple[str, ...], str] | None:
@@ -145,6 +167,8 @@ def _candidate(
     results = rows[rows[outcome.column].notna()]
     if "status" in rows:
         results = results[results["status"] == "done"]
+    impossible = results[~outcome.possible(results[outcome.column].to_numpy(float))]
+    results = results.drop(index=impossible.index)
     costs = {
         cost: _mean(rows[list(source[0])].prod(axis=1, skipna=False)) for cost, source in columns.items() if source
     }
@@ -159,10 +183,18 @@ def _candidate(
         costs={cost: value for cost, value in costs.items() if value is not None and value > 0},
         results=values,
         reading_error=float(results[reading].fillna(0).max()) if reading in rows and len(values) else 0.0,
-        status="done" if len(values) else str(first.get("status", "no result")),
+        status=_status(first, values, impossible, outcome),
         recipe={str(key): value for key, value in trained.items() if str(key).startswith("recipe.") and value == value},
-        sources=tuple(sorted(set(results["reference"].dropna()))) if "reference" in rows else (),
     )
+
+
+def _status(first: "pd.Series", values: Array, impossible: "pd.DataFrame", outcome: Outcome) -> str:
+    """What became of a design, with why a value cannot be used."""
+    if len(values):
+        return "done"
+    if len(impossible):
+        return f"{outcome.label} {impossible[outcome.column].iloc[0]:g}"
+    return str(first.get("status", "no result"))
 
 
 def _mean(values: "pd.Series") -> float | None:

@@ -34,6 +34,10 @@ class Outcome:
         """Whether lower is better."""
         return self.link == "none"
 
+    def possible(self, values: Array) -> Array:
+        """Which values have an inner form: positive losses, and rates between 0 and 1 without the ends."""
+        return np.isfinite(values) & (values > 0) & ((values < 1) | self.is_loss)
+
     def inner(self, values: Array) -> Array:
         """Logarithms of a loss, or of the odds of an error; lower is better."""
         return np.log(values) if self.is_loss else np.log((1 - values) / values)
@@ -74,14 +78,16 @@ def find_outcome(table: "pd.DataFrame", y: str | None) -> Outcome:
 
     Raises:
         UsageError: for a column that is no outcome.
-        CompareError: if no record has one.
+        CompareError: if no record has one, with what became of them.
     """
     if y is not None and y not in OUTCOMES:
         raise UsageError(f"--y '{y}': {nearest(y, OUTCOMES)}")
     for column, outcome in OUTCOMES.items():
         if y in (None, column) and column in table and table[column].notna().any():
             return outcome
-    raise CompareError(f"no record has {y or 'a loss or a metric'}; nothing to compare")
+    became = table["status"].value_counts().to_dict() if "status" in table else {}
+    words = f" ({', '.join(f'{count} {status}' for status, count in became.items())})" if became else ""
+    raise CompareError(f"none of the {len(table)} records has {y or 'a loss or a metric'}{words}; nothing to compare")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from scaling.figures.style import COLOURS, LINES, MARKERS, PANEL_HEIGHT, PANEL_W
 
 FURTHER = 4  # times the largest input, up to which the share is drawn
 MOST_PANELS = 4
+NEEDED = ("design", "architecture", "size", "input_size", "sequence_length")
 Key = tuple[str, str, str, str]  # architecture, size, head, data set
 
 
@@ -43,6 +44,9 @@ def draw(material: Material) -> Figure:
         outcome = find_outcome(material.table, None)
     except CompareError as error:
         raise FigureError(str(error)) from None
+    missing = [name for name in NEEDED if name not in material.table]
+    if missing:
+        raise FigureError(f"no column '{missing[0]}' in the records; only designs have a sequence length")
     panels = _panels(material.table, outcome)
     if not panels:
         raise FigureError(

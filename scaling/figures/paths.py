@@ -39,7 +39,7 @@ def cost_label(cost: str, words: str) -> str:
     if words.startswith("FLOPs of the training"):
         return "Training FLOPs"
     if words.startswith("seconds"):
-        return "Training time on the CPU (s)"
+        return "Training time (s)"
     if words.startswith("GPU-hours of the training"):
         return "GPU-hours"
     return COST_LABELS[cost]
@@ -95,7 +95,7 @@ def _draw_path(axis: Axes, comparison: Comparison, result: AxisResult, cost: str
     left = result.name.startswith("input")
     for place, each in zip(zip(x[1:], values[0][1:], strict=True), designs[1:], strict=True):
         axis.annotate(
-            _changed(result.name, each),
+            changed_words(result.name, each),
             place,
             (-5 if left else 5, 2 if left else -8),
             textcoords="offset points",
@@ -111,7 +111,7 @@ def add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 2 * len(axes)))
 
 
-def _changed(axis: str, candidate: Candidate) -> str:
+def changed_words(axis: str, candidate: Candidate) -> str:
     """What a step of an axis changes, in few letters."""
     fields = candidate.fields
     if axis == "patch":

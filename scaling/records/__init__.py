@@ -3,7 +3,7 @@
 from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
 from scaling.records.store import RecordError, RunDirectory, write_whole
-from scaling.records.tables import load_learning_curves, load_records, notes_on, save_table
+from scaling.records.tables import check_results, load_learning_curves, load_records, notes_on, save_table
 
 __all__ = [
     "FINISHED",
@@ -13,6 +13,7 @@ __all__ = [
     "RecordError",
     "RunDirectory",
     "Status",
+    "check_results",
     "describe",
     "load_learning_curves",
     "load_records",

@@ -12,6 +12,13 @@ from scaling.records.store import RecordError, RunDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
+RATES = ("accuracy", "mean_iou", "pixel_accuracy", "box_ap", "mask_ap")
+NUMBERS = (
+    *("patch_size", "input_size", "sequence_length", "extended_length", "test_loss", *RATES),
+    *("parameters", "training_flops_per_image", "images_seen", "activation_bytes_per_image", "training_seconds"),
+    *("peak_memory_bytes_per_image", "gpu_hours", "gpu_hours_per_epoch"),
+)
+"""Columns that figures, tables and comparisons compute with."""
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
@@ -81,6 +88,27 @@ def load_learning_curves(source: str | Path) -> "pd.DataFrame":
     if not rows:
         raise RecordError(f"{path}: no cell has logged its loss yet")
     return pd.DataFrame(rows)
+
+
+def check_results(table: "pd.DataFrame") -> None:
+    """Refuse a table whose designs or results cannot be what a record holds.
+
+    Raises:
+        RecordError: for text where a record has a number, or a rate above 1 (per cent instead of a share).
+    """
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    for column in NUMBERS:
+        known = table[column].dropna() if column in table else None
+        if known is None or known.empty:
+            continue
+        if not is_numeric_dtype(known.infer_objects()) or is_bool_dtype(known):
+            raise RecordError(f"column '{column}' does not hold numbers, such as {known.iloc[0]!r}")
+        if column in RATES and float(known.max()) > 1:
+            raise RecordError(
+                f"column '{column}' has values above 1, such as {known.max():g}; records hold shares: divide "
+                "percentages by 100"
+            )
 
 
 def save_table(table: "pd.DataFrame", path: Path) -> None:
