@@ -60,6 +60,8 @@ def compare(
         print(f"frontier, {SHOWN_COSTS[cost]}: {', '.join(designs)}")
     for cost, words in found.field.cost_words.items():
         message(f"{SHOWN_COSTS[cost]}: {words}")
+    for gap in found.gaps:
+        message(f"not compared: {gap}")
     for note in (found.noise, *found.confounders, *found.notes):
         message(f"note: {note}")
 
@@ -81,7 +83,8 @@ def _show_steps(found: "Comparison") -> None:
         ]
     unit = "loss taken off" if outcome.is_loss else "points"
     costs = f"{si(base.costs.get('flops'))}FLOP, {size(base.costs.get('memory'))}"
-    show_table(f"from {base.design} ({costs}); gains in {unit}", columns, rows, left=2)
+    where = " on ".join(filter(None, (found.field.task, found.field.dataset)))
+    show_table(f"{where}: from {base.design} ({costs}); gains in {unit}", columns, rows, left=2)
     print("in brackets: gain per doubling of the cost; last: chance of a gain over the design before\n")
 
 

@@ -42,7 +42,8 @@ def plot(
         return
     if source is None:
         raise UsageError("give a SOURCE to draw from: a run directory, a table, or paper")
-    names = list(FIGURES) if figure == "all" else [name.strip() for name in figure.split(",")]
+    asked = [name.strip() for name in figure.split(",")]
+    names = list(FIGURES) if "all" in asked else list(dict.fromkeys(asked))
     for name in names:
         check_figure(name)
     from scaling.figures.drawing import draw_all
@@ -54,10 +55,10 @@ def plot(
         paths += drawn.paths
         if drawn.problem is not None:
             missing.append(drawn.name)
-            message(f"{'left out' if figure == 'all' else 'error'}: figure {drawn.name}: {drawn.problem}")
+            message(f"{'left out' if 'all' in asked else 'error'}: figure {drawn.name}: {drawn.problem}")
     if output is Format.JSON:
         print_json([str(path) for path in paths])
     elif paths:
         print("\n".join(map(str, paths)))
-    if not paths or (missing and figure != "all"):
+    if not paths or (missing and "all" not in asked):
         raise typer.Exit(1)

@@ -6,12 +6,11 @@ from scaling.decisions.comparing import AxisResult, Comparison, Difference, Step
 from scaling.decisions.draws import Spread
 from scaling.decisions.elasticity import Elasticity
 from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome, find_outcome
-from scaling.decisions.verdict import COST_WORDS, verdict
+from scaling.decisions.verdict import cost_name, verdict
 
 __all__ = [
     "AXES",
     "COSTS",
-    "COST_WORDS",
     "OUTCOMES",
     "Axis",
     "AxisResult",
@@ -26,6 +25,7 @@ __all__ = [
     "Spread",
     "Step",
     "compare",
+    "cost_name",
     "find_outcome",
     "to_json",
     "verdict",

@@ -1,5 +1,6 @@
 """Set the axes against each other: gains per cost, differences at equal cost, the frontier, and a verdict."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path as FilePath
@@ -7,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.decisions.axes import Path, default_base, paths_from
+from scaling.decisions.axes import AXES, Path, default_base, paths_from
 from scaling.decisions.candidates import COSTS, Candidate, Field, gather_candidates
 from scaling.decisions.confounders import confounders
 from scaling.decisions.draws import Curve, Draws, Spread, curve_of, draw_outcomes
 from scaling.decisions.elasticity import Elasticity, elasticity_of
 from scaling.decisions.outcomes import CompareError, find_outcome, seed_noise
-from scaling.records import load_records, notes_on
+from scaling.errors import UsageError
+from scaling.records import check_results, is_published, load_records, notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SURE = 0.95  # chance of a gain from which a step pays
+SURE = 0.975  # chance from which a gain is called one: its two-sided 95 % interval lies above zero
 RATIOS = (2.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
+MAIN_AXES = 3  # patch, parameters and input, which any study can add
 NEAR_END = 1.25  # a ratio this near to where both paths end is shown at the end instead
 FEWEST_RATIO = 1.25  # of costs, below which a gain per doubling would be an extrapolation of noise
 
@@ -34,6 +37,8 @@ class Step:
     gain: Spread
     """Over the base: points of a rate, or what is taken off a loss."""
     over_previous: Spread
+    over_best: Spread
+    """Over the last design before it that surely paid."""
     per_doubling: dict[str, float]
     """Gain over the base for each doubling of a cost."""
 
@@ -52,13 +57,9 @@ class AxisResult:
 
     @property
     def pays_until(self) -> Candidate:
-        """The last design that surely betters the one before it; the base if none does."""
-        best = self.path.base
-        for step in self.steps:
-            if step.over_previous.chance < SURE:
-                break
-            best = step.candidate
-        return best
+        """The last design that is surely better than the last one before it that paid; the base if none is."""
+        paid = [step.candidate for step in self.steps if step.over_best.chance >= SURE]
+        return paid[-1] if paid else self.path.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class Comparison:
     """By cost: the designs that no cheaper one equals."""
     noise: str
     confounders: tuple[str, ...]
+    gaps: tuple[str, ...]
+    """Comparisons that could not be made, and what would make them."""
     notes: tuple[str, ...]
     """What the publisher of records says of the designs used."""
 
@@ -134,7 +137,10 @@ def compare(
         CompareError: if nothing can be compared, with what to run.
         UsageError: for a base or an outcome that the records do not have.
     """
+    if noise is not None and not (np.isfinite(noise) and noise >= 0):
+        raise UsageError(f"--seed-noise {noise} is no standard deviation")
     table = source if not isinstance(source, str | FilePath) else load_records(source)
+    check_results(table)
     outcome = find_outcome(table, y)
     field = gather_candidates(table, outcome, base)
     start = field.find(base) if base is not None else default_base(field)
@@ -143,8 +149,7 @@ def compare(
         raise CompareError(f"no two of the designs ({names}, ...) differ along one axis alone; nothing to compare")
     paths = [path for path in paths_from(field, start) if len(path.onward) > 1 or path.unfinished]
     if not any(len(path.onward) > 1 for path in paths):
-        run = f"scaling run-grid STUDY --only '{start.fields['architecture']}-{start.fields['size']}/*'"
-        raise CompareError(f"{start.design} has no larger design on any axis with a {outcome.label}; run some: {run}")
+        raise CompareError(f"no axis from {start.design} has another result; {'; '.join(untried(start, []))}")
     known = seed_noise({each.design: each.results for each in field.candidates}, outcome, noise)
     draws = draw_outcomes(field, known)
     axes = tuple(_follow(path, field, draws) for path in paths)
@@ -157,7 +162,8 @@ def compare(
         differences=tuple(_differences(axes, draws)),
         frontier={cost: _frontier(field, cost) for cost in field.cost_words},
         noise=known.words,
-        confounders=tuple(confounders(start, axes_designs(axes), known.degrees_of_freedom is None)),
+        confounders=tuple(confounders(start, axes_designs(axes), known)),
+        gaps=tuple(gaps(axes, field)) + (() if is_published(table) else tuple(untried(start, axes))),
         notes=tuple(
             notes_on(
                 table[table[outcome.column].notna()], [start.design, *(each.design for each in axes_designs(axes))]
@@ -167,12 +173,30 @@ def compare(
 
 
 def axes_designs(axes: tuple[AxisResult, ...]) -> list[Candidate]:
-    """All designs that a comparison uses beside its base."""
-    return list({step.candidate.design: step.candidate for axis in axes for step in axis.steps}.values())
+    """All designs with a result that a comparison uses beside its base; elasticities use the cheaper ones too."""
+    line = [each for axis in axes for each in axis.path.line if each is not axis.path.base]
+    return list({each.design: each for each in line if each.value is not None}.values())
+
+
+def gaps(axes: tuple[AxisResult, ...], field: Field) -> Iterator[str]:
+    """Axes that cannot be followed over a cost."""
+    for axis in axes:
+        for cost in field.cost_words:
+            if axis.steps and curve_of(axis.path.onward, cost) is None:
+                yield f"{axis.name} has no place over {cost}: not known of all its designs, or not growing with each"
+
+
+def untried(base: Candidate, axes: Sequence[AxisResult]) -> Iterator[str]:
+    """Main axes without a design beyond the base, and the designs that would be on them."""
+    tried = {axis.name for axis in axes}
+    for axis in AXES[:MAIN_AXES]:
+        if axis.name not in tried:
+            pattern = axis.only.format(**base.fields)
+            yield f"{axis.phrase} was not tried: add to the study's grid, and scaling run-grid STUDY --only '{pattern}'"
 
 
 def _follow(path: Path, field: Field, draws: Draws) -> AxisResult:
-    steps, base, previous = [], path.base, path.base
+    steps, base, previous, best = [], path.base, path.base, path.base
     for candidate in path.onward[1:]:
         ratios = {
             cost: candidate.costs[cost] / base.costs[cost]
@@ -182,8 +206,9 @@ def _follow(path: Path, field: Field, draws: Draws) -> AxisResult:
         gain = draws.gain(candidate, base)
         doublings = {cost: float(np.log2(ratio)) for cost, ratio in ratios.items() if ratio >= FEWEST_RATIO}
         per_doubling = {cost: gain.estimate / count for cost, count in doublings.items()}
-        steps.append(Step(candidate, ratios, gain, draws.gain(candidate, previous), per_doubling))
-        previous = candidate
+        over_best = draws.gain(candidate, best)
+        steps.append(Step(candidate, ratios, gain, draws.gain(candidate, previous), over_best, per_doubling))
+        previous, best = candidate, candidate if over_best.chance >= SURE else best
     return AxisResult(path, tuple(steps))
 
 
@@ -267,6 +292,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         ],
         "frontier": {cost: list(designs) for cost, designs in comparison.frontier.items()},
         "confounders": list(comparison.confounders),
+        "gaps": list(comparison.gaps),
         "notes": list(comparison.notes),
     }
 
@@ -291,6 +317,7 @@ def _axis_json(axis: AxisResult) -> dict[str, Any]:
                 "ratios": step.ratios,
                 "gain": step.gain.to_json(),
                 "gain_over_previous": step.over_previous.to_json(),
+                "gain_over_last_that_paid": step.over_best.to_json(),
                 "gain_per_doubling": step.per_doubling,
             }
             for step in axis.steps

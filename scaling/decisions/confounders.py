@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 
 from scaling.decisions.candidates import Candidate
+from scaling.decisions.outcomes import SeedNoise
 
 # Settings that follow from the machine, not from the experiment.
 NO_SETTING = ("recipe.micro_batch_size",)
 SHOWN = 3  # designs named
 
 
-def confounders(base: Candidate, others: Iterable[Candidate], noise_assumed: bool) -> Iterator[str]:
-    """Sentences on recipes, seeds and sources that differ from the base's."""
+def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) -> Iterator[str]:
+    """Sentences on recipes that differ from the base's, and on numbers of seeds."""
     others = list(others)
     differing: dict[str, list[str]] = {}
     for other in others:
@@ -19,14 +20,11 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise_assumed: boo
             differing.setdefault(keys, []).append(other.design)
     for what, designs in differing.items():
         yield f"{_names(designs)} and {base.design} differ in {what}"
-    if noise_assumed:
-        single = [each.design for each in (base, *others) if len(each.results) == 1]
-        if single:
-            yield f"one seed for each of {len(single)} designs: how much seeds differ is assumed, not measured"
-    else:
-        counts = {len(each.results) for each in (base, *others)}
-        if min(counts) == 1:
-            yield "some designs have one seed: their noise is that of the designs with several"
+    single = sum(len(each.results) == 1 for each in (base, *others))
+    if single and noise.degrees_of_freedom is None:
+        yield f"{single} designs have one seed each: how much seeds differ was not measured"
+    elif single:
+        yield f"{single} designs have one seed each: their noise is taken from the designs with several"
 
 
 def _differing(base: Candidate, other: Candidate) -> str:

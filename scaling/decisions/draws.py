@@ -16,7 +16,7 @@ DRAWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """An estimate with its 95 % interval and the chance of being above zero."""
+    """An estimate with its 95 % interval and the chance of being above zero; a tie counts half."""
 
     estimate: float
     low: float
@@ -27,7 +27,7 @@ class Spread:
     def of(draws: Array, estimate: float) -> "Spread":
         """From draws (R,)."""
         low, high = np.quantile(draws, (0.025, 0.975))
-        return Spread(estimate, float(low), float(high), float(np.mean(draws > 0)))
+        return Spread(estimate, float(low), float(high), float(np.mean((draws > 0) + (draws == 0) / 2)))
 
     def to_json(self) -> dict[str, float]:
         """Plain values."""
@@ -62,8 +62,9 @@ class Draws:
     def chances_best(self, curves: dict[str, "Curve"], ratio: float) -> dict[str, float]:
         """By name, the chance that a path is the best at a cost ratio."""
         inner = np.stack([curve.at(ratio, self)[1] for curve in curves.values()])
-        best = np.bincount(np.argmin(inner, axis=0), minlength=len(curves)) / inner.shape[1]
-        return dict(zip(curves, map(float, best), strict=True))
+        best = inner == inner.min(axis=0)
+        shares = (best / best.sum(axis=0)).mean(axis=1)  # of those that tie, each an equal share
+        return dict(zip(curves, map(float, shares), strict=True))
 
     def _of(self, design: str) -> tuple[Array, Array]:
         return np.array(self.observed[design]), self.drawn[design]

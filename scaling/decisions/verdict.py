@@ -1,10 +1,18 @@
 """A comparison in sentences that a person can act on."""
 
 from scaling.decisions.axes import AXES
-from scaling.decisions.comparing import SURE, AxisResult, Comparison, Difference, Step
+from scaling.decisions.comparing import SURE, AxisResult, Comparison, Difference
 
-COST_WORDS = {"flops": "training FLOPs", "memory": "memory per image", "hours": "hours"}
+COST_NAMES = {"flops": "training FLOPs", "memory": "memory", "hours": "hours"}
 PHRASES = {axis.name: axis.phrase for axis in AXES}
+
+
+def cost_name(cost: str, comparison: Comparison) -> str:
+    """Such as 'training FLOPs per image', after what the cost is made of."""
+    made_of = comparison.field.cost_words[cost]
+    unit = next((unit for unit in ("per image", "per epoch") if unit in made_of), "")
+    prefix = "GPU-" if made_of.startswith("GPU-hours") else ""
+    return f"{prefix}{COST_NAMES[cost]} {unit}".strip()
 
 
 def verdict(comparison: Comparison) -> list[str]:
@@ -25,13 +33,16 @@ def _answer(comparison: Comparison) -> str:
     """The best axis for each cost: 'From X, the next GPU-hour ...'."""
     best = {each.cost: next(iter(each.gains)) for each in comparison.rankings}
     at = {
-        each.cost: f"at {_ratio(each.ratio)} the {COST_WORDS[each.cost]} "
+        each.cost: f"at {_ratio(each.ratio)} the {cost_name(each.cost, comparison)} "
         f"(probability {_chance(each.best[best[each.cost]])})"
         for each in comparison.rankings
     }
-    start = f"From {comparison.base.design}, the best of {len(comparison.rankings[0].gains)} axes"
+    axes = max(len(each.gains) for each in comparison.rankings)
+    start = f"From {comparison.base.design}, the best of {axes} axes"
+    sure = min(each.best[best[each.cost]] for each in comparison.rankings) >= SURE
     if len(set(best.values())) == 1:
-        return f"{start} is {PHRASES[next(iter(best.values()))]}: {', '.join(at.values())}."
+        likely = "" if sure else "most likely "
+        return f"{start} is {likely}{PHRASES[next(iter(best.values()))]}: {', '.join(at.values())}."
     return f"{start} depends on the cost: {'; '.join(f'{at[cost]} {PHRASES[name]}' for cost, name in best.items())}."
 
 
@@ -40,7 +51,7 @@ def _of_pair(ends: dict[str, Difference], comparison: Comparison) -> list[str]:
     signs = {cost: _sign(each) for cost, each in ends.items()}
     if len(set(signs.values())) > 1:
         said = ", ".join(
-            f"at {_ratio(each.ratio)} the {COST_WORDS[cost]} {_winner(each)}" for cost, each in ends.items()
+            f"at {_ratio(each.ratio)} the {cost_name(cost, comparison)} {_winner(each)}" for cost, each in ends.items()
         )
         sentences.append(f"It depends on the cost: {said}.")
     return sentences
@@ -55,11 +66,10 @@ def _sentence(each: Difference, comparison: Comparison) -> str:
         first, second, low, high, chance = second, first, -high, -low, 1 - chance
     size = f"{abs(gain.estimate):.2g}{unit}"
     interval = f"95 % interval {low:.2g} to {high:.2g}, probability {_chance(chance)}"
-    words = "beats" if chance >= SURE else "is not surely better than"
-    by = f" by {size}" if chance >= SURE else f" (by {size})"
+    said = f"beats {second} by {size} ({interval})"
     if chance < SURE:
-        return f"At {_ratio(each.ratio)} the {COST_WORDS[each.cost]}, {first} {words} {second}{by[:-1]}; {interval})."
-    return f"At {_ratio(each.ratio)} the {COST_WORDS[each.cost]}, {first} {words} {second}{by} ({interval})."
+        said = f"is not surely better than {second} (by {size}; {interval})"
+    return f"At {_ratio(each.ratio)} the {cost_name(each.cost, comparison)}, {first} {said}."
 
 
 def _winner(each: Difference) -> str:
@@ -75,21 +85,14 @@ def _sign(each: Difference) -> int:
 
 
 def _where_it_stops(axis: AxisResult, comparison: Comparison) -> str:
-    last, until = axis.steps[-1].candidate, axis.pays_until
+    last, until = axis.steps[-1], axis.pays_until
     phrase = axis.path.axis.phrase.capitalize()
-    if until is last:
-        return f"{phrase} pays up to {last.design}, the last one tried."
-    after = _after(axis)
-    worse = after.over_previous.chance <= 1 - SURE
-    nothing = f"the step to {after.candidate.design} {'makes it worse' if worse else 'is within the noise of seeds'}"
+    if until is last.candidate:
+        return f"{phrase} pays up to {until.design}, the last one tried."
+    beyond = "worse" if last.over_best.chance <= 1 - SURE else "not surely better"
     if until is comparison.base:
-        return f"{phrase}: {nothing}."
-    return f"{phrase} pays up to {until.design}; {nothing}."
-
-
-def _after(axis: AxisResult) -> Step:
-    """The first step that does not pay."""
-    return next(step for step in axis.steps if step.over_previous.chance < SURE)
+        return f"{phrase}: {last.candidate.design}, the last one tried, is {beyond} than the start."
+    return f"{phrase} pays up to {until.design}; {last.candidate.design}, the last one tried, is {beyond} than that."
 
 
 def _ratio(value: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from scaling.design import DesignError
 from scaling.figures import FigureError, Material, draw, file_name, save_figure
 from scaling.laws import FitError
 
@@ -27,7 +28,7 @@ def draw_to_files(material: Material, name: str, folder: Path) -> Drawn:
     """Draw one figure as PNG, PDF and SVG."""
     try:
         return Drawn(name, tuple(save_figure(draw(material, name), folder, file_name(name))))
-    except (FigureError, FitError) as error:
+    except (FigureError, FitError, DesignError) as error:  # what these records cannot show
         return Drawn(name, (), str(error))
 
 

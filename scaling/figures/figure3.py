@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 
 from scaling.decisions import CompareError, Comparison, compare
-from scaling.errors import UsageError
 from scaling.figures.material import FigureError, Material
 from scaling.figures.paths import add_legend, caption_of, draw_paths
 from scaling.figures.style import PANEL_HEIGHT, PANEL_WIDTH, styled
@@ -60,5 +59,5 @@ def comparisons_of(material: Material) -> list[Comparison]:
 def _compared(material: Material, base: str) -> Comparison:
     try:
         return compare(material.table, base)
-    except (CompareError, UsageError) as error:
+    except CompareError as error:
         raise FigureError(str(error)) from None

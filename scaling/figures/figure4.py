@@ -75,6 +75,8 @@ def draw(material: Material) -> Figure:
 
 def _panels(table: pd.DataFrame, outcome: Outcome) -> dict[Key, list[Line]]:
     """Models with lines of two inputs or more, those with most points first."""
+    if not {"architecture", "size", "design", "input_size"} <= set(table):
+        return {}
     used = table[table[outcome.column].notna() & table["architecture"].notna() & table["sequence_length"].notna()]
     if "extended_length" in used:
         used = used[used["extended_length"].isna()]

@@ -3,7 +3,7 @@
 from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
 from scaling.records.store import RecordError, RunDirectory, write_whole
-from scaling.records.tables import check_results, load_learning_curves, load_records, notes_on, save_table
+from scaling.records.tables import check_results, is_published, load_learning_curves, load_records, notes_on, save_table
 
 __all__ = [
     "FINISHED",
@@ -15,6 +15,7 @@ __all__ = [
     "Status",
     "check_results",
     "describe",
+    "is_published",
     "load_learning_curves",
     "load_records",
     "notes_on",

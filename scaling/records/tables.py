@@ -57,6 +57,11 @@ def load_records(source: str | Path) -> "pd.DataFrame":
     return table
 
 
+def is_published(table: "pd.DataFrame") -> bool:
+    """Whether a table is of a study of published records, which nobody can run again."""
+    return "study" in table and bool(table["study"].isin(published_studies()).any())
+
+
 def notes_on(table: "pd.DataFrame", designs: Iterable[str]) -> list[str]:
     """What there is to know of published records of these designs; nothing for measured ones."""
     if "study" not in table:

@@ -14,7 +14,7 @@ def test_the_verdict_comes_first_and_doubts_last() -> None:
     result = scaling("compare", "paper")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("* From adventurer-base/16@224, the best of 4 axes is a larger input")
-    assert "At 3.5x the training FLOPs, a smaller patch beats a larger model by 0.37 points" in result.stdout
+    assert "At 3.5x the training FLOPs per image, a smaller patch beats a larger model by 0.37 points" in result.stdout
     assert "adventurer-huge/16@224" in result.stdout
     assert "note: noise between seeds assumed" in result.stderr
     assert "another recipe" in result.stderr or "differ in the recipe" in result.stderr
@@ -36,6 +36,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "gains in loss taken off" in result.stdout
     assert "note: noise between seeds as given: 1.00%" in result.stderr
+    assert "not compared: a larger input was not tried" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
         (("paper", "--from", "adventurer-huge/16@224"), 2, "has no accuracy"),
         (("paper", "--y", "accurracy"), 2, "did you mean 'accuracy'?"),
         (("paper", "--seed-noise", "-1"), 2, "--seed-noise"),
+        (("paper", "--seed-noise", "inf"), 2, "no standard deviation"),
         (("nowhere",), 1, "no such run directory"),
         (("alone.csv",), 1, "one axis alone"),
         (("oom.csv",), 1, "nothing to compare"),

@@ -1,5 +1,6 @@
 """Comparisons of axes: against closed forms, by simulation, and on the published records."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scaling.decisions import CompareError, Comparison, compare, to_json, verdict
 from scaling.decisions.draws import Curve
 from scaling.errors import UsageError
+from scaling.records import RecordError
 
 PARAMETERS = {"nano": 1e5, "micro": 4e5, "tiny": 1.6e6}
 
@@ -130,7 +132,7 @@ def test_a_step_within_the_noise_does_not_pay() -> None:
 def test_a_step_that_loses_is_not_called_noise() -> None:
     worse = grid(lambda parameters, patch: {8: 1.0, 4: 0.8, 2: 1.1}[patch])
     said = verdict(compare(worse, "deit-nano/8@32", noise=0.01))
-    assert "A smaller patch pays up to deit-nano/4@32; the step to deit-nano/2@32 makes it worse." in said
+    assert "A smaller patch pays up to deit-nano/4@32; deit-nano/2@32, the last one tried, is worse than that." in said
 
 
 def test_unfinished_cells_stay_on_the_path_without_a_value() -> None:
@@ -167,7 +169,7 @@ def test_confounders_are_named() -> None:
     found = compare(records, "deit-nano/8@32")
     assert found.confounders == (
         "deit-tiny/8@32 and deit-nano/8@32 differ in the recipe's learning_rate",
-        "one seed for each of 5 designs: how much seeds differ is assumed, not measured",
+        "5 designs have one seed each: how much seeds differ was not measured",
     )
 
 
@@ -217,7 +219,7 @@ def test_the_published_records() -> None:
     [
         ({}, "deit-nano/16@32", None, UsageError, "not among the records"),
         ({}, None, "acuracy", UsageError, "accuracy"),
-        ({"test_loss": np.nan}, None, None, CompareError, "no record has"),
+        ({"test_loss": np.nan}, None, None, CompareError, "none of the 5 records has"),
         ({"status": "oom"}, "deit-nano/8@32", None, UsageError, "start from another"),
         ({"architecture": None}, None, None, CompareError, "nothing to compare"),
     ],
@@ -238,3 +240,88 @@ def test_a_design_in_two_data_sets_is_refused() -> None:
     two = pd.concat([grid(steep_patch), grid(steep_patch).assign(dataset="other")], ignore_index=True)
     with pytest.raises(UsageError, match="more than once"):
         compare(two, "deit-nano/8@32")
+
+
+def test_small_gains_that_add_up_pay() -> None:
+    losses = {8: 1.0, 4: 0.99, 2: 0.98}
+    axis = compare(grid(lambda parameters, patch: losses[patch]), "deit-nano/8@32", noise=0.006).axes[0]
+    assert [step.over_previous.chance < 0.95 for step in axis.steps] == [True, True]
+    assert axis.pays_until.design == "deit-nano/2@32"
+
+
+def test_ties_are_nobodys_gain() -> None:
+    found = compare(grid(lambda parameters, patch: 0.5), "deit-nano/8@32", noise=0.0)
+    assert {each.gain.chance for each in found.differences} == {0.5}
+    assert {chance for each in found.rankings for chance in each.best.values()} == {0.5}
+    assert not any("beats" in sentence or "worse" in sentence for sentence in verdict(found))
+
+
+def test_beats_means_that_the_interval_excludes_zero() -> None:
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        found = compare(grid(lambda parameters, patch: 1.0, 1, 0.01, generator), "deit-nano/8@32", noise=0.01)
+        for sentence in verdict(found):
+            low = re.search(r"beats .* interval (-?[\d.e-]+)", sentence)
+            assert low is None or float(low[1]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("accuracy", 0.0), ("accuracy", 1.0), ("test_loss", 0.0), ("test_loss", -1.0)]
+)
+def test_values_without_a_logarithm_stay_on_the_path_with_the_reason(column: str, value: float) -> None:
+    rows = [row(patch=patch) | {column: result} for patch, result in ((8, 0.5), (4, 0.6), (2, value))]
+    (axis,) = compare(pd.DataFrame(rows), "deit-nano/8@32").axes
+    label = "accuracy" if column == "accuracy" else "test loss"
+    assert [each.status for each in axis.path.unfinished] == [f"{label} {value:g}"]
+
+
+def test_copies_are_no_repeats_and_other_settings_no_seeds() -> None:
+    twice = pd.concat([grid(steep_patch)] * 2, ignore_index=True)
+    assert "assumed" in compare(twice).noise
+    swept = pd.concat([grid(steep_patch), grid(steep_patch).assign(test_loss=0.5)], ignore_index=True)
+    with pytest.raises(CompareError, match="several results of seed 0"):
+        compare(swept)
+
+
+def test_designs_of_one_input_are_no_larger_input() -> None:
+    found = compare("paper", "adventurer-tiny/32@800+cascade", "box_ap")
+    assert [axis.name for axis in found.axes] == ["patch"]
+    bare = grid(steep_patch).drop(columns="sequence_length")
+    assert {axis.name for axis in compare(bare, "deit-nano/8@32").axes} == {"patch", "parameters"}
+
+
+def test_gaps_are_said() -> None:
+    holed = grid(steep_patch)
+    holed.loc[holed["design"] == "deit-nano/4@32", "training_flops_per_image"] = np.nan
+    found = compare(holed, "deit-nano/8@32")
+    assert found.gaps == (
+        "patch has no place over flops: not known of all its designs, or not growing with each",
+        "parameters has no place over memory: not known of all its designs, or not growing with each",
+        "a larger input was not tried: add to the study's grid, and scaling run-grid STUDY --only 'deit-nano/8@*'",
+    )
+    unknown = grid(steep_patch).drop(columns="parameters")
+    assert [axis.name for axis in compare(unknown, "deit-nano/8@32").axes] == ["patch"]
+
+
+@pytest.mark.parametrize("noise", [-0.1, np.inf, np.nan])
+def test_a_noise_that_is_none(noise: float) -> None:
+    with pytest.raises(UsageError, match="no standard deviation"):
+        compare(grid(steep_patch), noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"accuracy": ["68 %"] * 5}, "'accuracy' does not hold numbers"),
+        ({"accuracy": [68.2, 70.0, 71.0, 72.0, 73.0]}, "divide percentages by 100"),
+    ],
+)
+def test_text_and_percentages_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecordError, match=words):
+        compare(grid(steep_patch).assign(**changes))
+
+
+def test_rows_without_a_patch_are_no_designs() -> None:
+    rows = grid(steep_patch).astype({"patch_size": float})
+    rows.loc[4, "patch_size"] = np.nan
+    assert "deit-tiny/8@32" not in {each.design for each in compare(rows, "deit-nano/8@32").field.candidates}

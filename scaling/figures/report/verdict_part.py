@@ -2,7 +2,7 @@
 
 from html import escape
 
-from scaling.decisions import AXES, COST_WORDS, Comparison, verdict
+from scaling.decisions import AXES, Comparison, cost_name, verdict
 from scaling.decisions.comparing import SURE, Ranking
 from scaling.figures.report.tables import bullets, number
 from scaling.figures.report.words import capital, names_of
@@ -24,7 +24,7 @@ def _block(comparison: Comparison) -> str:
     cards = "".join(_card(ranking, comparison) for ranking in comparison.rankings)
     more = f"<details><summary>Pair by pair, and how far each axis pays</summary>{bullets(others)}</details>"
     warnings = [*comparison.confounders, comparison.noise]
-    costs = [f"{COST_WORDS[cost]}: {words}" for cost, words in field.cost_words.items()]
+    costs = [f"{cost_name(cost, comparison)}: {words}" for cost, words in field.cost_words.items()]
     return f"""<article class="verdict">
 <p class="from">From <strong>{escape(comparison.base.design)}</strong> <span>{escape(about)}</span></p>
 <p class="answer">{escape(_headline(comparison))}</p>
@@ -54,7 +54,7 @@ def _card(ranking: Ranking, comparison: Comparison) -> str:
     unit = "of the loss" if comparison.field.outcome.is_loss else "points"
     interval = f"{number(gain.low, 2)} to {number(gain.high, 2)}"
     return (
-        f"<li><span class='cost'>{number(ranking.ratio, 2)}× the {escape(COST_WORDS[ranking.cost])}</span>"
+        f"<li><span class='cost'>{number(ranking.ratio, 2)}× the {escape(cost_name(ranking.cost, comparison))}</span>"
         f"<span class='best'>{escape(PHRASES[name])}</span>"
         f"<span class='gain'>{gain.estimate:+.2g} {unit}</span>"
         f"<span class='sure'>95 % interval {interval}; best of {len(ranking.gains)} axes with "
