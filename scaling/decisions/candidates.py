@@ -100,8 +100,8 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
         _candidate(str(name), of_design, outcome, columns, parameters)
         for name, of_design in rows.groupby("design", sort=False)
     )
-    first = rows.iloc[0]
-    return Field(candidates, outcome, words, str(first.get("task", "")), str(first.get("dataset", "")))
+    task, dataset = (str(_plain(rows.iloc[0].get(key)) or "") for key in ("task", "dataset"))
+    return Field(candidates, outcome, words, task, dataset)
 
 
 def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) -> "pd.DataFrame":
@@ -154,7 +154,8 @@ def _known(rows: "pd.DataFrame", columns: tuple[str, ...]) -> int:
     """Number of designs with numbers in all the columns."""
     if not all(column in rows for column in columns):
         return 0
-    return rows.loc[rows[list(columns)].notna().all(axis=1), "design"].nunique()
+    known = np.isfinite(rows[list(columns)].to_numpy(float)).all(axis=1)
+    return len(set(rows["design"].to_numpy()[known]))
 
 
 def _candidate(
@@ -198,7 +199,7 @@ def _status(first: "pd.Series", values: Array, impossible: "pd.DataFrame", outco
 
 
 def _mean(values: "pd.Series") -> float | None:
-    known = values.dropna()
+    known = values[np.isfinite(values.astype(float))]
     return float(known.mean()) if len(known) else None
 
 

@@ -77,7 +77,9 @@ def _panels(table: pd.DataFrame, outcome: Outcome) -> dict[Key, list[Line]]:
     """Models with lines of two inputs or more, those with most points first."""
     if not {"architecture", "size", "design", "input_size"} <= set(table):
         return {}
-    used = table[table[outcome.column].notna() & table["architecture"].notna() & table["sequence_length"].notna()]
+    used = table[
+        table[outcome.column].notna() & table[["architecture", "design", "sequence_length"]].notna().all(axis=1)
+    ]
     if "extended_length" in used:
         used = used[used["extended_length"].isna()]
     if "status" in used:

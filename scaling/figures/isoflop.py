@@ -90,7 +90,13 @@ def budgets_of(curves: Sequence[Curve]) -> list[float]:
 def _draw_panel(axis: Axes, curves: Sequence[Curve], budgets: Sequence[float], metric: Metric) -> None:
     for place, curve in enumerate(curves):
         axis.plot(
-            curve.patches, curve.values, color="0.75", linewidth=0.8, marker=MARKERS[place], markersize=3, zorder=1
+            curve.patches,
+            curve.values,
+            color="0.75",
+            linewidth=0.8,
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=3,
+            zorder=1,
         )
         end = (curve.patches[-1], curve.values[-1])
         axis.annotate(curve.size, end, (4, 0), textcoords="offset points", fontsize=6.5, color="0.4", va="center")
@@ -99,7 +105,9 @@ def _draw_panel(axis: Axes, curves: Sequence[Curve], budgets: Sequence[float], m
         reached = [(index, *curve.at(budget)) for index, curve in enumerate(curves) if curve.reaches(budget)]
         axis.plot([x for _, x, _ in reached], [y for _, _, y in reached], color=colour, label=_power(budget))
         for index, x, y in reached:
-            axis.plot(x, y, marker=MARKERS[index], color=colour, markeredgecolor="white", markeredgewidth=0.4)
+            axis.plot(
+                x, y, marker=MARKERS[index % len(MARKERS)], color=colour, markeredgecolor="white", markeredgewidth=0.4
+            )
         best = (max if metric.higher_is_better else min)(reached, key=lambda point: point[2])
         axis.plot(*best[1:], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=colour)
     axis.set(xscale="log", xlabel="Patch size (pixels)", ylabel=metric.title)

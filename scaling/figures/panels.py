@@ -53,9 +53,11 @@ def panels_of(material: Material, x: str) -> list[Panel]:
         FigureError: if no record has both.
     """
     table = material.table.reset_index(drop=True)  # of tables joined, rows would share a place
+    if Y in table:
+        table = table.assign(**{Y: table[Y].where(table[Y] > 0)})  # others have no place on a log axis
     used = usable(table, x, Y)[0] if {x, Y} <= set(table) else table[:0]
     if used.empty:
-        raise FigureError(f"no finished record has both {x} and {Y}; nothing to draw")
+        raise FigureError(f"no finished record has both {x} and a positive {Y}; nothing to draw")
     keys = [key for key in default_groups(used, x) if key != "size"]
     letters = table["reference"].astype("string").str.extract(LETTER)[0] if "reference" in table else None
     table = table.assign(__letter="" if letters is None else letters.fillna(""))
@@ -96,7 +98,7 @@ def _published_floor(rows: "pd.DataFrame", letter: str) -> float | None:
 def blank(table: "pd.DataFrame", panels: list[Panel]) -> str:
     """What is not drawn, such as 'left blank: 90 records without a test loss (8 unreported, ...)'."""
     drawn = sum(len(panel.rows) + len(panel.lost) for panel in panels)
-    empty, parts, kinds = table[table[Y].isna()], [], ""
+    empty, parts, kinds = table[~(table[Y] > 0)], [], ""
     if "status" in table:
         empty = empty[~empty["status"].isin(WITHOUT_LOSS)]
         counts = empty["status"].replace("done", "with other results only").value_counts()

@@ -76,7 +76,7 @@ def results(table: "pd.DataFrame") -> list[Result]:
     """Every design of a table of records once, from small to large model, input and sequence."""
     if not {"architecture", "size", "patch_size"} <= set(table):
         raise FigureError("the table has no columns architecture, size and patch_size; give records of designs")
-    table = table[table["architecture"].notna()]
+    table = table[table[["architecture", "size", "patch_size"]].notna().all(axis=1)]
     keys = [column for column in DESIGN_COLUMNS if column in table]
     found = []
     for values, rows in table.groupby(keys, dropna=False, sort=False):

@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from scaling import figure
 from scaling.decisions import compare
+from scaling.errors import UsageError
 from scaling.figures import FigureError
 from tests.laws.test_tables import table
 
@@ -46,7 +47,7 @@ def test_a_base_can_be_asked_for() -> None:
     assert [axis.get_title() for axis in figure("paper", 3, base="adventurer-base/16@128").axes] == [
         "(a) from adventurer-base/16@128"
     ]
-    with pytest.raises(FigureError, match="not among the records"):
+    with pytest.raises(UsageError, match="not among the records"):
         figure("paper", 3, base="deit-base/16@32")
 
 

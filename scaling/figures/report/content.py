@@ -134,7 +134,9 @@ def _drawn(material: Material, name: str) -> Drawn:
     try:
         return Drawn(name, title, _inline_svg(draw(material, name), name), None)
     except ScalingError as error:
-        return Drawn(name, title, None, str(error))
+        source = material.source
+        words = str(error).replace(str(source), source.name) if source else str(error)  # a page names no folder
+        return Drawn(name, title, None, words)
 
 
 def _inline_svg(figure: Any, name: str) -> str:

@@ -8,6 +8,7 @@ from scaling.figures.material import FigureError
 from scaling.figures.results import results
 from scaling.figures.tables.layout import Row, Table
 from scaling.figures.tables.writers import to_csv, to_json, to_latex, to_markdown
+from scaling.records import check_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,7 @@ def paper_table(table: "pd.DataFrame", number: int, y: str | None = None) -> Tab
     check_number(number)
     if y is not None and number not in WITH_METRIC:
         raise UsageError(f"table {number} has its own columns; --y is for tables {', '.join(map(str, WITH_METRIC))}")
+    check_results(table)
     rows, published = _rows_of(table, number, y)
     found = results(rows)
     if not found:
