@@ -28,10 +28,10 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) 
 
 
 def _differing(base: Candidate, other: Candidate) -> str:
-    """The settings of the recipe that differ, in words; its name alone where recipes have names."""
+    """The settings of the recipe that differ, in words; the other's name alone where recipes have names."""
     named = base.recipe.get("recipe.name"), other.recipe.get("recipe.name")
     if named[0] != named[1]:
-        return f"the recipe: {named[1]}; {named[0]}"
+        return f"the recipe: {named[1] or 'not known'}"
     keys = sorted(set(base.recipe) | set(other.recipe))
     found = [key for key in keys if key not in NO_SETTING and base.recipe.get(key) != other.recipe.get(key)]
     return f"the recipe's {', '.join(key.removeprefix('recipe.') for key in found)}" if found else ""
