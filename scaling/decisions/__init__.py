@@ -3,6 +3,7 @@
 from scaling.decisions.axes import AXES, Axis, Path
 from scaling.decisions.candidates import COSTS, Candidate, Field
 from scaling.decisions.comparing import AxisResult, Comparison, Difference, Step, compare, to_json
+from scaling.decisions.confounders import differing_settings
 from scaling.decisions.draws import Spread
 from scaling.decisions.elasticity import Elasticity
 from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome, find_outcome
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "compare",
     "cost_name",
+    "differing_settings",
     "find_outcome",
     "to_json",
     "verdict",

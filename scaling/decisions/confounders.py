@@ -15,7 +15,7 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) 
     others = list(others)
     differing: dict[str, list[str]] = {}
     for other in others:
-        keys = _differing(base, other)
+        keys = differing_settings(base, other)
         if keys:
             differing.setdefault(keys, []).append(other.design)
     for what, designs in differing.items():
@@ -27,7 +27,7 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) 
         yield f"{single} designs have one seed each: their noise is taken from the designs with several"
 
 
-def _differing(base: Candidate, other: Candidate) -> str:
+def differing_settings(base: Candidate, other: Candidate) -> str:
     """The settings of the recipe that differ, in words; the other's name alone where recipes have names."""
     named = base.recipe.get("recipe.name"), other.recipe.get("recipe.name")
     if named[0] != named[1]:

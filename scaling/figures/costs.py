@@ -8,12 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.figures.layout import caption, look, panels
+from scaling.figures.layout import COLUMNS, look, panels
 from scaling.figures.material import FigureError, Material
 from scaling.figures.results import TOLD_APART, Result, model_name, plain, results, size_rank, varying
 from scaling.figures.style import log_axis, nice_log_ticks, styled
 from scaling.figures.tables.costs import hours, memory, spent
 from scaling.figures.values import Value
+from scaling.figures.words import add_caption
 
 SLOPES = (1, 2)
 KEY_HEIGHT, KEY_BOTTOM, KEY_RIGHT = 0.3, 0.05, 0.86  # of the axes
@@ -54,7 +55,7 @@ def draw(material: Material) -> Figure:
         figure, axes = panels(len(drawn))
         for axis, cost in zip(axes, drawn, strict=True):
             _draw_panel(axis, cost, models)
-        caption(figure, len(axes), _caption(models, drawn))
+        add_caption(figure, [_caption(models, drawn)], min(len(axes), COLUMNS))
     return figure
 
 

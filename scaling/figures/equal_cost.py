@@ -6,6 +6,7 @@ from scaling.figures.figure3 import comparisons_of
 from scaling.figures.material import FigureError, Material
 from scaling.figures.paths import add_legend, caption_of, draw_paths
 from scaling.figures.style import PANEL_HEIGHT, PANEL_WIDTH, styled
+from scaling.figures.words import add_caption
 
 
 def draw(material: Material) -> Figure:
@@ -27,5 +28,5 @@ def draw(material: Material) -> Figure:
         add_legend(figure, list(axes))
         for axis in axes[1:]:
             axis.set_ylabel("")
-        figure.supxlabel(caption_of([comparison], 66 * len(costs)), fontsize=6.5, color="0.35")
+        add_caption(figure, caption_of([comparison]), len(costs))
     return figure

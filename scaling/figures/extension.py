@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.figures.extended import Comparison, comparisons
-from scaling.figures.layout import ARCHITECTURES, OTHERS, caption, panel_title, panels
+from scaling.figures.layout import ARCHITECTURES, COLUMNS, OTHERS, panel_title, panels
 from scaling.figures.material import Material
 from scaling.figures.results import model_name, results
 from scaling.figures.style import log_axis, styled
 from scaling.figures.values import Metric, Value
+from scaling.figures.words import add_caption
 
 SMALL: dict[str, Any] = {"fontsize": 6.5, "textcoords": "offset points", "ha": "right"}
 
@@ -32,7 +33,7 @@ def draw(material: Material) -> Figure:
         seeds = any(v.deviation for c in compared for v in (*c.extending.values(), *c.scaling.values()))
         spread = "; bars: ± a standard deviation over seeds" if seeds else ""
         words = "the same lengths from the start's tokens, interpolated, and from smaller patches (p beside the marks)"
-        caption(figure, len(axes), "; ".join([words + spread, *_lost(compared)]))
+        add_caption(figure, [words + spread, *_lost(compared)], min(len(axes), COLUMNS))
     return figure
 
 

@@ -6,6 +6,7 @@ from scaling.decisions import CompareError, Comparison, compare
 from scaling.figures.material import FigureError, Material
 from scaling.figures.paths import add_legend, caption_of, draw_paths
 from scaling.figures.style import PANEL_HEIGHT, PANEL_WIDTH, styled
+from scaling.figures.words import add_caption
 from scaling.records import published_studies, published_study
 
 COST = "flops"
@@ -27,7 +28,7 @@ def draw(material: Material) -> Figure:
         for letter, axis, comparison in zip("abcdefgh", axes, drawn, strict=False):
             draw_paths(axis, comparison, COST, f"({letter}) from {comparison.base.design}")
         add_legend(figure, list(axes))
-        figure.supxlabel(caption_of(drawn, 66 * len(drawn)), fontsize=6.5, color="0.35")
+        add_caption(figure, caption_of(drawn), len(drawn))
     return figure
 
 

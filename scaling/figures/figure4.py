@@ -1,6 +1,5 @@
 """Figure 4: input-size scaling at fixed sequence length, with the share of parameters in the patch embedding."""
 
-import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,8 @@ from scaling.errors import UsageError
 from scaling.figures.material import FigureError, Material
 from scaling.figures.paths import value_label
 from scaling.figures.style import COLOURS, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, log_axis, nice_log_ticks, styled
+from scaling.figures.words import add_caption
+from scaling.records import is_published
 
 FURTHER = 4  # times the largest input, up to which the share is drawn
 MOST_PANELS = 4
@@ -67,9 +68,7 @@ def draw(material: Material) -> Figure:
             if column == 0:
                 axes[0][0].set_ylabel(value_label(outcome))
                 axes[1][0].set_ylabel("Share of parameters in\nthe patch embedding (%)")
-        figure.supxlabel(
-            _caption(material.table, len(panels) - len(shown), 58 * len(shown)), fontsize=6.5, color="0.35"
-        )
+        add_caption(figure, _caption(material.table, len(panels) - len(shown)), len(shown))
     return figure
 
 
@@ -162,9 +161,9 @@ def _shares(first: Design, largest: int) -> tuple[list[int], list[float]]:
     return inputs, shares
 
 
-def _caption(table: pd.DataFrame, left_out: int, width: int) -> str:
-    published = "source" in table and table["source"].isin(["published", "digitised"]).any()
-    parts = ["L: sequence length, the same along a line; shares by the estimator, with 1,000 classes"]
-    parts += ["the curves of the paper's Figure 4 are not available as numbers"] if published else []
-    parts += [f"{left_out} more models left out"] if left_out else []
-    return textwrap.fill("; ".join(parts), width)
+def _caption(table: pd.DataFrame, left_out: int) -> list[str]:
+    return [
+        "L: sequence length, the same along a line; shares by the estimator, with 1,000 classes",
+        "the curves of the paper's Figure 4 are not available as numbers" if is_published(table) else "",
+        f"{left_out} more models left out" if left_out else "",
+    ]

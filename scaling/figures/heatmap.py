@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from scaling.figures.grids import grids_of, shown_by
-from scaling.figures.layout import caption, panel_title, panels
+from scaling.figures.layout import COLUMNS, panel_title, panels
 from scaling.figures.material import Material
 from scaling.figures.results import results
 from scaling.figures.style import styled
 from scaling.figures.values import Metric, Value, level
+from scaling.figures.words import add_caption
 
 ROW_HEIGHT, MARGIN = 0.36, 1.0  # inches
 SMALL, SMALLER = 7, 6  # points
@@ -48,7 +49,7 @@ def draw(material: Material) -> Figure:
         bar = figure.colorbar(shades, ax=axes, pad=0.01, aspect=18, fraction=0.05)
         bar.set_label(metric.title)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-        caption(figure, len(axes), _caption(values, metric, gaps))
+        add_caption(figure, [_caption(values, metric, gaps)], min(len(axes), COLUMNS))
     return figure
 
 

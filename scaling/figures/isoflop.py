@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 from scaling.figures.grids import grids_of, shown_by
-from scaling.figures.layout import caption, panel_title, panels
+from scaling.figures.layout import COLUMNS, panel_title, panels
 from scaling.figures.material import FigureError, Material
 from scaling.figures.results import Result, results
 from scaling.figures.style import MARKERS, PANEL_HEIGHT, log_axis, nice_log_ticks, styled
 from scaling.figures.values import Metric
+from scaling.figures.words import add_caption
 
 MOST_BUDGETS = 6
 LEGEND_HEIGHT = 0.5  # inches
@@ -61,7 +62,7 @@ def draw(material: Material) -> Figure:
         for axis, (found, curves, budgets) in zip(axes, drawn, strict=True):
             axis.set_title(panel_title(found[0], shown))
             _draw_panel(axis, curves, budgets, metric)
-        caption(figure, len(axes), _caption([result for found, _, _ in drawn for result in found]))
+        add_caption(figure, [_caption([result for found, _, _ in drawn for result in found])], min(len(axes), COLUMNS))
     return figure
 
 

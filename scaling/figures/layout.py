@@ -1,7 +1,6 @@
 """Panels side by side with a caption below, and how series of models look."""
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from scaling.figures.results import TOLD_APART, Result, architecture_name, varyi
 from scaling.figures.style import LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH
 
 COLUMNS = 3
-CAPTION_CHARACTERS = 62  # that fit below a panel
 ARCHITECTURES = {"deit": "#2f4b7c", "adventurer": "#b5523b"}
 OTHERS = "#4f8f8b"
 
@@ -25,12 +23,6 @@ def panels(count: int, height: float = PANEL_HEIGHT) -> tuple[Figure, list[Axes]
     for spare in axes[count:]:
         spare.set_visible(False)
     return figure, axes[:count]
-
-
-def caption(figure: Figure, count: int, text: str) -> None:
-    """Small print below the panels, as wide as they are."""
-    width = CAPTION_CHARACTERS * min(count, COLUMNS)
-    figure.supxlabel(textwrap.fill(text, width), fontsize=6.5, color="0.35")
 
 
 def panel_title(result: Result, found: Sequence[Result], words: Sequence[str] = ()) -> str:

@@ -1,13 +1,12 @@
 """Paths of designs along the axes of a comparison, drawn over one cost. Shared by Figure 3 and others."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.decisions import AxisResult, Candidate, Comparison, Outcome
+from scaling.decisions import AxisResult, Candidate, Comparison, Outcome, differing_settings
 from scaling.figures.style import log_axis, nice_log_ticks
 
 # Colour, mark and dashes by axis.
@@ -143,11 +142,18 @@ def missing_words(comparison: Comparison) -> list[str]:
     return [f"{each.design} {each.status}" for axis in comparison.axes for each in axis.path.unfinished]
 
 
-def caption_of(comparisons: list[Comparison], width: int) -> str:
-    """Noise, what is missing, and confounders, folded to a width in characters."""
-    missing = list(dict.fromkeys(word for each in comparisons for word in missing_words(each)))
-    parts = [f"bars: 95 % interval, {comparisons[0].noise}"]
-    parts += [f"without a value: {', '.join(missing)}"] if missing else []
-    recipes = [word.split(" and ")[0] for each in comparisons for word in each.confounders if "differ in" in word]
-    parts += [f"other recipe than the base: {', '.join(dict.fromkeys(recipes))}"] if recipes else []
-    return textwrap.fill("; ".join(parts), width)
+def caption_of(comparisons: list[Comparison]) -> list[str]:
+    """Noise, what is missing, and designs of another recipe."""
+    missing = dict.fromkeys(word for each in comparisons for word in missing_words(each))
+    recipes = dict.fromkeys(design for each in comparisons for design in _other_recipes(each))
+    return [
+        f"bars: 95 % interval, {comparisons[0].noise}",
+        f"without a value: {', '.join(missing)}" if missing else "",
+        f"other recipe than the base: {', '.join(recipes)}" if recipes else "",
+    ]
+
+
+def _other_recipes(comparison: Comparison) -> list[str]:
+    """Designs on the paths that were not trained as the base was."""
+    steps = [step.candidate for axis in comparison.axes for step in axis.steps]
+    return [each.design for each in steps if differing_settings(comparison.base, each)]

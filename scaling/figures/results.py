@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scaling.design import known_architectures
 from scaling.design.architectures import DesignError, find_shape
 from scaling.errors import UsageError, nearest
 from scaling.figures.material import FigureError
 from scaling.figures.values import CHOSEN_FROM, METRICS, Metric, Value, certain
+from scaling.figures.words import NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +23,7 @@ DESIGN_COLUMNS = (
 TOLD_APART = ("study", "dataset", "task", "head")
 """Columns that a table or a panel names where its designs differ in them."""
 HEAD_ORDER = ("upernet", "cascade", "linear")
-WORDS = {"deit": "DeiT", "adventurer": "Adventurer"}
+ARCHITECTURES = list(known_architectures())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def model_name(result: Result) -> str:
 
 def architecture_name(architecture: str) -> str:
     """Such as 'DeiT'."""
-    return WORDS.get(architecture, architecture.capitalize())
+    return NAMES.get(architecture, architecture.capitalize())
 
 
 def _decimals(rows: "pd.DataFrame", metric: Metric, deviation: float | None) -> int:
@@ -148,7 +150,7 @@ def _rank(result: Result) -> tuple[Any, ...]:
     return (
         str(result["study"] or ""),
         str(result["task"] or ""),
-        list(WORDS).index(architecture) if architecture in WORDS else len(WORDS),
+        ARCHITECTURES.index(architecture) if architecture in ARCHITECTURES else len(ARCHITECTURES),
         architecture,
         size_rank(architecture, result["size"]),
         HEAD_ORDER.index(head) if head in HEAD_ORDER else -1,

@@ -15,7 +15,7 @@ NAMES = {
     "deit": "DeiT",
     "adventurer": "Adventurer",
     "imagenet-1k": "ImageNet-1k",
-    "ade20k": "ADE20k",
+    "ade20k": "ADE20K",
     "coco": "COCO",
     "upernet": "UperNet",
 }

@@ -3,8 +3,7 @@
 from typing import Any
 
 from scaling.decisions import OUTCOMES
-
-NAMES = {"deit": "DeiT", "adventurer": "Adventurer", "imagenet-1k": "ImageNet-1k", "ade20k": "ADE20K", "coco": "COCO"}
+from scaling.figures.words import NAMES
 
 
 def in_words(column: str) -> str:

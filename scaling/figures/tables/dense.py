@@ -4,9 +4,9 @@ from scaling.figures.material import FigureError
 from scaling.figures.results import Result, model_name, plain
 from scaling.figures.tables.layout import Row, Table, best_of_groups, keys_of, long_form, notes_on, word
 from scaling.figures.values import METRICS, Value, level, rounded
+from scaling.figures.words import NAMES
 
 NO_DECODER = ("linear", None)
-DECODER_WORDS = {"upernet": "UperNet"}
 DETECTION = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
 APART = ("study", "dataset", "input_size")
 
@@ -29,7 +29,7 @@ def segmentation(found: list[Result], published: bool) -> Table:
     for result, size, best, group in zip(shown, sizes, best_of_groups(values, groups, True), groups, strict=True):
         decoder, patch = "none" if result["head"] in NO_DECODER else result["head"], result["patch_size"]
         apart = keys(result)
-        words = (word(model_name(result)), *apart.values(), word(DECODER_WORDS.get(decoder, decoder)))
+        words = (word(model_name(result)), *apart.values(), word(NAMES.get(decoder, decoder)))
         rows.append(Row((*words, size, word(f"{patch}×{patch}"), best), str(group)))
         of_model = {name: word(result[name]) for name in ("architecture", "size")}
         long.append(apart | of_model | {"decoder": word(decoder), "params_millions": size, "patch_size": word(patch)})
