@@ -91,12 +91,13 @@ def _draw_path(axis: Axes, comparison: Comparison, result: AxisResult, cost: str
         capsize=1.5,
         label=NAMES[result.name],
     )
-    left = result.name.startswith("input")
     for place, each in zip(zip(x[1:], values[0][1:], strict=True), designs[1:], strict=True):
+        inputs = result.name.startswith("input")  # a steep path: labels go to its left, that of its end to the right
+        left = inputs and each is not designs[-1]
         axis.annotate(
             changed_words(result.name, each),
             place,
-            (-5 if left else 5, 2 if left else -8),
+            (-5 if left else 5, 2 if inputs else -8),
             textcoords="offset points",
             ha="right" if left else "left",
             fontsize=6.5,
