@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from benchmarks.main_job import memory_of
 from benchmarks.pages import write_page
 from scaling.design import Design
 
@@ -23,17 +24,14 @@ SIZES = ("nano", "micro", "tiny", "small", "base")
 
 
 def run(*arguments: str, folder: Path) -> tuple[float, int]:
-    """Wall seconds and peak resident bytes of one command."""
+    """Wall seconds and peak memory in bytes of one command and the processes below it."""
     started, peak = time.perf_counter(), 0
     command = [sys.executable, "-m", "scaling", *arguments]
     with (folder / "output").open("w") as output:
         process = psutil.Popen(command, stdout=output, stderr=output, cwd=folder)
         while process.poll() is None:
-            try:
-                peak = max(peak, process.memory_info().rss)
-            except psutil.Error:
-                break
-            time.sleep(0.01)
+            peak = max(peak, memory_of(process))
+            time.sleep(0.1)
     process.wait()
     assert process.returncode == 0, (folder / "output").read_text()
     return time.perf_counter() - started, peak
