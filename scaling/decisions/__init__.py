@@ -7,12 +7,13 @@ from scaling.decisions.confounders import differing_settings
 from scaling.decisions.draws import Spread
 from scaling.decisions.elasticity import Elasticity
 from scaling.decisions.outcomes import OUTCOMES, CompareError, Outcome, find_outcome
-from scaling.decisions.verdict import cost_name, verdict
+from scaling.decisions.verdict import PHRASES, cost_name, verdict
 
 __all__ = [
     "AXES",
     "COSTS",
     "OUTCOMES",
+    "PHRASES",
     "Axis",
     "AxisResult",
     "Candidate",

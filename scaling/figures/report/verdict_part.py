@@ -2,12 +2,10 @@
 
 from html import escape
 
-from scaling.decisions import AXES, Comparison, cost_name, verdict
+from scaling.decisions import PHRASES, Comparison, cost_name, verdict
 from scaling.decisions.comparing import SURE, Ranking
 from scaling.figures.report.tables import bullets, number
 from scaling.figures.report.words import capital, names_of
-
-PHRASES = {axis.name: axis.phrase for axis in AXES}
 
 
 def verdict_part(comparisons: tuple[Comparison, ...], incomparable: str | None) -> str:
