@@ -35,7 +35,7 @@ from scaling.cost.memory import SAFETY_MARGIN, Layout, Placement, place, usable_
 from scaling.cost.requests import Request, Row
 from scaling.cost.roofline import GENERIC, Constants, Interval, StepSeconds, constants_of, interval_fields, step_seconds
 from scaling.cost.shapes import Execution, Head, Scan, Shape
-from scaling.cost.stages import Stage, recipe_names, stages_of
+from scaling.cost.stages import Stage, StageRow, recipe_names, stage_rows, stages_of
 
 if TYPE_CHECKING:
     from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
@@ -85,6 +85,7 @@ __all__ = [
     "Shape",
     "Stage",
     "StageBudget",
+    "StageRow",
     "StateBytes",
     "StepSeconds",
     "budget",
@@ -110,6 +111,7 @@ __all__ = [
     "register_architecture",
     "scan_flops_by_convention",
     "shape_arrays",
+    "stage_rows",
     "stages_of",
     "step_seconds",
     "usable_bytes",

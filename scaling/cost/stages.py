@@ -31,6 +31,33 @@ def recipe_names() -> list[str]:
     return list(_recipes())
 
 
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage of a recipe for all patch sizes; `input_size` None is the design's own, `batch_size` None any."""
+
+    name: str
+    input_size: int | None
+    epochs: float
+    batch_size: int | None
+
+
+def stage_rows(recipe: str, architecture: str, size: str, input_size: object) -> list[StageRow]:
+    """Stages that a published recipe prescribes for a model at its final input; none where its source gives none.
+
+    Raises:
+        UsageError: for an unknown recipe.
+    """
+    if recipe not in _recipes():
+        raise UsageError(f"unknown recipe '{recipe}': {nearest(recipe, recipe_names())}")
+    known = _recipes()[recipe]
+    rows = known["stages"] if known["architecture"] == architecture else []
+    return [
+        StageRow(row["name"], row.get("input_size"), row["epochs"], row["batch_size"])
+        for row in rows
+        if size in row["sizes"] and input_size in row.get("final_input_sizes", [input_size])
+    ]
+
+
 def stages_of(recipe: str, design: Design) -> list[Stage]:
     """Stages that a published recipe prescribes for a design.
 
@@ -38,21 +65,11 @@ def stages_of(recipe: str, design: Design) -> list[Stage]:
         UsageError: for an unknown recipe, or a design for which its source gives no stages.
         DesignError: if the patch does not divide a stage's input size.
     """
-    if recipe not in _recipes():
-        raise UsageError(f"unknown recipe '{recipe}': {nearest(recipe, recipe_names())}")
-    known = _recipes()[recipe]
-    rows = known["stages"] if known["architecture"] == design.architecture else []
-    found = [_stage(row, design) for row in rows if _applies(row, design)]
-    if not found:
-        raise UsageError(f"recipe '{recipe}' does not say how {design} is trained ({known['source']}); give --epochs")
-    return found
-
-
-def _applies(row: dict[str, Any], design: Design) -> bool:
-    sizes = row.get("final_input_sizes")
-    return design.size in row["sizes"] and (sizes is None or design.input_size in sizes)
-
-
-def _stage(row: dict[str, Any], design: Design) -> Stage:
-    trained = replace(design, input_size=row.get("input_size", design.input_size))
-    return Stage(row["name"], trained, row["epochs"], row["batch_size"])
+    rows = stage_rows(recipe, design.architecture, design.size, design.input_size)
+    if not rows:
+        source = _recipes()[recipe]["source"]
+        raise UsageError(f"recipe '{recipe}' does not say how {design} is trained ({source}); give --epochs")
+    return [
+        Stage(row.name, replace(design, input_size=row.input_size or design.input_size), row.epochs, row.batch_size)
+        for row in rows
+    ]

@@ -12,7 +12,7 @@ from scaling.design.architectures import (
 )
 from scaling.design.designs import Design, InputSize, divisors, sides_of
 from scaling.design.hardware import Efficiency, Hardware
-from scaling.design.patterns import expand_designs
+from scaling.design.patterns import alternatives, expand_designs
 from scaling.design.recipes import DigitsData, Flip, Measure, PatchResize, Precision, Recipe
 from scaling.design.studies import Cell, Exclusion, Grid, Study, matches
 from scaling.design.study_files import (
@@ -28,6 +28,7 @@ from scaling.design.study_files import (
 )
 
 __all__ = [
+    "alternatives",
     "HEADS",
     "MODELLED_HEADS",
     "Architecture",

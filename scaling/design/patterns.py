@@ -16,16 +16,17 @@ def expand_designs(patterns: list[str]) -> list[Design]:
     Raises:
         DesignError: for a name that is none, with what would be.
     """
-    names = [name for pattern in patterns for braced in _alternatives(pattern) for name in _wildcards(braced)]
+    names = [name for pattern in patterns for braced in alternatives(pattern) for name in _wildcards(braced)]
     return [Design.parse(name) for name in dict.fromkeys(names)]
 
 
-def _alternatives(pattern: str) -> list[str]:
+def alternatives(pattern: str) -> list[str]:
+    """A pattern with each of the values that its braces list."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]
     before, after = pattern[: found.start()], pattern[found.end() :]
-    return [name for part in found[1].split(",") for name in _alternatives(before + part.strip() + after)]
+    return [name for part in found[1].split(",") for name in alternatives(before + part.strip() + after)]
 
 
 def _wildcards(name: str) -> list[str]:

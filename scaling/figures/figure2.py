@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
+from scipy import special
 
 from scaling.design import MODELLED_HEADS
 from scaling.figures.marks import bars_caption, draw_points, half_widths, mark
@@ -186,7 +186,7 @@ def _welch(one: pd.Series, other: pd.Series) -> float:
     freedom = sum(shares) ** 2 / sum(
         share**2 / (len(values) - 1) for share, values in zip(shares, (one, other), strict=True)
     )
-    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(shares))
+    return float(special.stdtrit(freedom, 0.975)) * math.sqrt(sum(shares))
 
 
 def _draw_gaps(axis: Axes, index: int, gaps: list[Gap], aside: float) -> None:

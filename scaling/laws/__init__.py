@@ -13,7 +13,7 @@ from scaling.laws.points import FitError, Link, Points, gather
 from scaling.laws.predictions import Prediction
 from scaling.laws.problem import Loss
 from scaling.laws.results import FitResult, FitStatus
-from scaling.laws.tables import Unfitted, fit, fit_groups, parse_share, stating, usable
+from scaling.laws.tables import Unfitted, fit, fit_groups, parse_share, rows_where, stating, usable
 from scaling.laws.windows import Window, check_windows, expanding_windows
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "forecast_losses",
     "gather",
     "parse_share",
+    "rows_where",
     "stating",
     "usable",
 ]

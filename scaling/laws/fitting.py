@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from scaling.errors import UsageError, nearest
 from scaling.laws.bootstrap import Bootstrap, fit_many, resample
@@ -245,7 +245,7 @@ def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError 
             raise UsageError("noise 'pooled' needs a table of curves: use fit_groups, or say Options(pooled=...)")
         variance, freedom = options.pooled.variance, options.pooled.degrees_of_freedom
     freedom = max(freedom, 1)
-    return Noise(max(variance, ROUNDING**2), freedom, float(stats.f.ppf(options.level, 1, freedom)))
+    return Noise(max(variance, ROUNDING**2), freedom, float(special.fdtri(1, freedom, options.level)))
 
 
 def _resampled(

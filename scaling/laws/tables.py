@@ -145,21 +145,33 @@ def stating(table: "pd.DataFrame", y: str) -> "pd.DataFrame":
     return table[table[y].notna() | table["source"].eq(MEASURED)]
 
 
+def rows_where(table: "pd.DataFrame", expression: str) -> "pd.Series":
+    """Which rows an expression such as 'patch_size < 4' holds out, a Boolean column.
+
+    Raises:
+        UsageError: for one that is not a condition on rows, or holds for none.
+    """
+    import pandas as pd
+
+    try:
+        found = table.eval(expression, engine="python")
+    except Exception as error:  # a user's expression fails in any way
+        raise UsageError(f"--hold-out '{expression}': {type(error).__name__}: {error}") from None
+    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
+        raise UsageError(f"--hold-out '{expression}' is not a condition on rows, such as 'patch_size < 4'")
+    found = found.fillna(False).astype(bool)
+    if not found.any():
+        raise UsageError(f"--hold-out '{expression}': no row is so")
+    return found
+
+
 def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
     """Which rows are held out, a Boolean column."""
     import pandas as pd
 
     held = pd.Series(False, index=table.index)
     if expression is not None:
-        try:
-            found = table.eval(expression, engine="python")
-        except Exception as error:  # a user's expression fails in any way
-            raise UsageError(f"--hold-out '{expression}': {type(error).__name__}: {error}") from None
-        if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
-            raise UsageError(f"--hold-out '{expression}' is not a condition on rows, such as 'patch_size < 4'")
-        held |= found.fillna(False).astype(bool)
-        if not held.any():
-            raise UsageError(f"--hold-out '{expression}': no row is so")
+        held |= rows_where(table, expression)
     if share is not None:
         if not 0 < share < 1:
             raise UsageError(f"--hold-out-compute: {share:.0%} is not between 0 % and 100 %")

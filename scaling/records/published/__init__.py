@@ -34,6 +34,8 @@ class PublishedStudy:
     records: tuple[Record, ...]
     figure1_offsets: dict[str, float]
     """Floors that the publication's own loss axes subtract, by panel of its Figure 1."""
+    classes: dict[str, int]
+    """By data set."""
     figure3_bases: tuple[str, ...]
     """Designs that the publication's comparison of axes starts from."""
     notes: tuple[tuple[tuple[str, ...], str], ...]
@@ -59,7 +61,7 @@ def published_study(name: str) -> PublishedStudy:
     notes = tuple((tuple(note["about"]), note["text"]) for note in about["notes"])
     given = about["title"], about["authors"], about["venue"]
     bases = tuple(about["figure3_bases"])
-    return PublishedStudy(name, *given, records, about["figure1_offsets"], bases, notes)
+    return PublishedStudy(name, *given, records, about["figure1_offsets"], about["classes"], bases, notes)
 
 
 def _record(study: str, row: dict[str, str], about: dict[str, Any]) -> Record:

@@ -1,0 +1,1 @@
+"""Plans: spend a compute budget. Needs no torch."""

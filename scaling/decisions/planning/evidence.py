@@ -1,0 +1,201 @@
+"""What records say: the designs of one task that were tried, and the surface of laws that agrees with them."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling.cost import DEFAULT_CLASSES, Head, cost_of_shape
+from scaling.cost.shapes import Execution, Shape
+from scaling.decisions.candidates import Candidate, gather_candidates
+from scaling.decisions.outcomes import OUTCOMES, Array, CompareError, Outcome, SeedNoise, find_outcome, seed_noise
+from scaling.design import Design, DesignError, load_study, run_directory_of
+from scaling.errors import ScalingError, UsageError
+from scaling.laws import FitError, rows_where
+from scaling.laws.surface import Places, Surface, fit_surface
+from scaling.records import check_results, load_records, notes_on, published_studies, published_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scaling.decisions.planning.question import Question
+
+ASSUMED_WEIGHT = 4.0  # degrees of freedom that an assumed seed noise counts for
+SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
+
+
+class PlanError(ScalingError):
+    """A plan that cannot be made, with what would make it possible."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """Records of one task and data set as a surface sees them. Shapes: N designs."""
+
+    outcome: Outcome
+    designs: tuple[str, ...]
+    values: Array
+    """(N,), the outcome, averaged over seeds."""
+    places: Places
+    kinds: tuple[tuple[str, str | None], ...]
+    """Architectures with their heads, in the order of `Places.kinds`."""
+    noise: SeedNoise
+    seeds: float
+    """Of a design, on average."""
+    images_seen: float | None
+    """Of the longest training; None where records do not say."""
+    batch_size: int | None
+    task: str
+    dataset: str
+    head: Head
+    notes: tuple[str, ...]
+    fingerprint: str
+    """Hash of the designs and values."""
+    surface: Surface = field(repr=False)
+
+    def measured(self, design: str) -> float | None:
+        """What a design reached; None if it is not among the records."""
+        return float(self.values[self.designs.index(design)]) if design in self.designs else None
+
+    def kind(self, architecture: str, head: str | None) -> int | None:
+        """Index of a kind; None if no record is of it."""
+        return self.kinds.index((architecture, head)) if (architecture, head) in self.kinds else None
+
+
+def load_table(question: "Question") -> "pd.DataFrame":
+    """The records of a question, checked."""
+    table = load_records(question.study)
+    check_results(table)
+    return table
+
+
+def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | None = None) -> Evidence:
+    """Records of a table that carry a law, and the surface fitted to them.
+
+    Raises:
+        PlanError: if they carry none, with what is missing.
+        UsageError: for an outcome or an expression that the records do not have.
+    """
+    try:
+        found = find_outcome(table, outcome or question.outcome)
+        tried = gather_candidates(held_in(table, question), found)
+    except CompareError as error:
+        raise PlanError(str(error).replace("compare", "plan from")) from None
+    used = [each for each in tried.candidates if each.value is not None and _is_plain(each)]
+    if not used:
+        raise PlanError(
+            f"no record with a {found.label} is of a design whose cost is known; there is nothing to plan from"
+        )
+    kinds = tuple(dict.fromkeys((each.fields["architecture"], each.fields["head"]) for each in used))
+    names = tuple(each.design for each in used)
+    rows = table[table["design"].isin(names)]
+    noise = seed_noise({each.design: each.results for each in used}, found, question.seed_noise)
+    values = np.array([each.value for each in used])
+    seeds = float(np.mean([len(each.results) for each in used]))
+    places = _places(used, kinds, rows)
+    typical = noise.estimate(float(np.median(values))) / np.sqrt(seeds)
+    try:
+        surface = fit_surface(
+            places,
+            found.inner(values),
+            typical,
+            noise.degrees_of_freedom or ASSUMED_WEIGHT,
+            len(kinds),
+            question.draws,
+            question.seed,
+        )
+    except FitError as error:
+        raise PlanError(
+            f"{question.study}: {error}; add cells with 'scaling run-grid', or plan from another --study"
+        ) from None
+    return Evidence(
+        outcome=found,
+        designs=names,
+        values=values,
+        places=places,
+        kinds=kinds,
+        noise=noise,
+        seeds=seeds,
+        images_seen=_largest(rows, "images_seen"),
+        batch_size=_most_common(rows, "batch_size"),
+        task=tried.task,
+        dataset=tried.dataset,
+        head=_head(question.study, tried.dataset, kinds[0][1]),
+        notes=tuple(notes_on(rows[rows[found.column].notna()], names)),
+        fingerprint=_fingerprint(names, values),
+        surface=surface,
+    )
+
+
+def other_outcomes(table: "pd.DataFrame", question: "Question", main: Evidence) -> list[Evidence]:
+    """Evidence on the other outcomes of the same task, of those that records can carry; loss beside accuracy."""
+    same = table[table["task"] == main.task] if main.task and "task" in table else table
+    found = []
+    for column in OUTCOMES:
+        if column == main.outcome.column or column not in same or not same[column].notna().any():
+            continue
+        try:
+            found.append(gather_evidence(same, question, column))
+        except ScalingError:  # too few of them: the outcome is not shown
+            continue
+    return found
+
+
+def held_in(table: "pd.DataFrame", question: "Question") -> "pd.DataFrame":
+    """The rows that laws may see."""
+    return table if question.hold_out is None else table[~rows_where(table, question.hold_out)]
+
+
+def parameters_of(design: Design) -> float:
+    """Parameters without positions: the model's size, whatever its patch."""
+    cost = cost_of_shape(design.architecture, Shape.of(design), Head(dense=design.head is not None), Execution("fp32"))
+    return float(cost.parameters.without_positions)
+
+
+def _is_plain(candidate: Candidate) -> bool:
+    """Whether a design's cost is known, and its tokens are those of its input."""
+    if candidate.fields["extended_length"] is not None or candidate.fields["input_size"] is None:
+        return False
+    try:
+        parameters_of(Design.parse(candidate.design))
+    except (DesignError, UsageError):
+        return False
+    return True
+
+
+def _places(used: list[Candidate], kinds: tuple[tuple[str, str | None], ...], rows: "pd.DataFrame") -> Places:
+    scales = {
+        "parameters": np.array([parameters_of(Design.parse(each.design)) for each in used]),
+        "input": np.array([each.fields["input_size"] for each in used], float),
+        "patch": np.array([each.fields["patch_size"] for each in used], float),
+    }
+    if "images_seen" in rows and rows["images_seen"].notna().all():
+        seen = rows.groupby("design")["images_seen"].mean().reindex([each.design for each in used]).to_numpy(float)
+        if seen.max() > SAME_DATA * seen.min():
+            scales["data"] = seen
+    return Places(scales, np.array([kinds.index((each.fields["architecture"], each.fields["head"])) for each in used]))
+
+
+def _head(study: str, dataset: str, head: str | None) -> Head:
+    """The head that the records were trained with; of a plain table, that of ImageNet-1k."""
+    run = run_directory_of(study)
+    if run is not None:
+        data = load_study(run).data
+        return Head(data.classes, dense=head is not None, label_sides=data.label_sides)
+    known = published_study(study).classes if study in published_studies() else {}
+    return Head(known.get(dataset, DEFAULT_CLASSES), dense=head is not None)
+
+
+def _largest(rows: "pd.DataFrame", column: str) -> float | None:
+    return float(rows[column].max()) if column in rows and rows[column].notna().any() else None
+
+
+def _most_common(rows: "pd.DataFrame", column: str) -> int | None:
+    known = rows[column].dropna() if column in rows else None
+    return int(known.mode().iloc[0]) if known is not None and len(known) else None
+
+
+def _fingerprint(designs: tuple[str, ...], values: Array) -> str:
+    text = "\n".join(sorted(f"{design} {value:.12g}" for design, value in zip(designs, values, strict=True)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,161 @@
+"""Where a plan looks: every design of the architectures, sizes, inputs and patches asked for. Shapes: M designs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling.cost.shapes import Shape
+from scaling.decisions.outcomes import Array
+from scaling.design import Design, DesignError, ModelSize, alternatives, divisors, find_architecture, matches
+from scaling.errors import UsageError
+
+if TYPE_CHECKING:
+    from scaling.decisions.planning.evidence import Evidence
+    from scaling.decisions.planning.question import Question
+
+WIDTH_STEP = 64
+LARGEST_SPACE = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A size of an architecture, with its head."""
+
+    architecture: str
+    size: str
+    shape: ModelSize
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """Designs as arrays over them."""
+
+    models: tuple[Model, ...]
+    model: Array
+    """(M,) of int, index into the models."""
+    input_size: Array
+    patch_size: Array
+
+    def __len__(self) -> int:
+        return len(self.model)
+
+    def design(self, place: int) -> Design:
+        """One of them."""
+        model = self.models[self.model[place]]
+        sides = int(self.patch_size[place]), int(self.input_size[place])
+        return Design(model.architecture, model.size, *sides, model.head)
+
+    def chosen(self, which: Array) -> "Space":
+        """Some of them, by index or mask."""
+        return Space(self.models, self.model[which], self.input_size[which], self.patch_size[which])
+
+    def shape(self, input_size: Array | None = None) -> Shape:
+        """Their shapes, at inputs (M,) of other sizes if given."""
+        sides = self.input_size if input_size is None else input_size
+        columns = {
+            name: np.array([getattr(model.shape, name) for model in self.models], float)[self.model]
+            for name in ("width", "depth", "mlp_width", "heads")
+        }
+        return Shape(**columns, patch_size=self.patch_size, pixels=sides**2, tokens=(sides // self.patch_size) ** 2)
+
+    @property
+    def architectures(self) -> Array:
+        """(M,) of str."""
+        return np.array([model.architecture for model in self.models])[self.model]
+
+    @property
+    def curves(self) -> Array:
+        """(M,) of int: the same for designs that differ in patch alone."""
+        keys = self.model * (int(self.input_size.max(initial=0)) + 1) + self.input_size.astype(int)
+        return np.unique(keys, return_inverse=True)[1].ravel()
+
+
+def build_space(question: "Question", evidence: "Evidence") -> Space:
+    """Every design that the question allows and whose architecture the records know.
+
+    Raises:
+        UsageError: for an architecture without records, a size or a pattern that matches nothing, or too many designs.
+    """
+    models = tuple(_models(question, evidence))
+    inputs = question.input_sizes or tuple(sorted({int(side) for side in evidence.places.scales["input"]}))
+    rows = [
+        (place, side, patch) for place in range(len(models)) for side in inputs for patch in _patches(side, question)
+    ]
+    if len(rows) > LARGEST_SPACE:
+        raise UsageError(f"{len(rows):,} designs are too many to search; give fewer --input-sizes or --sizes")
+    if not rows:
+        sizes = ", ".join(map(str, question.patch_sizes or ()))
+        raise UsageError(f"--patch-sizes {sizes}: none divides an input of {', '.join(map(str, inputs))} pixels")
+    model, side, patch = np.array(rows).T
+    return _filtered(Space(models, model, side.astype(float), patch.astype(float)), question)
+
+
+def _models(question: "Question", evidence: "Evidence") -> Iterator[Model]:
+    known = dict(evidence.kinds)
+    for architecture in question.architectures or known:
+        find_architecture(architecture)
+        if architecture not in known:
+            raise UsageError(
+                f"--architectures {architecture}: no record of {question.study} is of it; known: {', '.join(known)}"
+            )
+    for architecture, head in evidence.kinds:
+        if architecture in (question.architectures or known):
+            for size in _sizes(architecture, question):
+                yield Model(architecture, size, find_architecture(architecture).shape(size), head)
+
+
+def _sizes(architecture: str, question: "Question") -> list[str]:
+    known = find_architecture(architecture)
+    named = [size for size in known.sizes if question.sizes is None or size in question.sizes]
+    free = [size for size in question.sizes or () if size not in known.sizes]
+    for size in free:
+        known.shape(size)
+    return list(dict.fromkeys([*named, *free, *(_between(architecture) if question.free_sizes else ())]))
+
+
+def _between(architecture: str) -> Iterator[str]:
+    """Widths and depths between the named sizes, as wide for their depth as those are."""
+    known = find_architecture(architecture)
+    named = [shape for shape in known.sizes.values() if shape.width >= WIDTH_STEP]
+    proportions = [shape.width / shape.depth for shape in named]
+    widths = range(min(shape.width for shape in named), max(shape.width for shape in named) + 1, WIDTH_STEP)
+    for width in widths:
+        for depth in range(min(shape.depth for shape in named), max(shape.depth for shape in named) + 1):
+            if min(proportions) <= width / depth <= max(proportions):
+                try:
+                    known.rule(width, depth)
+                except DesignError:  # a width that the architecture cannot take
+                    continue
+                yield f"{width}x{depth}"
+
+
+def _patches(side: int, question: "Question") -> list[int]:
+    if side < 1:
+        raise UsageError(f"--input-sizes {side}: an input has at least one pixel")
+    return [patch for patch in divisors(side) if question.patch_sizes is None or patch in question.patch_sizes]
+
+
+def _filtered(space: Space, question: "Question") -> Space:
+    """Without what patterns leave out."""
+    if not question.only and not question.without:
+        return space
+    names = [str(space.design(place)) for place in range(len(space))]
+    only, without = (_matching(names, option, getattr(question, option)) for option in ("only", "without"))
+    kept = (only if question.only else ~without) & ~without
+    if not kept.any():
+        raise UsageError("--only and --without leave no design")
+    return space.chosen(kept)
+
+
+def _matching(names: list[str], option: str, patterns: tuple[str, ...]) -> Array:
+    """Which names match any of the patterns, (M,) of bool."""
+    found = np.zeros(len(names), dtype=bool)
+    for pattern in patterns:
+        each = np.array([any(matches(name, one) for one in alternatives(pattern)) for name in names])
+        if not each.any():
+            raise UsageError(f"--{option} '{pattern}' matches no design of the search, such as {names[0]}")
+        found |= each
+    return found
