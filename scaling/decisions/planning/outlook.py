@@ -124,7 +124,7 @@ def new_run_noise(evidence: "Evidence") -> Array:
 
 
 def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
-    """Of each place; medians, with what one new training can give."""
+    """Of each place: the mean of the inner values, with what one new training can give."""
     if not len(places):
         return []
     generator = np.random.default_rng(len(evidence.designs))
@@ -133,5 +133,5 @@ def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
     low, high = np.quantile(noisy, (TAIL, 1 - TAIL), axis=0)
     outer = evidence.outcome.outer
     ends = np.sort(np.stack([outer(low), outer(high)]), axis=0)
-    middle = outer(np.median(losses, axis=0))
+    middle = outer(losses.mean(axis=0))
     return [Prediction(*map(float, row)) for row in zip(middle, *ends, strict=True)]

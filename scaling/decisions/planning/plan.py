@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.decisions.outcomes import Array
+from scaling.decisions.planning.amounts import BudgetUnit
 from scaling.decisions.planning.costs import (
     Costs,
     Setting,
@@ -30,6 +31,7 @@ from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.space import Space, build_space
 from scaling.errors import UsageError
 from scaling.laws.surface import Places
+from scaling.records import notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +97,8 @@ class Plan:
     considered: int
     feasible: int
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What the publisher of records says of the designs returned."""
     state: "State" = field(repr=False)
 
     @property
@@ -103,7 +107,7 @@ class Plan:
         return self.ranked[0]
 
     @property
-    def cost_unit(self) -> str:
+    def cost_unit(self) -> BudgetUnit:
         """Of frontier and budget line."""
         return self.question.budget.unit if self.question.budget else "gpu_hours"
 
@@ -153,6 +157,7 @@ def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP
     order = _order(state, question, evidence)[:top]
     if not len(order):
         raise _unreachable(state, question, evidence)
+    names = [str(space.design(int(state.contestants[rank]))) for rank in order]
     evidences = [evidence, *other_outcomes(records, question, evidence)]
     return Plan(
         question=question,
@@ -165,6 +170,7 @@ def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP
         considered=len(space),
         feasible=int(state.limits.feasible.sum()),
         warnings=tuple(_warnings(question, evidence, training)),
+        notes=tuple(notes_on(records[records[evidence.outcome.column].notna()], names)),
         state=state,
     )
 
@@ -190,7 +196,9 @@ def _smallest_patches(space: Space, found: Array) -> Array:
 
 def _check_target(question: Question, evidence: Evidence) -> None:
     if question.target is not None and not evidence.outcome.is_loss and not 0 < question.target < 1:
-        raise UsageError(f"a target {evidence.outcome.label} lies between 0 and 100 %, not at {question.target:.0%}")
+        raise UsageError(
+            f"--target {question.target:g}: {evidence.outcome.label} lies between 0 and 100 %; write '84%' or 0.84"
+        )
 
 
 def _order(state: State, question: Question, evidence: Evidence) -> Array:
@@ -248,16 +256,16 @@ def _limited_by(place: int, state: State) -> str:
     curve = np.flatnonzero((space.model == space.model[place]) & (space.input_size == space.input_size[place]))
     smaller = curve[space.patch_size[curve] < space.patch_size[place]]
     if not len(smaller):
-        return "no smaller patch"
+        return "-"
     after = int(smaller[np.argmax(space.patch_size[smaller])])
     limit = state.limits.first(after)
     if limit is None:
-        return "nothing"
+        return "within"
     over = state.limits.over.get(limit)
     if limit == "extrapolation":
         over = state.limits.beyond
-    size = f": {over[after]:.2g}x" if over is not None else ""
-    return f"{limit} (patch {space.patch_size[after]:.0f}{size})"
+    size = f" {over[after]:.2g}x" if over is not None and np.isfinite(over[after]) else ""
+    return f"{space.patch_size[after]:.0f}: {limit}{size}"
 
 
 def _frontier(state: State, question: Question, evidence: Evidence) -> list[FrontierPoint]:
