@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from scaling.decisions.planning.question import Question
 
-ASSUMED_WEIGHT = 4.0  # degrees of freedom that an assumed seed noise counts for
+NOISE_WEIGHT = 4.0  # points that the seed noise counts for; laws miss by more than seeds differ
 SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
 
 
@@ -101,7 +101,7 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
             places,
             found.inner(values),
             typical,
-            noise.degrees_of_freedom or ASSUMED_WEIGHT,
+            NOISE_WEIGHT,
             len(kinds),
             question.draws,
             question.seed,
@@ -148,9 +148,9 @@ def held_in(table: "pd.DataFrame", question: "Question") -> "pd.DataFrame":
 
 
 def parameters_of(design: Design) -> float:
-    """Parameters without positions: the model's size, whatever its patch."""
+    """Parameters without embedding, positions and head: the size of a model, whatever its patch and input."""
     cost = cost_of_shape(design.architecture, Shape.of(design), Head(dense=design.head is not None), Execution("fp32"))
-    return float(cost.parameters.without_positions)
+    return float(cost.parameters.without_embedding_and_head)
 
 
 def places_of_designs(

@@ -77,9 +77,9 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: cannot be read as a plan: {error}") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # neither JSON nor even text
         raise PlanError(f"{path}: not JSON: {error}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT or "question" not in found:
         raise PlanError(f"{path}: not a plan of this version; 'scaling plan ... --save {path}' writes one")

@@ -1,10 +1,13 @@
 """`plan`: which design to train for a budget, what it will reach, how sure that is, and what came close."""
 
+import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scaling.cost.roofline import INTERVAL
 from scaling.decisions.outcomes import Array
 from scaling.decisions.planning.amounts import BudgetUnit
 from scaling.decisions.planning.costs import (
@@ -58,6 +61,8 @@ class Ranked:
     training_flops: float
     days: float
     dollars: float | None
+    chance_within: float | None
+    """Of keeping within a budget in GPU-hours or dollars, as far as the hardware's speed is known."""
     gpus: int
     micro_batch_size: int
     accumulation: int
@@ -204,7 +209,7 @@ def _check_target(question: Question, evidence: Evidence) -> None:
 def _order(state: State, question: Question, evidence: Evidence) -> Array:
     """Contestants (places among them) in the order of the answer: the best first, or with a target the cheapest."""
     if question.target is None:
-        return np.lexsort((state.costs.gpu_hours[state.contestants], state.contest.mean))
+        return np.lexsort((state.costs.gpu_hours[state.contestants], state.contest.median))
     reach = state.contest.chance_target
     assert reach is not None
     unit = question.budget.unit if question.budget else "gpu_hours"
@@ -238,6 +243,7 @@ def _ranked(rank: int, state: State, evidences: list[Evidence], training: Traini
         training_flops=float(costs.flops[place]),
         days=float(costs.days[place]),
         dollars=None if price is None else hours.estimate * price,
+        chance_within=_chance_within(hours, setting.question),
         gpus=placement.gpus,
         micro_batch_size=placement.micro_batch_size,
         accumulation=placement.accumulation,
@@ -248,6 +254,15 @@ def _ranked(rank: int, state: State, evidences: list[Evidence], training: Traini
         attention_share=known.cost.forward.attention / known.cost.forward.total,
         beyond_data=float(state.limits.beyond[place]),
     )
+
+
+def _chance_within(hours: Prediction, question: Question) -> float | None:
+    """Chance that hours, log-normal with this 95 % interval, stay below the budget; None where it is not of time."""
+    if question.budget is None or question.budget.unit == "flops":
+        return None
+    limit = question.budget.amount / (question.price if question.budget.unit == "dollars" and question.price else 1.0)
+    spread = math.log(hours.high / hours.low) / (2 * INTERVAL)
+    return NormalDist().cdf(math.log(limit / hours.estimate) / spread)
 
 
 def _limited_by(place: int, state: State) -> str:
@@ -301,7 +316,7 @@ def _unreachable(state: State, question: Question, evidence: Evidence) -> UsageE
     """No design reaches the target: which comes nearest."""
     reach = state.contest.chance_target
     assert reach is not None
-    best = int(np.argmin(state.contest.mean))
+    best = int(np.argmin(state.contest.median))
     place = int(state.contestants[best])
     found = predictions(evidence, state.places.chosen(np.array([place])))[0]
     return UsageError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scaling.decisions.planning.plan import Plan, Ranked
 
 UNSURE = 0.8  # chance of being best below which the runner-up is named as a rival
+SAFE = 0.9  # chance of keeping within the budget below which a warning is due
 BEYOND = 1.05  # factor from which a design is called beyond the records
 
 
@@ -64,10 +65,21 @@ def _answer(plan: "Plan") -> Iterator[str]:
     if plan.question.target is None:
         odds = f"the best of {plan.feasible:,} designs with probability {chance_words(best.chance_best)}"
         yield f"Train {best.design}: {reach}, {odds}, for {cost}, {where}{far}."
+        yield from _overrun(plan)
         return
     target = value_words(plan.question.target, outcome)
     odds = f"with probability {chance_words(best.chance_target or 0.0)}"
     yield f"The cheapest expected to reach {target} is {best.design} {odds}: {reach}, for {cost}, {where}{far}."
+
+
+def _overrun(plan: "Plan") -> Iterator[str]:
+    """Whether the choice may cost more than there is."""
+    within = plan.chosen.chance_within
+    if within is not None and within < SAFE:
+        yield (
+            f"It may take more than there is: it keeps within the budget with probability {chance_words(within)}, as "
+            f"far as the speed of {plan.setting.hardware.name} is known (--calibration narrows that)."
+        )
 
 
 def _rival(plan: "Plan") -> Iterator[str]:
@@ -113,7 +125,7 @@ def _next_step(plan: "Plan") -> Iterator[str]:
         if point.cost > budget.amount and gain > 0:
             unit = "of loss" if outcome.is_loss else "points"
             yield (
-                f"The next step up is {point.design}: {gain:.2g} {unit} better, for {point.cost / budget.amount:.2g}x "
+                f"The next step up is {point.design}: {gain:.2g} {unit} better, for {point.cost / budget.amount:.3g}x "
                 f"the budget."
             )
             return

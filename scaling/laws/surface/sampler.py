@@ -12,6 +12,8 @@ from scaling.laws.law import Array
 
 LEAP = 0.1  # share of the moves by a whole difference, which can carry from one mode to another
 JITTER = 1e-4
+RESCUES = 6  # times that lost walkers are moved, all in the first third of the steps
+LOST = 5.0  # standard deviations
 SOME = 0.4  # share of the parameters that half the moves change
 
 
@@ -36,14 +38,25 @@ def sample(
     walkers, density = start.copy(), log_density(start)
     snapshots = draws // len(walkers)
     keep = set(np.linspace(steps / 3, steps - 1, snapshots + 1).astype(int)[1:].tolist())
+    rescues = set(np.linspace(0, steps / 3, RESCUES + 1).astype(int)[1:].tolist())
     kept = []
     for step in range(steps):
+        if step in rescues:
+            _rescue(walkers, density, generator)
         halves = np.split(generator.permutation(len(walkers)), 2)
         for moved, others in (halves, halves[::-1]):
             _move(log_density, walkers, density, moved, others, folded, generator)
         if step in keep:
             kept.append(walkers.copy())
     return np.concatenate(kept)
+
+
+def _rescue(walkers: Array, density: Array, generator: np.random.Generator) -> None:
+    """Move walkers that are lost, as unlikely as hardly any draw, to where others are; in place, and before any is kept."""
+    half = walkers.shape[1] / 2  # of a normal density, the mean and the variance of what draws lack of its peak
+    lost = density < density.max() - half - LOST * np.sqrt(half)
+    found = generator.choice(np.flatnonzero(~lost), size=int(lost.sum()))
+    walkers[lost], density[lost] = walkers[found], density[found]
 
 
 def _move(
