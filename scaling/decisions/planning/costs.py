@@ -50,7 +50,8 @@ class Training:
         """Stages of a model at its final input; none where its recipe says nothing of it."""
         if self.images is not None:
             return [StageRow("training", None, self.images / train_images, self.batch_size)]
-        return stage_rows(self.recipes[architecture], architecture, size, input_size)
+        recipe = self.recipes.get(architecture)
+        return [] if recipe is None else stage_rows(recipe, architecture, size, input_size)
 
 
 def decide_training(question: "Question", evidence: "Evidence") -> Training:
