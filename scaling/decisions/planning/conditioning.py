@@ -75,22 +75,22 @@ class Beliefs:
 
 
 def beliefs(targets: Array, results: Array, noise: Array) -> Beliefs:
-    """Before any result: in every world the same is expected.
+    """Before any result: the same in every world. Of targets the medians are expected, by which plans rank.
 
     Args:
         targets: (R, K).
         results: (R, M).
         noise: (M,), standard deviation of the luck of one run.
     """
-    means, foreseen = targets.mean(axis=0), results.mean(axis=0)
+    foreseen = results.mean(axis=0)
     centred = results - foreseen
     return Beliefs(
         targets=targets,
         results=results,
         noise=noise,
-        means=np.broadcast_to(means, targets.shape),
+        means=np.broadcast_to(np.median(targets, axis=0), targets.shape),
         foreseen=np.broadcast_to(foreseen, results.shape),
-        covariances=(targets - means).T @ centred / len(results),
+        covariances=(targets - targets.mean(axis=0)).T @ centred / len(results),
         variances=np.mean(centred**2, axis=0),
     )
 
@@ -100,7 +100,7 @@ def tamed(draws: Array) -> Array:
     return np.clip(draws, *np.quantile(draws, (TAIL, 1 - TAIL), axis=0))
 
 
-def luck_of_runs(misfit: float, seed_noise: float, before: Array, new: int = 1) -> Array:
+def luck_of_runs(misfit: float, seed_noise: float, before: Array, new: Array | int = 1) -> Array:
     """Luck of new seeds of designs, as far as what they tell of a surface is concerned.
 
     A design lies off the surface by a misfit of its own, which its seeds share. What is known of a design says
@@ -110,7 +110,7 @@ def luck_of_runs(misfit: float, seed_noise: float, before: Array, new: int = 1) 
         misfit: standard deviation of designs around the surface, beside their seeds.
         seed_noise: between seeds.
         before: (M,), seeds that each design has; none for a new one.
-        new: further seeds of each.
+        new: (M,), further seeds of each.
 
     Returns:
         (M,), standard deviations; infinite where a repeat tells nothing.

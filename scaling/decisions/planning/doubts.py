@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.decisions.outcomes import Array, Outcome
-from scaling.decisions.planning.conditioning import Beliefs, luck_of_runs, tamed
+from scaling.decisions.planning.conditioning import luck_of_runs, tamed
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
     from scaling.decisions.planning.evidence import Evidence
     from scaling.decisions.planning.plan import Plan
+    from scaling.laws.surface import Places
 
 MOST_CONTENDERS = 64
 LEAST_CHANCE = 0.002  # of being the best, from which a design is a contender
@@ -51,11 +52,17 @@ def regrets(truths: Array, decided: Array, outcome: Outcome) -> Array:
     return outcome.gain(best[:, None], np.take_along_axis(values, flat, axis=1)).reshape(decided.shape)
 
 
-def doubt(held: Beliefs, outcome: Outcome) -> Doubt:
-    """Of choosing what is expected to be the best in every world."""
-    decided = held.means.argmin(axis=1)
-    wrong = decided != held.targets.argmin(axis=1)
-    return Doubt(float(wrong.mean()), float(regrets(held.targets, decided, outcome).mean()))
+def doubt(truths: Array, means: Array, outcome: Outcome) -> Doubt:
+    """Of choosing in every world what is expected to be the best there.
+
+    Args:
+        truths: (R, K), inner values of the contenders.
+        means: (R, K), what is expected of them.
+        outcome: of the values.
+    """
+    decided = means.argmin(axis=1)
+    wrong = decided != truths.argmin(axis=1)
+    return Doubt(float(wrong.mean()), float(regrets(truths, decided, outcome).mean()))
 
 
 def contenders(plan: "Plan") -> Array:
@@ -65,26 +72,29 @@ def contenders(plan: "Plan") -> Array:
         UsageError: for a plan to reach a target, whose designs are ranked by cost.
     """
     if plan.question.target is not None:
-        raise UsageError("--target: what a pilot tells is known for a best design only; give --budget instead")
+        raise UsageError(
+            "what runs would tell is foreseen for the best design of a budget, not for the cheapest that reaches "
+            "a target; give --budget or --deadline instead of --target"
+        )
     state = plan.state
-    order = np.lexsort((state.contest.mean, -state.contest.chance_best))
+    order = np.lexsort((state.contest.median, -state.contest.chance_best))
     kept = order[state.contest.chance_best[order] >= LEAST_CHANCE][:MOST_CONTENDERS]
-    chosen = int(np.argmin(state.contest.mean))
+    chosen = int(np.argmin(state.contest.median))
     return state.contestants[kept if chosen in kept else np.concatenate([kept, [chosen]])]
 
 
-def truths(plan: "Plan", places: Array) -> Array:
-    """Draws of the inner values of designs of the search, (R, C), without the luck of a run."""
-    return tamed(plan.evidence.surface.log_losses(plan.state.places.chosen(places)))
+def worlds(evidence: "Evidence", places: "Places") -> Array:
+    """Draws of the inner values of places, (R, C), without the luck of a run."""
+    return tamed(evidence.surface.log_losses(places))
 
 
-def luck(evidence: "Evidence", known: Array, seeds: int = 1) -> Array:
+def luck(evidence: "Evidence", known: Array, seeds: Array | int = 1) -> Array:
     """Standard deviation of further runs around the surface, (C,).
 
     Args:
         evidence: what the records say.
         known: (C,) of bool, designs that have been run.
-        seeds: further seeds of each.
+        seeds: (C,), further seeds of each.
     """
     own = float(evidence.noise.estimate(float(np.median(evidence.values))))
     total = float(np.mean(evidence.surface.sigma**2))

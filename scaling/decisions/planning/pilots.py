@@ -13,7 +13,7 @@ import numpy as np
 from scaling.decisions.outcomes import Array, Outcome
 from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.conditioning import Beliefs, beliefs
-from scaling.decisions.planning.doubts import Doubt, contenders, doubt, luck, regrets, truths
+from scaling.decisions.planning.doubts import Doubt, contenders, doubt, luck, regrets, worlds
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
     targets = contenders(plan)
     names = [str(state.space.design(int(place))) for place in places]
     known = np.isin(names, plan.evidence.designs)
-    held = beliefs(truths(plan, targets), truths(plan, places), luck(plan.evidence, known))
+    drawn, results = (worlds(plan.evidence, state.places.chosen(each)) for each in (targets, places))
+    held = beliefs(drawn, results, luck(plan.evidence, known))
     lucks = np.random.default_rng(plan.question.seed).standard_normal((count, len(held.targets)))
     tried = [_greedy(held, costs, budget.amount, outcome, lucks, power) for power in (1.0, 0.0)]
     chosen = min(tried, key=lambda steps: steps[-1][1].regret if steps else np.inf)
@@ -128,7 +129,7 @@ def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
             )
             for place, after in chosen
         ),
-        now=doubt(held, outcome),
+        now=doubt(held.targets, held.means, outcome),
         budget=budget,
         contenders=tuple(str(state.space.design(int(place))) for place in targets),
         candidates=len(places),
@@ -179,7 +180,7 @@ def _greedy(
         held = held.after(place, own)
         left -= costs[place]
         open_[place] = False
-        found.append((place, doubt(held, outcome)))
+        found.append((place, doubt(held.targets, held.means, outcome)))
     return found
 
 
