@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def show_pilots(pilots: "Pilots", plan: "Plan", output: Format) -> None:
     """Print the runs to do next, or their JSON and nothing else."""
+    from scaling.decisions.planning import Budget
+
     if output is Format.JSON:
         print_json({"choice": plan.chosen.design} | pilots.to_json())
         return
@@ -23,7 +25,8 @@ def show_pilots(pilots: "Pilots", plan: "Plan", output: Format) -> None:
             "expected to improve the choice."
         )
         return
-    print(f"* {_afterwards(f'After {_count(len(pilots.pilots), "pilot")}', pilots.after, pilots.unit)}\n")
+    what = f"After {_count(len(pilots.pilots), 'pilot')}"
+    print(f"* {_afterwards(what, pilots.after, pilots.unit)}\n")
     rows = [
         [
             each.design + (" (another seed)" if each.again else ""),
@@ -37,8 +40,7 @@ def show_pilots(pilots: "Pilots", plan: "Plan", output: Format) -> None:
     rows.insert(0, ["now", "-", "-", _chance(pilots.now), _regret(pilots.now, pilots.unit)])
     columns = ("pilot", "GPU-hours", "days", "wrong", "regret")
     show_table("what to run next; each row with the pilots above it", columns, rows)
-    cost = type(pilots.budget)(pilots.cost, pilots.budget.unit)
-    left = type(pilots.budget)(max(pilots.left, 0.0), pilots.budget.unit)
+    cost, left = (Budget(number, pilots.budget.unit) for number in (pilots.cost, pilots.left))
     message(f"pilots: {cost} of {pilots.budget}; {left} remain")
     message("wrong: chance that another design is better than the choice; regret: by how much, on average")
 
