@@ -28,7 +28,7 @@ from scaling.decisions.planning.plan import Plan, plan
 from scaling.decisions.planning.question import Question
 from scaling.design import Design
 
-WORLDS = 50
+WORLDS = 40
 NOISE = 0.005
 MOST = 12  # pilots of one call
 BUDGETS = (12, 25, 50, 100, 200, 400)  # GPU-hours of pilots
@@ -230,11 +230,28 @@ def regret_table(found: list[list[Spending]]) -> Table:
     )
 
 
+def half_table(found: list[list[Spending]]) -> Table:
+    """Pilots of one call against other ways in the same worlds, averaged over budgets, with standard errors."""
+    regrets = {
+        way: np.array([[each.regret for each in world if each.way == way] for world in found])
+        for way, (_, budgets) in WAYS.items()
+        if budgets == BUDGETS
+    }
+    ours = regrets.pop("next_pilots, at once")
+    rows = []
+    for way, theirs in regrets.items():
+        half, same = ((a - b).mean(axis=1) for a, b in ((ours[:, :-1], theirs[:, 1:]), (ours, theirs)))
+        words = [f"{each.mean():+.2%} ± {each.std() / np.sqrt(len(each)):.2%}" for each in (half, same)]
+        rows.append((way, *words))
+    columns = ("against", "at half its budget", "at the same budget")
+    return "Mean regret of next_pilots, at once, less that of another way, over all budgets", columns, rows
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else WORLDS
     with Pool(2) as pool:
         found = pool.map(one_world, range(count), chunksize=1)
-    write_page("pilots", "Pilots", [regret_table(found)])
+    write_page("pilots", "Pilots", [regret_table(found), half_table(found)])
 
 
 if __name__ == "__main__":
