@@ -56,13 +56,10 @@ def test_what_a_budget_prints_can_be_read_again(amount: float, unit: BudgetUnit)
     ],
 )
 def test_what_is_no_budget_is_refused_with_examples(text: str, words: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"write '5000 gpu-hours', '30 gpu-days', '1e21 flops' or '\$20000'|--deadline"
-    ):
-        parse_budget(text)
     with pytest.raises(UsageError) as refused:
         parse_budget(text)
     assert words in str(refused.value)
+    assert "gpu-h" in str(refused.value)
 
 
 def test_times_bytes_and_limits_of_inference() -> None:

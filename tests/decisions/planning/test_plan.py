@@ -1,6 +1,7 @@
 """Plans as a whole: what a right answer cannot violate, whatever the records."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_the_frontier_rises_and_goes_on_beyond_the_budget(paper: Plan) -> None:
     costs = [point.cost for point in paper.frontier]
     values = [point.prediction.estimate for point in paper.frontier]
     assert costs == sorted(costs)
-    assert all(later >= earlier - 1e-9 for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later >= earlier - 1e-9 for earlier, later in pairwise(values))
     assert costs[-1] > 5000
 
 
@@ -157,7 +158,7 @@ def test_records_that_carry_no_law_are_refused() -> None:
     one = table[table["design"].eq("deit-base/16@64")]
     with pytest.raises(PlanError, match="no law along any of them"):
         plan(ask(), one)
-    with pytest.raises(PlanError, match="has accuracy|has a loss"):
+    with pytest.raises(PlanError, match=r"has accuracy|has a loss"):
         plan(ask(), table.assign(accuracy=np.nan, test_loss=np.nan, mean_iou=np.nan, box_ap=np.nan, mask_ap=np.nan))
 
 
