@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def slope(patch: int, level: float) -> float:
 
 
 def inverse(patch: int, level: float) -> float:
-    return optimize.brentq(lambda flops: loss(patch, flops) - level, -0.99 * TRUE[patch][3], 1e16, xtol=1, rtol=1e-14)
+    return _root(lambda flops: loss(patch, flops) - level, -0.99 * TRUE[patch][3], 1e16)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(optimize.brentq(function, low, high, rtol=1e-14))  # pyright: ignore[reportArgumentType]
 
 
 def plan(*patches: int, spread: float = 0.0, images: int = IMAGES) -> PatchSchedule:
@@ -69,7 +74,7 @@ def plan(*patches: int, spread: float = 0.0, images: int = IMAGES) -> PatchSched
 def test_the_switch_is_where_the_slopes_are_equal() -> None:
     found = plan(8, 2)
     assert [stage.patch_size for stage in found.stages] == [8, 2]
-    level = optimize.brentq(lambda level: slope(8, level) - slope(2, level), 0.62, 3.0)
+    level = _root(lambda level: slope(8, level) - slope(2, level), 0.62, 3.0)
     assert not found.stages[0].at_end_of_curve
     assert found.stages[0].to_loss == found.stages[1].from_loss == pytest.approx(level, abs=0.003)
     assert found.stages[0].training_flops == pytest.approx(inverse(8, level), rel=0.02)
