@@ -38,7 +38,7 @@ def _verdict(result: "PatchSchedule") -> str:
     steps = ", then ".join(f"patch {stage.patch_size} for {stage.share:.0%} of the images" for stage in before)
     saved = f"{result.saved.estimate:.0%} [{result.saved.low:.0%}, {result.saved.high:.0%}] of the FLOPs"
     rest = f"the rest at patch {last.patch_size}"
-    return f"Train {steps}, {rest}: by these laws it saves {saved} of patch {last.patch_size} alone."
+    return f"Train {steps}, {rest}: by these laws this saves {saved} of patch {last.patch_size} alone."
 
 
 def _stage(stage: "ScheduledStage") -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from scaling.records import RunDirectory
 LEVELS = 4000
 """Steps of loss between the start of the curves and the target."""
 ASSUMED = (
-    "assumed: the loss carries over when the patch shrinks, and each patch size descends from there as in its own run",
+    "assumed: the loss carries over when the patch shrinks, and each patch size descends from there as in its own run; "
+    "on the digits the loss rose at the switch and the saving did not come true (docs/schedules.md)",
     "indicative: each run decays its learning rate to its own end, so its losses on the way are above those of a run "
     "that ends there; train the schedule to know",
 )
