@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scaling.cost import Execution, estimate
     from scaling.decisions import compare
+    from scaling.decisions.planning import Question, plan
     from scaling.design import Design, Study, load_study
     from scaling.errors import ScalingError
     from scaling.figures import figure
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Design": "scaling.design",
     "Execution": "scaling.cost",
+    "Question": "scaling.decisions.planning",
     "ScalingError": "scaling.errors",
     "Study": "scaling.design",
     "compare": "scaling.decisions",
@@ -28,12 +30,14 @@ _HOMES = {
     "fit_groups": "scaling.laws",
     "load_records": "scaling.records",
     "load_study": "scaling.design",
+    "plan": "scaling.decisions.planning",
     "run_grid": "scaling.grid",
 }
 
 __all__ = [
     "Design",
     "Execution",
+    "Question",
     "ScalingError",
     "Study",
     "compare",
@@ -43,6 +47,7 @@ __all__ = [
     "fit_groups",
     "load_records",
     "load_study",
+    "plan",
     "run_grid",
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from scaling import compare, estimate
 from scaling.decisions import verdict
 from scaling.design import build_study, parse_study
-from scaling.design.recipes import DigitsData, Measure, Recipe
+from scaling.design.recipes import DigitsData, Measure, PatchStage, Recipe
 from scaling.figures import FIGURES
 from scaling.laws import LAWS
 from scaling.records import Record
@@ -25,6 +25,15 @@ def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     alternatives = {"images", "epochs", "warmup_images", "warmup_epochs"}  # in comments beside steps
     keys = {*DigitsData.model_fields, *Recipe.model_fields, *Measure.model_fields} - alternatives
     assert keys <= set(re.findall(r"(?m)^(\w+) =", text))
+
+
+def test_the_example_schedule_is_one() -> None:
+    page = (ROOT / "docs" / "schedules.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    values = study_values(data__canvas=24, grid__input_sizes=[24], grid__patch_sizes=[4]) | tomllib.loads(text)
+    (cell,) = build_study(values).cells()
+    assert [(stage.design.patch_size, stage.steps) for stage in cell.stages] == [(12, 960), (6, 1440), (4, 2400)]
+    assert set(re.findall(r"(?m)^(\w+) =", text.partition("stages")[2])) == set(PatchStage.model_fields)
 
 
 def test_the_page_of_figures_names_them_all() -> None:

@@ -8,6 +8,7 @@ import scaling
 PUBLIC = [
     "Design",
     "Execution",
+    "Question",
     "ScalingError",
     "Study",
     "compare",
@@ -17,6 +18,7 @@ PUBLIC = [
     "fit_groups",
     "load_records",
     "load_study",
+    "plan",
     "run_grid",
 ]
 HEAVY = ("torch", "timm", "pandas", "matplotlib", "scipy", "numpy", "pydantic", "sklearn")

@@ -170,14 +170,13 @@ def plan(
     """
     from scaling.cli.plan_options import ask
     from scaling.cli.plan_output import show_plan
-    from scaling.decisions.planning import check_held_out, load_table, question_of, read_plan, save_plan
-    from scaling.decisions.planning import plan as make_plan
+    from scaling.decisions.planning import check_held_out, decide, learn, question_of, read_plan, save_plan
 
     saved = None if against is None else read_plan(against)
     question = ask(context.params, None if saved is None else question_of(saved))
-    table = load_table(question)
-    found = make_plan(question, table, top)
-    held_out = None if question.hold_out is None else check_held_out(found.evidence, table, question.hold_out)
+    known = learn(question)
+    found = decide(question, known, top)
+    held_out = None if question.hold_out is None else check_held_out(found.evidence, known.table, question.hold_out)
     if save is not None:
         save_plan(found, save)
         message(f"wrote {save}")

@@ -20,7 +20,7 @@ from scaling.cost.breakdowns import (
     StateBytes,
 )
 from scaling.cost.budget import Budget, StageBudget, budget
-from scaling.cost.cells import cell_images, cell_speed, cost_of_cell, head_of
+from scaling.cost.cells import CellCost, StageCost, cell_speed, cost_of_cell, head_of
 from scaling.cost.cost import Cost, cost_of, cost_of_shape, scan_flops_by_convention
 from scaling.cost.estimates import (
     DEFAULT_BATCH,
@@ -65,6 +65,7 @@ __all__ = [
     "BlockSaved",
     "Breakdown",
     "Budget",
+    "CellCost",
     "Constants",
     "Cost",
     "CommunicationBytes",
@@ -85,12 +86,12 @@ __all__ = [
     "Shape",
     "Stage",
     "StageBudget",
+    "StageCost",
     "StageRow",
     "StateBytes",
     "StepSeconds",
     "budget",
     "calibrate",
-    "cell_images",
     "cell_speed",
     "constants_of",
     "cost_of",

@@ -1,10 +1,85 @@
-"""What the cells of a study cost, as they are trained: one device each."""
+"""What the cells of a study cost, as they are trained: one device each, at one patch size or with a schedule."""
 
+from dataclasses import dataclass
+
+from scaling.cost.breakdowns import Parameters
 from scaling.cost.cost import Cost, cost_of
 from scaling.cost.memory import Layout
 from scaling.cost.roofline import Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Scan
-from scaling.design import Cell, Hardware
+from scaling.design import Cell, Design, Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """A stage of a cell's training: its design, the images it sees, and what they cost."""
+
+    design: Design
+    images: int
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What a cell's training costs over all its stages; the model is that of the last stage."""
+
+    stages: tuple[StageCost, ...]
+
+    @property
+    def final(self) -> Cost:
+        """Of the cell's own design, which is trained last and tested."""
+        return self.stages[-1].cost
+
+    @property
+    def parameters(self) -> Parameters:
+        """Of the cell's own design."""
+        return self.final.parameters
+
+    @property
+    def forward_flops_per_image(self) -> int:
+        """Of the cell's own design."""
+        return self.final.forward_flops_per_image
+
+    @property
+    def images(self) -> int:
+        """Images that the whole training goes through."""
+        return sum(stage.images for stage in self.stages)
+
+    @property
+    def training_flops(self) -> int:
+        """Forward and backward FLOPs of the whole training."""
+        return self.training_flops_after(self.images)
+
+    @property
+    def training_flops_per_image(self) -> int:
+        """Mean over the images of all stages."""
+        return round(self.training_flops / self.images)
+
+    @property
+    def activation_bytes_per_image(self) -> int:
+        """Of the largest stage."""
+        return max(stage.cost.activation_bytes_per_image for stage in self.stages)
+
+    def training_bytes(self, micro_batch_size: int) -> int:
+        """Memory of a training step of the largest stage, without the framework's own."""
+        return max(stage.cost.training_bytes(micro_batch_size) for stage in self.stages)
+
+    def training_flops_after(self, images: int) -> int:
+        """FLOPs that the first so many images of the training take."""
+        spent, left = 0, images
+        for stage in self.stages:
+            seen = min(left, stage.images)
+            spent, left = spent + seen * stage.cost.training_flops_per_image, left - seen
+        return spent
+
+    def patch_size_after(self, images: int) -> int:
+        """Patch size at which the last of the first so many images was seen."""
+        seen = 0
+        for stage in self.stages:
+            seen += stage.images
+            if images <= seen:
+                return stage.design.patch_size
+        return self.stages[-1].design.patch_size
 
 
 def head_of(cell: Cell) -> Head:
@@ -12,22 +87,31 @@ def head_of(cell: Cell) -> Head:
     return Head(cell.data.classes, dense=cell.design.head is not None, label_sides=cell.data.label_sides)
 
 
-def cost_of_cell(cell: Cell, scan: Scan) -> Cost:
+def cost_of_cell(cell: Cell, scan: Scan) -> CellCost:
     """Exact cost of a cell; `scan` says how an Adventurer's runs."""
-    return cost_of(cell.design, head_of(cell), Execution(cell.recipe.precision, scan=scan))
+    head, execution = head_of(cell), Execution(cell.recipe.precision, scan=scan)
+    return CellCost(
+        tuple(
+            StageCost(stage.design, stage.steps * cell.recipe.batch_size, cost_of(stage.design, head, execution))
+            for stage in cell.stages
+        )
+    )
 
 
-def cell_images(cell: Cell) -> int:
-    """Images that training a cell goes through."""
-    return cell.recipe.training_steps(cell.data.epoch_images) * cell.recipe.batch_size
+def cell_speed(cell: Cell, cost: CellCost, hardware: Hardware, micro_batch_size: int) -> Interval | None:
+    """Training images/s of a cell on one device, without waiting for data; None for a precision it lacks.
 
-
-def cell_speed(cell: Cell, cost: Cost, hardware: Hardware, micro_batch_size: int) -> Interval | None:
-    """Training images/s of a cell on one device, without waiting for data; None for a precision it lacks."""
+    Over all stages; the interval is that of fully shared errors, since all run on the same device.
+    """
     execution = Execution(cell.recipe.precision)
     if execution.precision not in hardware.peak_flops:
         return None
     accumulation = cell.recipe.batch_size // micro_batch_size
     layout = Layout(1, micro_batch_size, accumulation)
-    step = step_seconds(cost, layout, hardware, constants_of(hardware), execution)
-    return Interval.around(layout.images_per_step / step.total, step.relative_error)
+    seconds = []
+    for stage in cost.stages:
+        step = step_seconds(stage.cost, layout, hardware, constants_of(hardware), execution)
+        speed = Interval.around(layout.images_per_step / step.total, step.relative_error)
+        seconds.append([stage.images / end for end in (speed.estimate, speed.high, speed.low)])
+    estimate, fewest, most = (sum(column) for column in zip(*seconds, strict=True))
+    return Interval(cost.images / estimate, cost.images / most, cost.images / fewest)

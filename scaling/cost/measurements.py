@@ -70,7 +70,8 @@ def read_measurements(
     `images_per_second` is of all GPUs together. Optional columns say how each row was trained; what
     is missing is taken from the arguments: gpus (1), batch_size, micro_batch_size, classes,
     precision, attention, scan, checkpointing, sharding. Records of a study say it all. Only rows
-    that are `done` count, and that name this hardware, or the device torch knows it by, or none.
+    that are `done` count, were trained at one patch size, and name this hardware, or the device torch knows it by,
+    or none.
 
     Raises:
         UsageError: if a needed column is missing, a value cannot be, no row is left, or a row
@@ -87,7 +88,7 @@ def read_measurements(
         known = {str(key): value for key, value in values.items() if value is not None and value == value}
         try:
             row = _parse(known)
-            if row.status != "done":
+            if row.status != "done" or "recipe.stages" in known:  # a patch schedule's speed is no design's
                 continue
             if not _is_of(device, row):
                 elsewhere.add(row.hardware or row.device)

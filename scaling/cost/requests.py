@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from scaling.cost.budget import Budget, budget
-from scaling.cost.cells import cell_images, head_of
+from scaling.cost.cells import head_of
 from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAGES, CostEstimate, estimate
 from scaling.cost.roofline import Constants
 from scaling.cost.shapes import Execution
@@ -52,22 +52,41 @@ class Request:
         return [self._cells_row(cells) for cells in groups.values()]
 
     def _cells_row(self, cells: list[Cell]) -> Row:
-        cell, head = cells[0], head_of(cells[0])
-        known = estimate(
-            cell.design,
+        cell = cells[0]
+        known = self._stage_of_cell(cell, cell.design, cell.recipe.micro_batch_size)
+        # The micro-batch does not change on the way; the last stage, with the most tokens, sets it.
+        micro = known.placement.micro_batch_size if known.placement else None
+        batches = len(cells) * cell.recipe.batch_size / self.train_images
+        several = len(cell.stages) > 1
+        stages = [
+            Stage(
+                f"{len(cells)} cells" + f" at patch {each.design.patch_size}" * several,
+                each.design,
+                each.steps * batches,
+            )
+            for each in cell.stages
+        ]
+        found = budget(
+            stages,
+            lambda stage: known if stage.design == cell.design else self._stage_of_cell(cell, stage.design, micro),
+            self.price_per_gpu_hour,
+        )
+        return Row(known, found, of_study=True)
+
+    def _stage_of_cell(self, cell: Cell, design: Design, micro_batch_size: int | None) -> CostEstimate:
+        head = head_of(cell)
+        return estimate(
+            design,
             self.hardware,
             classes=head.classes,
             label_sides=head.label_sides,
             batch_size=cell.recipe.batch_size,
             gpus=self.gpus or 1,
-            micro_batch_size=cell.recipe.micro_batch_size,
+            micro_batch_size=micro_batch_size,
             execution=self.execution,
             train_images=self.train_images,
             constants=self.constants,
         )
-        epochs = len(cells) * cell_images(cell) / self.train_images
-        stages = [Stage(f"{len(cells)} cells", cell.design, epochs)]
-        return Row(known, budget(stages, lambda _: known, self.price_per_gpu_hour), of_study=True)
 
     def _row(self, design: Design, stages: list[Stage] | None) -> Row:
         known = self._estimate(design, self.batch_size)

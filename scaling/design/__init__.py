@@ -13,7 +13,8 @@ from scaling.design.architectures import (
 from scaling.design.designs import Design, InputSize, divisors, sides_of
 from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import alternatives, expand_designs
-from scaling.design.recipes import DigitsData, Flip, Measure, PatchResize, Precision, Recipe
+from scaling.design.recipes import DigitsData, Flip, Measure, PatchResize, PatchStage, Precision, Recipe
+from scaling.design.schedules import TrainingStage
 from scaling.design.studies import Cell, Exclusion, Grid, Study, matches
 from scaling.design.study_files import (
     StudyError,
@@ -45,10 +46,12 @@ __all__ = [
     "ModelSize",
     "Flip",
     "PatchResize",
+    "PatchStage",
     "Precision",
     "Recipe",
     "Study",
     "StudyError",
+    "TrainingStage",
     "add_architecture",
     "known_architectures",
     "build_study",

@@ -1,6 +1,7 @@
 """What a study says about its data, training and measuring; every field is a TOML key."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -68,6 +69,13 @@ class DigitsData(Section):
         return None
 
 
+class PatchStage(Section):
+    """A first part of a training, at a larger patch than the design's own; see docs/schedules.md."""
+
+    patch_size: PositiveInt
+    share: Annotated[float, Field(gt=0, lt=1, description="of the training's images")]
+
+
 class Recipe(Section):
     """How every cell of a study is trained: AdamW, linear warm-up, cosine decay to zero.
 
@@ -98,6 +106,9 @@ class Recipe(Section):
     resize_patches: Annotated[PatchResize | None, Field(description="fit a checkpoint's patch kernel")] = None
     new_head: Annotated[bool, Field(description="do not take a checkpoint's classifier")] = False
     flip: Annotated[Flip, Field(description="which blocks of an Adventurer read backwards")] = "alternate"
+    stages: Annotated[
+        tuple[PatchStage, ...], Field(description="larger patches to begin with; the rest is at the design's own")
+    ] = ()
     precision: Precision = "fp32"
 
     @model_validator(mode="after")
@@ -113,6 +124,7 @@ class Recipe(Section):
         micro = self.micro_batch_size
         if micro and self.batch_size % micro:
             raise ValueError(f"recipe.micro_batch_size: {micro} does not divide batch_size {self.batch_size}")
+        _check_shrinking(self.stages)
         return self
 
     def training_steps(self, epoch_images: int | None) -> int:
@@ -135,6 +147,18 @@ class Recipe(Section):
 
 
 _UNITS = ("steps", "images", "epochs")
+
+
+def _check_shrinking(stages: tuple[PatchStage, ...]) -> None:
+    for index, (before, after) in enumerate(pairwise(stages), start=1):
+        if after.patch_size >= before.patch_size:
+            raise ValueError(
+                f"recipe.stages[{index}].patch_size: {after.patch_size} is not below the {before.patch_size} "
+                "before it; patches only shrink"
+            )
+    total = sum(stage.share for stage in stages)
+    if total >= 1:
+        raise ValueError(f"recipe.stages: the shares sum to {total:g}; leave a rest for the design's own patch")
 
 
 def _given(recipe: Recipe, prefix: str, at_least: int) -> None:

@@ -16,6 +16,7 @@ from scaling.design.architectures import MODELLED_HEADS, DesignError, find_archi
 from scaling.design.designs import Design, check_divides, check_known
 from scaling.design.hardware import Hardware
 from scaling.design.recipes import START_NAMES, DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
+from scaling.design.schedules import TrainingStage, check_stages, training_stages
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Raised when the same specification would no longer give the same result; a new key with a default
@@ -88,6 +89,11 @@ class Cell:
         return f"{self.design} seed {self.seed}"
 
     @property
+    def stages(self) -> tuple[TrainingStage, ...]:
+        """The stages of the training: one, or with a patch schedule several, of which the last is of the design."""
+        return training_stages(self.design, self.recipe, self.data.epoch_images)
+
+    @property
     def starting_checkpoint(self) -> Path | None:
         """The checkpoint that training starts from, with the design's own names filled in."""
         if self.recipe.start_from is None:
@@ -129,6 +135,7 @@ class Study(Section):
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
             raise ValueError(f"grid.designs: {twice} is in the grid twice")
+        check_stages(designs, self.recipe, self.data.epoch_images)
         names = [self._name(*axes) for axes in product(*self._axes())] + list(self.grid.designs)
         for index, rule in enumerate(self.exclude):
             if not any(matches(name, rule.design) for name in names):

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from scaling.cost import (
     SAFETY_MARGIN,
-    Cost,
+    CellCost,
     Interval,
     Scan,
-    cell_images,
     cell_speed,
     cost_of_cell,
     find_hardware,
@@ -29,7 +28,7 @@ class Job:
     """A cell with its cost, the micro-batch that fits the device, and what is known of it so far."""
 
     cell: Cell
-    cost: Cost
+    cost: CellCost
     micro_batch_size: int
     images_per_second: Interval | None = None
     """By the roofline, where it knows the device."""
@@ -38,12 +37,12 @@ class Job:
     @property
     def training_flops(self) -> int:
         """Forward and backward FLOPs of the whole training."""
-        return cell_images(self.cell) * self.cost.training_flops_per_image
+        return self.cost.training_flops
 
     @property
     def device_hours(self) -> Interval | None:
         """Hours of one device for the whole training, without waiting for data."""
-        speed, images = self.images_per_second, cell_images(self.cell) / 3600
+        speed, images = self.images_per_second, self.cost.images / 3600
         return speed and Interval(images / speed.estimate, images / speed.high, images / speed.low)
 
     @property
@@ -106,7 +105,7 @@ def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:
     return [replace(job, status=run.status(job.cell.id)) for job in jobs]
 
 
-def fitting_micro_batch(cell: Cell, cost: Cost, memory_bytes: int) -> int:
+def fitting_micro_batch(cell: Cell, cost: CellCost, memory_bytes: int) -> int:
     """The study's micro-batch, or else the largest divisor of the batch that fits the memory."""
     batch_size = cell.recipe.batch_size
     asked = cell.recipe.micro_batch_size

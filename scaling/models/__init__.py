@@ -9,14 +9,17 @@ from scaling.models.checkpoints import load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.heads import LinearSegmenter
 from scaling.models.mamba2 import kernels_on
+from scaling.models.switching import Replaced, change_patch_size
 
 __all__ = [
     "Adventurer",
     "DeiT",
     "LinearSegmenter",
+    "Replaced",
     "build_adventurer",
     "build_deit",
     "build_model",
+    "change_patch_size",
     "has_flash_attention",
     "kernels_on",
     "load_checkpoint",

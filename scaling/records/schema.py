@@ -91,12 +91,14 @@ class Record(BaseModel):
     forward_flops_per_image: int | None = None
     """One multiply-add is 2 FLOPs; matrix and convolution products, counted on the model."""
     training_flops_per_image: int | None = None
-    """Forward and backward, without recomputation."""
+    """Forward and backward, without recomputation; with a patch schedule the mean over all images."""
     fvcore_forward_flops_per_image: int | None = None
     flops_note: str | None = None
     """Why the two counts differ by more than 1 %, or why there is only one."""
     activation_bytes_per_image: int | None = None
-    """Bytes autograd saves for backward, forward and loss, without parameters; an Adventurer's with torch's scan."""
+    """Bytes autograd saves for backward, forward and loss, without parameters; an Adventurer's with torch's scan.
+
+    With a patch schedule, of the stage that saves most."""
     peak_memory_bytes_per_image: int | None = None
     """Slope of peak allocated memory over two batch sizes; CUDA only."""
     estimated_parameters: int | None = None
@@ -151,6 +153,8 @@ class Record(BaseModel):
 def describe(cell: Cell) -> dict[str, Any]:
     """The fields of a record that are known before anything is run."""
     design = cell.design
+    # Without stages as records had them before there were any, so that old and new ones say the same.
+    unused = None if cell.recipe.stages else {"stages"}
     return {
         "cell": cell.id,
         "study": cell.study,
@@ -167,6 +171,6 @@ def describe(cell: Cell) -> dict[str, Any]:
         "dataset": cell.data.name,
         "precision": cell.recipe.precision,
         "batch_size": cell.recipe.batch_size,
-        "recipe": cell.recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": cell.recipe.model_dump(mode="json", exclude_none=True, exclude=unused),
         "data": cell.data.model_dump(mode="json"),
     }

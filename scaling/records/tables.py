@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.cost import cell_images
+from scaling.cost import cost_of_cell
 from scaling.records.published import published_studies, published_study
 from scaling.records.schema import Record
 from scaling.records.store import RecordError, RunDirectory
@@ -75,7 +75,9 @@ def notes_on(table: "pd.DataFrame", designs: Iterable[str]) -> list[str]:
 def load_learning_curves(source: str | Path) -> "pd.DataFrame":
     """Training loss against images seen of every cell that has begun, finished or not.
 
-    Columns: cell (its name), images_seen, training_loss, and final_images, which the whole training sees.
+    Columns: cell (its name), design, seed, images_seen, training_loss, final_images, which the whole training
+    sees, and of the moment training_flops, spent so far by the closed form, and trained_patch_size, which
+    differs from the design's in the first stages of a patch schedule.
 
     Raises:
         RecordError: if the source is no run directory, or no cell has begun.
@@ -87,9 +89,14 @@ def load_learning_curves(source: str | Path) -> "pd.DataFrame":
         raise RecordError(f"{path}: not a run directory; learning curves are in one")
     run, rows = RunDirectory(path), []
     for cell in run.study().cells():
-        final = cell_images(cell)
+        cost = cost_of_cell(cell, scan="recomputed")  # which changes memory alone
+        same = {"cell": cell.name, "design": str(cell.design), "seed": cell.seed, "final_images": cost.images}
         for images, loss in run.learning_curve(cell.id):
-            rows.append({"cell": cell.name, "images_seen": images, "training_loss": loss, "final_images": final})
+            moment = {
+                "training_flops": cost.training_flops_after(images),
+                "trained_patch_size": cost.patch_size_after(images),
+            }
+            rows.append(same | {"images_seen": images, "training_loss": loss} | moment)
     if not rows:
         raise RecordError(f"{path}: no cell has logged its loss yet")
     return pd.DataFrame(rows)

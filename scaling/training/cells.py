@@ -14,7 +14,7 @@ from torch import nn
 
 from scaling.cost import cost_of_cell
 from scaling.data import held_out_scenes
-from scaling.design import Cell
+from scaling.design import Cell, Design
 from scaling.models import build_model, has_flash_attention, kernels_on, load_checkpoint, save_checkpoint
 from scaling.records import Record, Status, describe
 from scaling.training.evaluate import evaluate
@@ -57,10 +57,12 @@ def run_cell(cell: Cell, folder: Path, device: str, micro_batch_size: int, start
     return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def model_of(cell: Cell) -> nn.Module:
-    """The untrained model of a cell."""
+def model_of(cell: Cell, design: Design | None = None) -> nn.Module:
+    """The untrained model of a cell, or of the design of one of its stages."""
     data, recipe = cell.data, cell.recipe
-    return build_model(cell.design, data.classes, data.label_sides, recipe.drop_path, recipe.position_init, recipe.flip)
+    return build_model(
+        design or cell.design, data.classes, data.label_sides, recipe.drop_path, recipe.position_init, recipe.flip
+    )
 
 
 def example_of(cell: Cell) -> Example:
@@ -78,16 +80,20 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report: Progress) -> Iterator[dict[str, Any]]:
     """Fields of the record, as they become known."""
     torch.manual_seed(cell.seed)
-    model = model_of(cell)
+    model = model_of(cell, cell.stages[0].design)
     if start := cell.starting_checkpoint:
         yield {
             "started_from": load_checkpoint(model, start, cell.recipe.resize_patches, cell.recipe.new_head).to_json()
         }
-    yield _costs(model, cell)
+    # What is counted and tested; a patch schedule trains another model first, whose patches then shrink.
+    final = model if len(cell.stages) == 1 else model_of(cell)
+    yield _costs(final, cell)
     accelerator = build_accelerator(cell, device, micro_batch_size)
-    model.to(accelerator.device)
-    slope = peak_memory_bytes_per_image(model, example_of(cell), micro_batch_size, lambda: accelerator.autocast())
+    final.to(accelerator.device)
+    slope = peak_memory_bytes_per_image(final, example_of(cell), micro_batch_size, lambda: accelerator.autocast())
+    del final
     yield {"peak_memory_bytes_per_image": slope}
+    model.to(accelerator.device)
     # Measuring must not move the random state that training starts from.
     torch.manual_seed(cell.seed)
     with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
@@ -111,23 +117,29 @@ def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report:
     yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
 
 
-def _costs(model: nn.Module, cell: Cell) -> dict[str, Any]:
+def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:
+    """Of the final model what it is, and of the training the mean FLOPs and the most bytes over its stages."""
     # Counted on tensors without a device, where the scan is our own.
     cost, example = cost_of_cell(cell, scan="recomputed"), example_of(cell)
-    flops = count_flops(model, example, cell.measure.fvcore)
+    with torch.device("meta"):
+        earlier = [model_of(cell, stage.design) for stage in cost.stages[:-1]]
+    flops = count_flops(final, example, cell.measure.fvcore)
+    counts = [*(count_flops(model, example, fvcore=False) for model in earlier), flops]
+    training = sum(count.training * stage.images for count, stage in zip(counts, cost.stages, strict=True))
     parts = cost.parameters
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for parameter in final.parameters())
     if total != parts.total:
         raise RuntimeError(f"{cell.design}: the model has {total} parameters, the closed form says {parts.total}")
+    saved = (activation_bytes_per_image(model, example, cell.recipe.precision) for model in (*earlier, final))
     return {
         "parameters": total,
         "parameters_without_positions": parts.without_positions,
         "parameters_without_embedding_and_head": parts.without_embedding_and_head,
         "forward_flops_per_image": flops.forward,
-        "training_flops_per_image": flops.training,
+        "training_flops_per_image": round(training / cost.images),
         "fvcore_forward_flops_per_image": flops.fvcore_forward,
         "flops_note": flops.note,
-        "activation_bytes_per_image": activation_bytes_per_image(model, example, cell.recipe.precision),
+        "activation_bytes_per_image": max(saved),
         "estimated_forward_flops_per_image": cost.forward_flops_per_image,
         "estimated_activation_bytes_per_image": cost.activation_bytes_per_image,
     }

@@ -4,10 +4,11 @@ import math
 
 from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from scaling.design import Recipe
+from scaling.models import Replaced
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
@@ -15,6 +16,18 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
     undecayed: set[str] = model.no_weight_decay()  # pyright: ignore[reportCallIssue, reportAssignmentType]
     groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=undecayed)
     return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+
+
+def replace_parameters(optimizer: Optimizer, replaced: Replaced) -> None:
+    """Train other parameters in the place of some, with their settings; all others keep their moments.
+
+    The new ones start without moments, and with AdamW's bias correction of a first step: moments of another shape
+    would have to be resized with them, and a second moment is no linear function of the kernel.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [replaced.get(parameter, parameter) for parameter in group["params"]]
+    for parameter in replaced:
+        optimizer.state.pop(parameter, None)
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:

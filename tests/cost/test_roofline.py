@@ -267,6 +267,13 @@ def test_records_say_how_they_were_trained() -> None:
     assert found.cost == cost_of(design, Head(11, dense=True, label_sides=(24, 24)), Execution("fp32"))
 
 
+def test_speeds_of_patch_schedules_are_no_design_s() -> None:
+    plain = {"design": "deit-tiny/16@224", "images_per_second": 500.0}
+    staged = {"design": "deit-tiny/8@224", "images_per_second": 200.0, "recipe.stages": "[{'patch_size': 16, ...}]"}
+    (found,) = read_measurements(pd.DataFrame([plain, staged]), "a100-80gb")
+    assert found.name == "deit-tiny/16@224"
+
+
 def test_constants_can_be_kept_in_a_study() -> None:
     constants = fit("a100-80gb")
     values = tomllib.loads(efficiency_toml("mine", constants))["hardware"]["mine"]["efficiency"]

@@ -20,7 +20,7 @@ def test_only_selects_with_or_without_the_head() -> None:
 
 def test_micro_batch_is_the_largest_divisor_that_fits() -> None:
     study = small_study(recipe__batch_size=12)
-    cost = plan_jobs(study, ROOMY, 1)[0].cost
+    cost = plan_jobs(study, ROOMY, 1)[0].cost.final
     tight = int((cost.state.total + 5 * cost.peak_bytes_per_image) / 0.9)
     job = plan_jobs(study, Device("cuda", 1, tight), 1, only="*/8@*")[0]
     assert job.micro_batch_size == 4
@@ -29,7 +29,7 @@ def test_micro_batch_is_the_largest_divisor_that_fits() -> None:
 
 def test_workers_that_share_a_gpu_share_its_memory() -> None:
     study = small_study(recipe__batch_size=64)
-    cost = plan_jobs(study, ROOMY, 1, only="*/4@*")[0].cost
+    cost = plan_jobs(study, ROOMY, 1, only="*/4@*")[0].cost.final
     gpu = Device("cuda", 2, int((cost.state.total + 64 * cost.peak_bytes_per_image) / 0.89))
     assert plan_jobs(study, gpu, 2, only="*/4@*")[0].micro_batch_size == 64
     assert plan_jobs(study, gpu, 4, only="*/4@*")[0].micro_batch_size < 64

@@ -12,7 +12,7 @@ from scaling.decisions.planning.checking import HeldOut, check_held_out
 from scaling.decisions.planning.evidence import Evidence, PlanError, load_table
 from scaling.decisions.planning.exchange import changes, question_of, read_plan, save_plan, to_json
 from scaling.decisions.planning.outlook import Prediction
-from scaling.decisions.planning.plan import FrontierPoint, Plan, Ranked, plan
+from scaling.decisions.planning.plan import FrontierPoint, Known, Plan, Ranked, decide, learn, plan
 from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.words import interval_words, ruled_out, sentences, value_words
 
@@ -21,6 +21,7 @@ __all__ = [
     "Evidence",
     "FrontierPoint",
     "HeldOut",
+    "Known",
     "Plan",
     "PlanError",
     "Prediction",
@@ -28,7 +29,9 @@ __all__ = [
     "Ranked",
     "changes",
     "check_held_out",
+    "decide",
     "interval_words",
+    "learn",
     "load_table",
     "parse_budget",
     "parse_bytes",

@@ -1,6 +1,7 @@
 """`plan`: which design to train for a budget, what it will reach, how sure that is, and what came close."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import numpy as np
 
 from scaling.cost.roofline import INTERVAL
 from scaling.decisions.outcomes import Array
-from scaling.decisions.planning.amounts import BudgetUnit
+from scaling.decisions.planning.amounts import Budget, BudgetUnit
 from scaling.decisions.planning.costs import (
     Costs,
     Setting,
@@ -19,7 +20,7 @@ from scaling.decisions.planning.costs import (
     decide_training,
     full_estimate,
 )
-from scaling.decisions.planning.evidence import Evidence, PlanError, gather_evidence, load_table, other_outcomes
+from scaling.decisions.planning.evidence import Evidence, gather_evidence, load_table, other_outcomes
 from scaling.decisions.planning.limits import Limits, explain_nothing, find_limits
 from scaling.decisions.planning.outlook import (
     Contest,
@@ -130,6 +131,30 @@ class State:
     contest: Contest
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Records and what they say, for any number of questions about them."""
+
+    table: "pd.DataFrame"
+    evidences: tuple[Evidence, ...]
+    """On the outcome that designs are ranked by, then on the others that the records state."""
+
+
+def learn(question: Question, table: "pd.DataFrame | None" = None) -> Known:
+    """Fit surfaces to the records of a question; what it asks beyond records, noise and draws plays no part.
+
+    Args:
+        question: names the records, the outcome, the seed noise, what is held out, and the draws.
+        table: records, instead of those that the question names.
+
+    Raises:
+        PlanError: if the records carry no law.
+    """
+    records = load_table(question) if table is None else table
+    main = gather_evidence(records, question)
+    return Known(records, (main, *other_outcomes(records, question, main)))
+
+
 def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP) -> Plan:
     """Answer a question.
 
@@ -142,42 +167,44 @@ def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP
         PlanError: if the records carry no law.
         UsageError: for limits that contradict each other or leave no design, with the smallest budget that would do.
     """
-    if question.budget is None and question.deadline_days is None and question.target is None:
-        raise UsageError(
-            "say what can be spent: --budget '5000 gpu-hours', --deadline '14 days' with --gpus 64, or --target"
-        )
-    records = load_table(question) if table is None else table
-    evidence = gather_evidence(records, question)
+    _check_asks(question)
+    return decide(question, learn(question, table), top)
+
+
+def decide(question: Question, known: Known, top: int = TOP) -> Plan:
+    """Answer a question with what is known; see `plan`."""
+    _check_asks(question)
+    evidence = known.evidences[0]
     _check_target(question, evidence)
     training, setting = decide_training(question, evidence), decide_setting(question, evidence)
-    space = build_space(question, evidence)
-    state = _search(question, evidence, training, setting, space)
+    state = _search(question, evidence, training, setting, build_space(question, evidence))
     if not len(state.contestants):
-        raise explain_nothing(
-            state.limits,
-            question,
-            _smallest_budget(state, question),
-            [m.architecture + "-" + m.size for m in space.models[:3]],
-        )
-    order = _order(state, question, evidence)[:top]
+        raise explain_nothing(state.limits, _smallest_budget(state, question))
+    order = _order(state, question)[:top]
     if not len(order):
         raise _unreachable(state, question, evidence)
-    names = [str(space.design(int(state.contestants[rank]))) for rank in order]
-    evidences = [evidence, *other_outcomes(records, question, evidence)]
+    names = [str(state.space.design(int(state.contestants[rank]))) for rank in order]
     return Plan(
         question=question,
         evidence=evidence,
         training=training,
         setting=setting,
-        ranked=tuple(_ranked(place, state, evidences, training, setting) for place in order),
+        ranked=tuple(_ranked(rank, state, known.evidences, training, setting) for rank in order),
         frontier=tuple(_frontier(state, question, evidence)),
         ruled_out=state.limits.counts(),
-        considered=len(space),
+        considered=len(state.space),
         feasible=int(state.limits.feasible.sum()),
         warnings=tuple(_warnings(question, evidence, training)),
-        notes=tuple(notes_on(records[records[evidence.outcome.column].notna()], names)),
+        notes=tuple(notes_on(known.table[known.table[evidence.outcome.column].notna()], names)),
         state=state,
     )
+
+
+def _check_asks(question: Question) -> None:
+    if question.budget is None and question.deadline_days is None and question.target is None:
+        raise UsageError(
+            "say what can be spent: --budget '5000 gpu-hours', --deadline '14 days' with --gpus 64, or --target"
+        )
 
 
 def _search(question: Question, evidence: Evidence, training: Training, setting: Setting, space: Space) -> State:
@@ -206,7 +233,7 @@ def _check_target(question: Question, evidence: Evidence) -> None:
         )
 
 
-def _order(state: State, question: Question, evidence: Evidence) -> Array:
+def _order(state: State, question: Question) -> Array:
     """Contestants (places among them) in the order of the answer: the best first, or with a target the cheapest."""
     if question.target is None:
         return np.lexsort((state.costs.gpu_hours[state.contestants], state.contest.median))
@@ -218,7 +245,7 @@ def _order(state: State, question: Question, evidence: Evidence) -> Array:
     return likely[np.argsort(cost[likely], kind="stable")]
 
 
-def _ranked(rank: int, state: State, evidences: list[Evidence], training: Training, setting: Setting) -> Ranked:
+def _ranked(rank: int, state: State, evidences: Sequence[Evidence], training: Training, setting: Setting) -> Ranked:
     place = int(state.contestants[rank])
     design, costs = state.space.design(place), state.costs
     row = full_estimate(design, training, setting)
@@ -300,16 +327,36 @@ def _frontier(state: State, question: Question, evidence: Evidence) -> list[Fron
 
 
 def _smallest_budget(state: State, question: Question) -> str | None:
-    """The cheapest design that breaks the budget or the deadline alone; None if there is none."""
-    for name in ("budget", "deadline", "inference"):
+    """The least of a limit that would do, where it alone leaves no design; None if several do together."""
+    limits = (("budget", _budget_words), ("deadline", _deadline_words), ("inference", _inference_words))
+    for name, words in limits:
         over = state.limits.over.get(name)
         if over is None:
             continue
         others = np.flatnonzero(state.limits.but(name) & np.isfinite(over))
         if len(others):
             best = int(others[np.argmin(over[others])])
-            return f"the least that would do: {over[best]:.3g} times the {name}, for {state.space.design(best)}"
+            return f"{words(float(over[best]), question)} (for {state.space.design(best)})"
     return None
+
+
+def _budget_words(over: float, question: Question) -> str:
+    assert question.budget is not None
+    return f"the smallest budget that would do is {Budget(_up(over * question.budget.amount), question.budget.unit)}"
+
+
+def _deadline_words(over: float, question: Question) -> str:
+    return f"the nearest deadline that would do is {_up(over * (question.deadline_days or 0.0)):g} days"
+
+
+def _inference_words(over: float, question: Question) -> str:
+    return f"the smallest inference budget that would do is {_up(over):g} times the one given"
+
+
+def _up(value: float) -> float:
+    """Rounded up to three digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / step * (1 - 1e-12)) * step
 
 
 def _unreachable(state: State, question: Question, evidence: Evidence) -> UsageError:
@@ -350,6 +397,3 @@ def _warnings(question: Question, evidence: Evidence, training: Training) -> lis
     if evidence.noise.degrees_of_freedom is None:
         found.append(evidence.noise.words)
     return found
-
-
-__all__ = ["FrontierPoint", "Plan", "PlanError", "Ranked", "State", "plan"]

@@ -52,7 +52,7 @@ def sample(
 
 
 def _rescue(walkers: Array, density: Array, generator: np.random.Generator) -> None:
-    """Move walkers that are lost, as unlikely as hardly any draw, to where others are; in place, and before any is kept."""
+    """Move walkers that are lost, as unlikely as hardly any draw, to where others are; in place."""
     half = walkers.shape[1] / 2  # of a normal density, the mean and the variance of what draws lack of its peak
     lost = density < density.max() - half - LOST * np.sqrt(half)
     found = generator.choice(np.flatnonzero(~lost), size=int(lost.sum()))

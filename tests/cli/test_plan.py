@@ -1,0 +1,78 @@
+"""`scaling plan` as a user gives it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import scaling
+
+
+def test_the_answer_comes_first_and_doubts_last(tmp_path: Path) -> None:
+    result = scaling("plan", "--budget", "5000 gpu-hours", "--gpus", "64", "--save", "plan.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("* Train adventurer-")
+    assert "95 % interval" in result.stdout.splitlines()[0]
+    assert "next patch" in result.stdout
+    assert "note: noise between seeds assumed" in result.stderr
+    assert "designs keep within the limits" in result.stderr
+    again = scaling("plan", "--against", "plan.json", "--hardware", "h100", "--checkpointing", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "asked: hardware" in again.stdout
+    assert "asked: checkpointing" in again.stdout
+    assert "speeds: generic" in again.stderr
+
+
+def test_json_is_pure_and_complete() -> None:
+    options = ("--target", "83%", "--price", "2", "--hold-out", "patch_size < 4", "--top", "3", "--format", "json")
+    found = json.loads(scaling("plan", *options).stdout)
+    assert found["question"]["target"] == pytest.approx(0.83)
+    assert len(found["designs"]) == 3
+    first = found["designs"][0]
+    assert set(first["predictions"]) == {"accuracy", "test_loss"}
+    assert first["chance_target"] >= 0.5
+    assert first["dollars"] == pytest.approx(2 * first["gpu_hours"]["estimate"])
+    assert found["held_out"]["rank_correlation"] > 0.9
+    assert found["verdict"][0].startswith("The cheapest expected to reach 83.0 % is")
+    assert set(found["law"]["exponents"]) == {"N", "R", "p"}
+
+
+def test_a_measured_run_with_its_own_speeds() -> None:
+    run = "runs/digits-quick"
+    options = ("--hardware", "cpu", "--scan", "recomputed", "--calibration", run, "--patch-sizes", "8,4,2")
+    result = scaling("plan", "--study", run, "--budget", "1e15 flops", *options, cwd=Path(__file__).parents[2])
+    assert result.returncode == 0, result.stderr
+    assert "Train deit-micro/" in result.stdout
+    assert "images, as the records were" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "say what can be spent"),
+        (("--budget", "5000"), 2, "'5000 gpu-hours'"),
+        (("--budget", "$5000"), 2, "--price"),
+        (("--budget", "1e21 flops", "--hardware", "a1000"), 2, "did you mean 'a100-80gb'?"),
+        (("--budget", "1e21 flops", "--gpus", "64", "--nodes", "4"), 2, "are 32 GPUs, not --gpus 64"),
+        (("--budget", "1e21 flops", "--deadline", "3 days"), 2, "Add --gpus or --nodes"),
+        (("--budget", "1e21 flops", "--gpus", "48"), 2, "use 32 or 64"),
+        (("--budget", "1e21 flops", "--patch-sizes", "x"), 2, "whole numbers"),
+        (("--budget", "1e21 flops", "--epochs", "3", "--recipe", "deit"), 2, "give one"),
+        (("--budget", "1e21 flops", "--y", "box_ap", "--epochs", "12"), 2, "head cascade is not known yet"),
+        (("--budget", "1e21 flops", "--precision", "fp8"), 2, "unknown precision 'fp8'"),
+        (("--budget", "1e21 flops", "--study", "nowhere"), 1, "no such run directory"),
+        (("--budget", "1e21 flops", "--against", "none.json"), 1, "none.json: cannot be read"),
+        (("--budget", "1e21 flops", "--hold-out", "patch_size <"), 2, "SyntaxError"),
+        (("--budget", "1 gpu-hours", "--only", "deit-base/*@224"), 2, "smallest budget that would do is"),
+        (("--budget", "1e21 flops", "--save", "no/such/folder/plan.json"), 1, "cannot be written"),
+    ],
+)
+def test_bad_input_is_named_in_three_lines_at_most(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = scaling("plan", *arguments, cwd=tmp_path)
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") <= 3
+    assert not result.stdout
