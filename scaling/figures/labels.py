@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-FAR = (5, 16, 28, 42)  # points from the mark, tried in this order
-WAYS = ((-1, -1), (1, 1), (1, -1), (-1, 1), (0, -1), (0, 1))
-MARK = 4.0  # points that a mark reaches around its middle
+FAR = (5, 14, 24, 36)  # points from the mark, tried in this order
+WAYS = ((-1, -1), (0, -1), (1, -1), (1, 1), (0, 1), (-1, 1))
+BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+MARK = 2.5  # points that a mark reaches around its middle
 LEADER = {"arrowstyle": "-", "color": "0.45", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
 
 
@@ -37,30 +39,29 @@ def add_labels(figure: Figure, axis: Axes, labels: Sequence[Label], avoided: np.
         avoided: (N, 2), places in data coordinates that labels keep off.
     """
     figure.draw_without_rendering()  # lays out the axes, so that places are final
-    inside, pixels = axis.get_window_extent(), figure.dpi / 72
-    places = axis.transData.transform(np.concatenate([avoided, [(label.x, label.y) for label in labels]]))
-    taken = [Bbox.from_extents(*(place - MARK * pixels), *(place + MARK * pixels)) for place in places]
-    taken += [text.get_window_extent() for text in axis.texts]
+    pixels = figure.dpi / 72
+    room = axis.get_window_extent().padded(-MARK * pixels)
+    marks = axis.transData.transform(np.concatenate([avoided, [(label.x, label.y) for label in labels]]))
+    taken = [text.get_window_extent() for text in axis.texts]
     for label in labels:
-        written = _placed(axis, label, taken, inside)
-        if written is not None:
-            taken.append(written.get_window_extent().padded(2))
-
-
-def _placed(axis: Axes, label: Label, taken: Sequence[Bbox], inside: Bbox) -> Annotation | None:
-    """Write a label at the nearest free place, with a line to its mark where that is far."""
-    for far in FAR:
-        for across, up in WAYS:
+        for far, (across, up) in product(FAR, WAYS):
             written = _write(axis, label, far * across, far * up)
-            box = written.get_window_extent()
-            within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
-            if within and not any(Bbox.intersection(box, other) for other in taken):
+            box = written.get_window_extent().padded(2)
+            over = _inside(marks, box.padded(MARK * pixels)).any() or any(
+                Bbox.intersection(box, each) for each in taken
+            )
+            if not over and _inside(box.corners(), room).all():
+                taken.append(box)
                 if far > FAR[0]:
                     offset = (far * across, far * up)
                     axis.annotate("", (label.x, label.y), offset, textcoords="offset points", arrowprops=LEADER)
-                return written
+                break
             written.remove()
-    return None
+
+
+def _inside(places: np.ndarray, box: Bbox) -> np.ndarray:
+    """Which of (N, 2) places lie in a box, (N,) of bool."""
+    return np.all((places >= box.min) & (places <= box.max), axis=1)
 
 
 def _write(axis: Axes, label: Label, x: float, y: float) -> Annotation:
@@ -73,5 +74,6 @@ def _write(axis: Axes, label: Label, x: float, y: float) -> Annotation:
         va="top" if y < 0 else "bottom",
         fontsize=6.5,
         fontweight=label.weight,
+        bbox=BEHIND,
         zorder=6,
     )

@@ -28,11 +28,6 @@ _BYTES = {"gb": 10**9, "gib": 2**30, "mb": 10**6, "mib": 2**20}
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0, "us": 0.001}
 
 
-def unit_name(unit: str) -> str:
-    """Of a budget's unit: 'GPU-hours', 'training FLOPs', 'dollars'."""
-    return {str(name): words for name, words in UNIT_NAMES.items()}[unit]
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A limit on one training."""

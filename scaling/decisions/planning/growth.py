@@ -124,7 +124,8 @@ def find_growths(
 def _too_few(name: str, between: int | None) -> str:
     if between is None:
         return f"one {SCALE_NAMES[name]} alone"
-    return f"{between} {SCALE_NAMES[name]}s between the smallest and the largest, of {FEWEST_VALUES} needed"
+    words = SCALE_NAMES[name] if between == 1 else f"{SCALE_NAMES[name]}s"
+    return f"{between} {words} between the smallest and the largest, of {FEWEST_VALUES} needed"
 
 
 def _different(values: Array) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scaling.decisions.outcomes import Array, Outcome
-from scaling.decisions.planning.amounts import unit_name
+from scaling.decisions.planning.amounts import UNIT_NAMES, BudgetUnit
 from scaling.decisions.planning.costs import cost_space
 from scaling.decisions.planning.growth import NEAR, SCALE_NAMES, SHARE, Growth, Range, at_bounds, find_growths
 from scaling.decisions.planning.limits import WORDS, Limits, find_limits
@@ -51,7 +51,7 @@ class PathPoint:
 class OptimalPath:
     """The best designs from little to much compute."""
 
-    cost_unit: str
+    cost_unit: BudgetUnit
     """Of budgets: 'gpu_hours', 'flops' or 'dollars'."""
     budget: float | None
     """That of the plan."""
@@ -110,7 +110,7 @@ class _Field:
 
 
 def optimal_path(plan: Plan, budgets: Sequence[float] | None = None) -> OptimalPath:
-    """The best design of every budget, by the mean of the law's draws and by each draw alone.
+    """The best design of every budget, by the median of the law's draws and by each draw alone.
 
     Searches every model between the named sizes and inputs between those of the records where models are trained for
     a number of images; published recipes know the named sizes alone. The plan's budget, deadline and target do not
@@ -191,7 +191,7 @@ def _asked(field: _Field, plan: Plan, budgets: Sequence[float] | None) -> Array:
         found = np.geomspace(low, high, BUDGETS)
         found[[0, -1]] = low, high  # not a rounding error less, which would not afford them
         return found
-    unit = unit_name(plan.cost_unit)
+    unit = UNIT_NAMES[plan.cost_unit]
     for budget in budgets:
         if not (math.isfinite(budget) and budget > 0):
             raise UsageError(f"a budget of {budget:g} {unit}: give positive numbers")
@@ -236,7 +236,7 @@ def _points(plan: Plan, field: _Field, found: Race, budgets: Array) -> tuple[Pat
 
 def _notes(plan: Plan, field: _Field, found: Race, budgets: Array) -> list[str]:
     """Where the path ends, where it runs along a bound, and what still limits it."""
-    unit, best = unit_name(plan.cost_unit), int(found.expected[-1])
+    unit, best = UNIT_NAMES[plan.cost_unit], int(found.expected[-1])
     notes, end = [], float(field.costs[best])
     if end <= budgets[-1]:
         notes.append(f"beyond {_short(end)} {unit} no design is expected to be better than {field.space.design(best)}")

@@ -23,9 +23,9 @@ class Race:
     values: Array
     """(R, B), what they reach: inner values."""
     expected: Array
-    """(B,) of int, the design whose mean over the draws is best."""
-    means: Array
-    """(B,), that mean."""
+    """(B,) of int, the design whose median over the draws is best."""
+    medians: Array
+    """(B,), that median."""
 
     @property
     def chances(self) -> Array:
@@ -55,7 +55,7 @@ def race(surface: Surface, places: Places, costs: Array, which: Array, budgets: 
     count = len(surface.values[draws])
     step = max(1, CHUNK // count)
     best, winner = np.full(count, np.inf), np.full(count, NOBODY)
-    lowest_mean, expected = np.inf, NOBODY
+    lowest_median, expected = np.inf, NOBODY
     found = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         for first in range(start, end, step):
@@ -65,21 +65,21 @@ def race(surface: Surface, places: Places, costs: Array, which: Array, budgets: 
             value = losses[np.arange(count), lowest]
             better = value < best
             best, winner = np.where(better, value, best), np.where(better, part[lowest], winner)
-            means = losses.mean(axis=0)
-            if means.min() < lowest_mean:
-                lowest_mean, expected = float(means.min()), int(part[means.argmin()])
-        found.append((winner, best, expected, lowest_mean))
-    winners, values, expecteds, means = zip(*found, strict=True)
-    return Race(np.stack(winners, axis=1), np.stack(values, axis=1), np.array(expecteds), np.array(means))
+            medians = np.median(losses, axis=0)
+            if medians.min() < lowest_median:
+                lowest_median, expected = float(medians.min()), int(part[medians.argmin()])
+        found.append((winner, best, expected, lowest_median))
+    winners, values, expecteds, medians = zip(*found, strict=True)
+    return Race(np.stack(winners, axis=1), np.stack(values, axis=1), np.array(expecteds), np.array(medians))
 
 
 def joined(races: Sequence[Race]) -> Race:
     """The race of all designs, from those of its parts."""
     first = np.argmin([each.values for each in races], axis=0)
-    expected = np.argmin([each.means for each in races], axis=0)
+    expected = np.argmin([each.medians for each in races], axis=0)
     return Race(
         winners=np.take_along_axis(np.stack([each.winners for each in races]), first[None], 0)[0],
         values=np.min([each.values for each in races], axis=0),
         expected=np.take_along_axis(np.stack([each.expected for each in races]), expected[None], 0)[0],
-        means=np.min([each.means for each in races], axis=0),
+        medians=np.min([each.medians for each in races], axis=0),
     )
