@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from scaling.cli.output import Format, message, print_json, show_table
-from scaling.decisions.planning import Budget, interval_words
+from scaling.decisions.planning import interval_words
+from scaling.decisions.planning.amounts import UNIT_NAMES
 from scaling.decisions.planning.growth import SCALE_NAMES, Growth, Range
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def show_path(path: "OptimalPath", output: Format) -> None:
     for sentence in path_sentences(path):
         print(f"* {sentence}")
     print()
-    columns = ("budget", "best design", f"{path.outcome.label} [95 %]", "chance", *SCALE_NAMES.values())
+    unit = UNIT_NAMES[path.cost_unit]
+    columns = (unit, "best design", f"{path.outcome.label} [95 %]", "chance", *SCALE_NAMES.values())
     rows = [_row(path, point) for point in _spread(path.points)]
     show_table("best design of each budget, with the 95 % of the law's draws", columns, rows)
-    _show_growth(path)
+    _show_growth(path, unit)
     message(f"searched {path.designs:,} designs: {path.searched}; {path.draws:,} draws of the law")
     for note in path.notes:
         message(f"note: {note}")
@@ -41,9 +43,7 @@ def path_sentences(path: "OptimalPath") -> list[str]:
 
 
 def _changed(factor: Range) -> str:
-    """Such as 'shrinks by a factor 1.87 (95 %: 1 to 2.3)'."""
-    if factor.low < 1 < factor.high and factor.estimate < 1.02 and factor.estimate > 1 / 1.02:
-        return f"stays the same (95 %: {factor.low:.2g} to {factor.high:.2g} times)"
+    """Such as 'shrinks 1.9 times (95 %: 1 to 2.3)'."""
     if factor.estimate < 1:
         return f"shrinks {1 / factor.estimate:.2g} times (95 %: {1 / factor.high:.2g} to {1 / factor.low:.2g})"
     return f"grows {factor.estimate:.2g} times (95 %: {factor.low:.2g} to {factor.high:.2g})"
@@ -57,20 +57,24 @@ def _spread(points: "tuple[PathPoint, ...]") -> "list[PathPoint]":
 
 
 def _row(path: "OptimalPath", point: "PathPoint") -> list[str]:
-    budget = Budget(point.budget, path.cost_unit)
-    shown = f"{point.budget:.3g} {str(budget).split(maxsplit=1)[-1]}" if path.cost_unit != "dollars" else str(budget)
     scales = [_range(point.scales[name], name) for name in SCALE_NAMES]
-    return [shown, point.design, interval_words(point.prediction, path.outcome), f"{point.chance:.2f}", *scales]
+    expected = interval_words(point.prediction, path.outcome)
+    return [_digits(point.budget), point.design, expected, f"{point.chance:.2f}", *scales]
 
 
 def _range(scale: Range, name: str) -> str:
-    unit, end = (1e6, " M") if name == "parameters" and scale.estimate >= 1e6 else (1.0, "")
-    values = (f"{float(f'{value / unit:.3g}'):,g}" for value in (scale.estimate, scale.low, scale.high))
-    middle, low, high = values
-    return f"{middle}{end} [{low}, {high}]"
+    millions = name == "parameters" and scale.estimate >= 1e6
+    values = (each / 1e6 if millions else each for each in (scale.estimate, scale.low, scale.high))
+    middle, low, high = map(_digits, values)
+    return f"{middle}{' M' if millions else ''} [{low}, {high}]"
 
 
-def _show_growth(path: "OptimalPath") -> None:
+def _digits(value: float) -> str:
+    """Three of them: '0.0123', '47,900' and '1.32e+22'."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
+def _show_growth(path: "OptimalPath", unit: str) -> None:
     every: dict[str, dict[str, Growth]] = {EVERY: path.growth, **path.by_architecture}
     rows = [
         [
@@ -78,11 +82,11 @@ def _show_growth(path: "OptimalPath") -> None:
             architecture,
             f"{growth.exponent.estimate:+.3f} [{growth.exponent.low:+.2f}, {growth.exponent.high:+.2f}]",
             f"{growth.per_tenfold.estimate:.3g}x",
-            f"{growth.budgets[0]:.3g} to {growth.budgets[1]:.3g}",
+            " to ".join(map(_digits, growth.budgets)),
         ]
         for architecture, found in every.items()
         for name, growth in found.items()
     ]
     if rows:
-        columns = ("best", "architectures", "exponent of compute [95 %]", "per tenfold", "over budgets")
+        columns = ("best", "architectures", "exponent of compute [95 %]", "per tenfold", f"over {unit}")
         show_table("how the best grows with compute", columns, rows, left=2)

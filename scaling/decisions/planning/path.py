@@ -217,13 +217,14 @@ def _growths(field: _Field, found: Race, budgets: Array) -> tuple[dict[str, Grow
 
 def _points(plan: Plan, field: _Field, found: Race, budgets: Array) -> tuple[PathPoint, ...]:
     best = found.expected[: len(budgets)]
-    expected, scales = predictions(plan.evidence, field.places.chosen(best)), field.scales
+    designs, which = np.unique(best, return_inverse=True)
+    expected, scales = predictions(plan.evidence, field.places.chosen(designs)), field.scales
     return tuple(
         PathPoint(
             budget=float(budget),
             design=str(field.space.design(int(best[place]))),
             cost=float(field.costs[best[place]]),
-            prediction=expected[place],
+            prediction=expected[which[place]],
             chance=float(found.chances[place]),
             scales={
                 name: Range.of(values[found.winners[:, place]], float(values[best[place]]))
