@@ -82,7 +82,7 @@ def _draw_scale(axis: Axes, path: "OptimalPath", name: str) -> None:
             markersize=3.6,
             markeredgewidth=0,
             label=f"expected best, {written(each)}",
-            **mark_of(each, known),
+            **mark_of(each),
         )
     growth = path.growth.get(name)
     if growth is not None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scaling.decisions.outcomes import Array, Outcome
 from scaling.decisions.planning.amounts import UNIT_NAMES, Budget, BudgetUnit
 from scaling.decisions.planning.outlook import point_predictions
-from scaling.design import Design, DesignError
+from scaling.design import Design, DesignError, known_architectures
 from scaling.figures import check_file, write_figure
 from scaling.figures.labels import Label, add_labels
 from scaling.figures.layout import ARCHITECTURES, OTHERS
@@ -89,12 +89,10 @@ def shown(outcome: Outcome, values: Any) -> Any:
     return values if outcome.is_loss else 100 * (1 - np.asarray(values))
 
 
-def mark_of(architecture: str, known: list[str]) -> dict[str, Any]:
-    """Colour and mark of an architecture; the marks differ in print without colour."""
-    return {
-        "color": ARCHITECTURES.get(architecture, OTHERS),
-        "marker": MARKERS[known.index(architecture) % len(MARKERS)],
-    }
+def mark_of(architecture: str) -> dict[str, Any]:
+    """Colour and mark of an architecture, the same in every figure; the marks differ in print without colour."""
+    place = list(known_architectures()).index(architecture)
+    return {"color": ARCHITECTURES.get(architecture, OTHERS), "marker": MARKERS[place % len(MARKERS)]}
 
 
 def _costs(plan: "Plan") -> Array:
@@ -118,7 +116,7 @@ def _draw_designs(axis: Axes, plan: "Plan") -> None:
     many = len(costs) > MANY
     for name in _known(plan):
         mine = names == name
-        look = mark_of(name, _known(plan))
+        look = mark_of(name)
         axis.plot(
             costs[mine],
             expected[mine],
@@ -151,7 +149,7 @@ def _draw_measured(axis: Axes, plan: "Plan") -> None:
             x,
             shown(plan.evidence.outcome, y),
             linestyle="",
-            marker=mark_of(name, _known(plan))["marker"],
+            marker=mark_of(name)["marker"],
             markersize=4.5,
             markerfacecolor="none",
             markeredgecolor=INK,
