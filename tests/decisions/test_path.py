@@ -183,3 +183,9 @@ def test_free_sizes_have_exponents_of_every_architecture() -> None:
 def test_budgets_that_cannot_be(budgets: list[float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         optimal_path(of_paper(), budgets)
+
+
+def test_sizes_between_are_none_of_the_named_ones() -> None:
+    space = of_paper(epochs=300.0, free_sizes=True, input_sizes=(224,)).state.space
+    shapes = [(model.architecture, model.head, model.shape) for model in space.models]
+    assert len(set(shapes)) == len(shapes) > 500
