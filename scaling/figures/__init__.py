@@ -79,21 +79,46 @@ def file_name(name: str) -> str:
 
 def save_figure(drawn: "Figure", folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, without dates, so that the same figure is the same file."""
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    _write(drawn, paths, f"{folder}: cannot be written ({{}}); choose another --out")
+    return paths
+
+
+def write_figure(drawn: "Figure", file: Path) -> None:
+    """Write a figure to one file, in the format of its suffix.
+
+    Raises:
+        UsageError: for a suffix of no format.
+        RecordError: if the file cannot be written.
+    """
+    check_file(file)
+    _write(drawn, [file], f"{file}: cannot be written ({{}}); choose another file")
+
+
+def check_file(file: Path) -> None:
+    """Raise UsageError for a file whose suffix is of no format."""
+    if file.suffix.lower()[1:] not in FORMATS:
+        raise UsageError(
+            f"{file}: a figure is written as {', '.join(f'.{kind}' for kind in FORMATS)}, "
+            f"not as '{file.suffix or 'a file without a suffix'}'"
+        )
+
+
+def _write(drawn: "Figure", paths: list[Path], problem: str) -> None:
     from scaling.figures.style import styled
 
-    paths, layout = [folder / f"{name}.{kind}" for kind in FORMATS], drawn.get_layout_engine()
+    layout = drawn.get_layout_engine()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with styled():
             for path in paths:
-                dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix.lower()[1:])
                 drawn.savefig(path, metadata=dateless)
                 drawn.set_layout_engine(None)  # the first has laid it out
     except OSError as error:
-        raise RecordError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise RecordError(problem.format(error.strerror)) from None
     finally:
         drawn.set_layout_engine(layout)
-    return paths
 
 
 __all__ = [
@@ -102,8 +127,10 @@ __all__ = [
     "FigureError",
     "Material",
     "check_figure",
+    "check_file",
     "draw",
     "figure",
     "file_name",
     "save_figure",
+    "write_figure",
 ]

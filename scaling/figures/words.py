@@ -81,7 +81,7 @@ def rank(size: str | None) -> int:
     return SIZES.index(size) if size in SIZES else len(SIZES) // 2
 
 
-def add_caption(figure: Figure, parts: Iterable[str], columns: int) -> None:
+def add_caption(figure: Figure, parts: Iterable[str], columns: float) -> None:
     """Write what a reader must know under a figure of so many columns."""
     text = "; ".join(part for part in parts if part)
-    figure.supxlabel(textwrap.fill(text, CAPTION_CHARACTERS * columns), fontsize=6.5, color="0.3")
+    figure.supxlabel(textwrap.fill(text, int(CAPTION_CHARACTERS * columns)), fontsize=6.5, color="0.3")

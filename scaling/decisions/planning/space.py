@@ -129,19 +129,22 @@ def _sizes(architecture: str, question: "Question") -> list[str]:
 
 
 def _between(architecture: str) -> Iterator[str]:
-    """Widths and depths between the named sizes, as wide for their depth as those are."""
+    """Widths and depths between the named sizes and none of those, as wide for their depth as those are."""
     known = find_architecture(architecture)
     named = [shape for shape in known.sizes.values() if shape.width >= WIDTH_STEP]
+    if not named:
+        return
     proportions = [shape.width / shape.depth for shape in named]
     widths = range(min(shape.width for shape in named), max(shape.width for shape in named) + 1, WIDTH_STEP)
     for width in widths:
         for depth in range(min(shape.depth for shape in named), max(shape.depth for shape in named) + 1):
             if min(proportions) <= width / depth <= max(proportions):
                 try:
-                    known.rule(width, depth)
+                    shape = known.rule(width, depth)
                 except DesignError:  # a width that the architecture cannot take
                     continue
-                yield f"{width}x{depth}"
+                if shape not in named:
+                    yield f"{width}x{depth}"
 
 
 def _patches(side: int, question: "Question") -> list[int]:
