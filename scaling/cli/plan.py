@@ -1,11 +1,14 @@
 """`scaling plan`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.output import Format, message
+
+if TYPE_CHECKING:
+    from scaling.decisions.planning import Plan
 
 SPEND, RUN, LOOK, TRUST, MORE, SHOWN = (
     "What can be spent",
@@ -112,6 +115,28 @@ AgainstOption = Annotated[
         help="Saved plan: ask it again with the options given here, and show what changes.", rich_help_panel=MORE
     ),
 ]
+PathOption = Annotated[
+    bool,
+    typer.Option("--path", help="Best patch, model and input over a range of budgets.", rich_help_panel=MORE),
+]
+NextOption = Annotated[
+    int | None,
+    typer.Option("--next", help="Runs that would most improve the choice.", min=1, max=100, rich_help_panel=MORE),
+]
+PilotBudgetOption = Annotated[str | None, typer.Option(help="Of all of them: '200 gpu-hours'.", rich_help_panel=MORE)]
+SimulateOption = Annotated[
+    str | None, typer.Option(help="Study, before it is run: what would its cells tell?", rich_help_panel=MORE)
+]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(help="Design: with which larger patches to start its training.", rich_help_panel=MORE),
+]
+FigureOption = Annotated[
+    Path | None, typer.Option(help="Draw the plan, or the path: .pdf, .png or .svg.", rich_help_panel=SHOWN)
+]
+WriteOption = Annotated[
+    Path | None, typer.Option(help="Study file of --next or --schedule, for run-grid.", rich_help_panel=SHOWN)
+]
 TopOption = Annotated[int, typer.Option(help="Designs shown.", min=1, max=1000, rich_help_panel=SHOWN)]
 SaveOption = Annotated[Path | None, typer.Option(help="Write the plan as JSON too.", rich_help_panel=SHOWN)]
 OutputOption = Annotated[Format, typer.Option("--format", help="Output format.", rich_help_panel=SHOWN)]
@@ -150,6 +175,13 @@ def plan(
     seed_noise: SeedNoiseOption = None,
     hold_out: HoldOutOption = None,
     against: AgainstOption = None,
+    path: PathOption = False,
+    next_pilots: NextOption = None,
+    pilot_budget: PilotBudgetOption = None,
+    simulate: SimulateOption = None,
+    schedule: ScheduleOption = None,
+    figure: FigureOption = None,
+    write: WriteOption = None,
     top: TopOption = 10,
     save: SaveOption = None,
     output: OutputOption = Format.TABLE,
@@ -167,8 +199,17 @@ def plan(
     scaling plan --target 84% --inference-budget '60 gflops'
 
     scaling plan --study runs/digits-quick --budget '1e15 flops' --hardware cpu
+
+    scaling plan --budget '1e21 flops' --next 5 --pilot-budget '200 gpu-hours'
+
+    scaling plan --budget '1e22 flops' --epochs 300 --path --figure path.pdf
     """
-    from scaling.cli.plan_options import ask
+    from scaling.cli.plan_options import ask, check_modes
+
+    check_modes(context.params)
+    if schedule is not None:
+        _show_schedule(study, schedule, write, output)
+        return
     from scaling.cli.plan_output import show_plan
     from scaling.decisions.planning import check_held_out, decide, learn, question_of, read_plan, save_plan
 
@@ -180,4 +221,63 @@ def plan(
     if save is not None:
         save_plan(found, save)
         message(f"wrote {save}")
-    show_plan(found, saved, held_out, output)
+    if path:
+        _show_path(found, figure, output)
+    elif next_pilots is not None and pilot_budget is not None:
+        _show_pilots(found, next_pilots, pilot_budget, write, output)
+    elif simulate is not None:
+        _show_simulation(found, simulate, output)
+    else:
+        show_plan(found, saved, held_out, output)
+        _draw_plan(found, figure)
+
+
+def _draw_plan(found: "Plan", figure: Path | None) -> None:
+    if figure is not None:
+        from scaling.figures.plans import write_plan_figure
+
+        write_plan_figure(found, figure)
+        message(f"wrote {figure}")
+
+
+def _show_path(found: "Plan", figure: Path | None, output: Format) -> None:
+    from scaling.cli.path_output import show_path
+    from scaling.decisions.planning import optimal_path
+
+    path = optimal_path(found)
+    show_path(path, output)
+    if figure is not None:
+        from scaling.figures.growth_paths import write_path_figure
+
+        write_path_figure(path, figure)
+        message(f"wrote {figure}")
+
+
+def _show_pilots(found: "Plan", count: int, budget: str, write: Path | None, output: Format) -> None:
+    from scaling.cli.pilots_output import show_pilots
+    from scaling.decisions.planning import next_pilots, parse_budget, pilot_study
+    from scaling.design import write_new_study
+
+    pilots = next_pilots(found, count, parse_budget(budget, "pilot-budget"))
+    show_pilots(pilots, found, output)
+    if write is not None:
+        write_new_study(write, pilot_study(pilots, found, write.stem))
+        message(f"wrote {write}: scaling run-grid {write}")
+
+
+def _show_simulation(found: "Plan", study: str, output: Format) -> None:
+    from scaling.cli.pilots_output import show_simulation
+    from scaling.decisions.planning import simulate_grid
+
+    show_simulation(simulate_grid(found, study), found, output)
+
+
+def _show_schedule(study: str | None, design: str, write: Path | None, output: Format) -> None:
+    from scaling.cli.schedule_output import print_schedule
+    from scaling.decisions import plan_schedule, write_schedule
+
+    found = plan_schedule(study or "paper", design)
+    print_schedule(found, output)
+    if write is not None:
+        write_schedule(found, write)
+        message(f"wrote {write}: scaling run-grid {write}")

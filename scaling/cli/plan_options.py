@@ -54,13 +54,50 @@ EITHER = (("epochs", "recipe"),)
 """Options of which the later question's one replaces the other."""
 
 
+MODES = ("path", "next_pilots", "simulate", "schedule")
+OF_SCHEDULE = ("study", "schedule", "write", "output", "top")
+NAMES = {"next_pilots": "--next", "output": "--format"}
+
+
+def check_modes(options: Mapping[str, Any]) -> None:
+    """Refuse options that cannot stand together, rather than ignore one.
+
+    Raises:
+        UsageError: for two further questions at once, or an option that only another one uses.
+    """
+    given = [name for name, value in options.items() if value not in (None, [], (), False)]
+    modes = [name for name in given if name in MODES]
+    if len(modes) > 1:
+        raise UsageError(f"{_option(modes[0])} and {_option(modes[1])} are two questions; ask one at a time")
+    if ("next_pilots" in given) != ("pilot_budget" in given):
+        raise UsageError("--next and --pilot-budget belong together: --next 5 --pilot-budget '200 gpu-hours'")
+    if "write" in given and not {"next_pilots", "schedule"} & set(given):
+        raise UsageError("--write is of the study file of --next or --schedule; --save writes the plan")
+    if "figure" in given and modes and modes[0] != "path":
+        raise UsageError(f"--figure draws the plan or its --path; {_option(modes[0])} has none")
+    if "figure" in given:
+        from scaling.figures import check_file
+
+        check_file(options["figure"])
+    others = [name for name in given if name not in OF_SCHEDULE]
+    if "schedule" in given and others:
+        raise UsageError(f"--schedule is planned from the curves of --study alone; leave out {_option(others[0])}")
+    for name, option in (("against", "--against"), ("hold_out", "--hold-out")):
+        if name in given and modes:
+            raise UsageError(f"{option} shows what becomes of the plan; leave out {_option(modes[0])}")
+
+
+def _option(name: str) -> str:
+    return NAMES.get(name, f"--{name.replace('_', '-')}")
+
+
 def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
     """The question of the options given; those left out are as in a question asked before, or by default.
 
     Raises:
         UsageError: for an option that cannot be read, or that contradicts another.
     """
-    given = {name: value for name, value in options.items() if value not in (None, [])}
+    given = {name: value for name, value in options.items() if value not in (None, [], ())}
     values: dict[str, Any] = {name: given[name] for name in AS_THEY_ARE if name in given}
     values |= {field: read(given[name]) for name, (field, read) in READ.items() if name in given}
     if "inference_budget" in given:
@@ -73,7 +110,9 @@ def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
         for one, other in (pair, pair[::-1]):
             if one in values and other not in values:
                 values[other] = None
-    return replace(base, **values)
+    question = replace(base, **values)
+    find_hardware(question.hardware)  # before the work starts
+    return question
 
 
 def _gpus_of(nodes: int, gpus: int | None, hardware: str) -> int:

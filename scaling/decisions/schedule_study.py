@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scaling.decisions.patch_laws import ScheduleError
 from scaling.decisions.schedule import PatchSchedule
-from scaling.design import Study, StudyError, build_study, study_to_toml
+from scaling.design import Study, StudyError, build_study, study_to_toml, write_new_study
 from scaling.records import RunDirectory
 
 SHARE_DIGITS = 4
@@ -45,13 +45,7 @@ def write_schedule(schedule: PatchSchedule, path: Path) -> None:
     """Write the study of a schedule as TOML.
 
     Raises:
-        ScheduleError: as `schedule_study`, and if the file exists or cannot be written.
+        ScheduleError: as `schedule_study`.
+        StudyError: if the file exists or cannot be written.
     """
-    text = study_to_toml(schedule_study(schedule))
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ScheduleError(f"{path} exists already; choose another name") from None
-    except OSError as error:
-        raise ScheduleError(f"{path}: cannot be written ({error.strerror})") from None
+    write_new_study(path, study_to_toml(schedule_study(schedule)))

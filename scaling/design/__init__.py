@@ -26,6 +26,7 @@ from scaling.design.study_files import (
     start_study,
     study_text,
     study_to_toml,
+    write_new_study,
 )
 
 __all__ = [
@@ -67,4 +68,5 @@ __all__ = [
     "start_study",
     "study_text",
     "study_to_toml",
+    "write_new_study",
 ]

@@ -99,6 +99,15 @@ def start_study(path: Path, name: str, template: str) -> None:
     text = re.sub(r"(?m)^name\s*=.*$", f'name = "{name}"', study_text(template), count=1)
     if parse_study(text, origin=str(path)).name != name:
         raise StudyError(f'{template}: its first key must be name = "..." to be a template')
+    write_new_study(path, text)
+
+
+def write_new_study(path: Path, text: str) -> None:
+    """Write the TOML of a study to a file that does not exist.
+
+    Raises:
+        StudyError: if it exists or cannot be written.
+    """
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.cli.test_commands import scaling
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_answer_comes_first_and_doubts_last(tmp_path: Path) -> None:
     result = scaling("plan", "--budget", "5000 gpu-hours", "--gpus", "64", "--save", "plan.json", cwd=tmp_path)
@@ -40,10 +42,42 @@ def test_json_is_pure_and_complete() -> None:
 def test_a_measured_run_with_its_own_speeds() -> None:
     run = "runs/digits-quick"
     options = ("--hardware", "cpu", "--scan", "recomputed", "--calibration", run, "--patch-sizes", "8,4,2")
-    result = scaling("plan", "--study", run, "--budget", "1e15 flops", *options, cwd=Path(__file__).parents[2])
+    result = scaling("plan", "--study", run, "--budget", "1e15 flops", *options, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "Train deit-micro/" in result.stdout
     assert "images, as the records were" in result.stderr
+
+
+def test_a_path_and_the_figures(tmp_path: Path) -> None:
+    path = scaling("plan", "--budget", "1e21 flops", "--path", "--figure", "path.png", cwd=tmp_path)
+    assert path.returncode == 0, path.stderr
+    assert "best design of each budget" in path.stdout
+    assert (tmp_path / "path.png").stat().st_size > 10_000
+    drawn = scaling("plan", "--budget", "1e21 flops", "--figure", "plan.pdf", cwd=tmp_path)
+    assert (tmp_path / "plan.pdf").read_bytes().startswith(b"%PDF"), drawn.stderr
+
+
+def test_pilots_become_a_study_that_can_be_planned_again(tmp_path: Path) -> None:
+    run = str(ROOT / "runs" / "digits-quick")
+    cpu = ("--hardware", "cpu", "--scan", "recomputed", "--study", run, "--gpus", "1")
+    asked = ("plan", *cpu, "--budget", "0.5 gpu-hours", "--sizes", "nano,micro", "--patch-sizes", "12,8,6,4,3,2")
+    pilots = scaling(*asked, "--next", "2", "--pilot-budget", "0.2 gpu-hours", "--format", "json", cwd=tmp_path)
+    found = json.loads(pilots.stdout)
+    assert found["choice"].startswith("deit-micro/")
+    simulated = scaling(*asked, "--simulate", run, "--format", "json", cwd=tmp_path)
+    assert simulated.returncode == 0, simulated.stderr
+    assert json.loads(simulated.stdout)["after"]["regret"] <= json.loads(simulated.stdout)["now"]["regret"] + 1e-9
+
+
+def test_a_schedule_of_patches(tmp_path: Path) -> None:
+    run = str(ROOT / "runs" / "digits-quick")
+    options = ("--study", run, "--schedule", "deit-nano/3@24+linear", "--write", "schedule.toml")
+    found = scaling("plan", *options, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "patch 3 alone" in found.stdout
+    dry = scaling("run-grid", "schedule.toml", "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    assert "deit-nano/3@24+linear" in dry.stdout
 
 
 @pytest.mark.parametrize(
@@ -64,6 +98,14 @@ def test_a_measured_run_with_its_own_speeds() -> None:
         (("--budget", "1e21 flops", "--against", "none.json"), 1, "none.json: cannot be read"),
         (("--budget", "1e21 flops", "--hold-out", "patch_size <"), 2, "SyntaxError"),
         (("--budget", "1 gpu-hours", "--only", "deit-base/*@224"), 2, "smallest budget that would do is"),
+        (("--budget", "1e21 flops", "--path", "--next", "2"), 2, "two questions"),
+        (("--budget", "1e21 flops", "--next", "2"), 2, "--pilot-budget '200 gpu-hours'"),
+        (("--budget", "1e21 flops", "--next", "2", "--pilot-budget", "9"), 2, "--pilot-budget '9': no unit"),
+        (("--budget", "1e21 flops", "--figure", "plan.jpg"), 2, "plan.jpg"),
+        (("--budget", "1e21 flops", "--write", "study.toml"), 2, "--save writes the plan"),
+        (("--budget", "1e21 flops", "--simulate", "nothing"), 1, "no built-in study 'nothing'"),
+        (("--schedule", "deit-base/16@224"), 1, "no learning curves"),
+        (("--schedule", "deit-base/16@224", "--gpus", "8"), 2, "leave out --gpus"),
         (("--budget", "1e21 flops", "--save", "no/such/folder/plan.json"), 1, "cannot be written"),
     ],
 )

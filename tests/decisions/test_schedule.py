@@ -24,7 +24,7 @@ from scaling.decisions import (
 )
 from scaling.decisions.patch_laws import fit_patch_law, flops_to, losses_at
 from scaling.decisions.schedule import cheapest_path
-from scaling.design import load_study
+from scaling.design import StudyError, load_study
 from scaling.errors import UsageError
 from scaling.records import RunDirectory
 from tests.conftest import small_study
@@ -250,9 +250,9 @@ def test_a_schedule_becomes_a_study_that_can_be_trained(quick: PatchSchedule, tm
     cost = cost_of_cell(cells[0], scan="recomputed")
     assert cost.training_flops == pytest.approx(quick.training_flops, rel=2e-3)
     assert [stage.design.patch_size for stage in cost.stages] == [stage.patch_size for stage in quick.stages]
-    with pytest.raises(ScheduleError, match=r"planned.toml exists already; choose another name"):
+    with pytest.raises(StudyError, match=r"planned.toml exists already; choose another name"):
         write_schedule(quick, path)
-    with pytest.raises(ScheduleError, match=r"cannot be written \(No such file or directory\)"):
+    with pytest.raises(StudyError, match=r"cannot be written \(No such file or directory\)"):
         write_schedule(quick, tmp_path / "no" / "planned.toml")
 
 

@@ -38,29 +38,30 @@ class Budget:
     def __str__(self) -> str:
         if self.unit == "dollars":
             return f"${self.amount:,.0f}"
-        number = f"{self.amount:.3g}" if self.unit == "flops" else f"{self.amount:,.6g}"
+        whole = f"{self.amount:,.0f}" if self.amount >= 100 else f"{self.amount:.3g}"
+        number = f"{self.amount:.3g}" if self.unit == "flops" else whole
         return f"{number} {UNIT_NAMES[self.unit]}"
 
 
-def parse_budget(text: str) -> Budget:
+def parse_budget(text: str, option: str = "budget") -> Budget:
     """Such as '5000 gpu-hours', '30 gpu-days', '1e21 flops' or '$20000'.
 
     Raises:
         UsageError: for anything else, with examples.
     """
     examples = "write '5000 gpu-hours', '30 gpu-days', '1e21 flops' or '$20000'"
-    amount, unit, dollar = _split("budget", text, examples)
+    amount, unit, dollar = _split(option, text, examples)
     unit = re.sub(r"[\s_]+", "-", unit)
     unit = re.sub("^gpu(?=[a-z])", "gpu-", unit)
     if dollar and unit and unit not in ("usd", "dollars", "dollar", "$"):
-        raise UsageError(f"--budget '{text}' is in dollars and in {unit} at once; {examples}")
+        raise UsageError(f"--{option} '{text}' is in dollars and in {unit} at once; {examples}")
     unit = "$" if dollar else unit
     if unit in _DAYS:
         raise UsageError(
-            f"--budget '{text}': a time on how many GPUs? Write '{amount:g} gpu-{unit}', or use --deadline"
+            f"--{option} '{text}': a time on how many GPUs? Write '{amount:g} gpu-{unit}', or use --deadline"
         )
     if unit not in _BUDGETS:
-        raise UsageError(f"--budget '{text}': {'no unit' if not unit else f'unknown unit {unit}'}; {examples}")
+        raise UsageError(f"--{option} '{text}': {'no unit' if not unit else f'unknown unit {unit}'}; {examples}")
     kind, factor = _BUDGETS[unit]
     return Budget(amount * factor, kind)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaling.decisions.planning.amounts import UNIT_NAMES, Budget
+from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.limits import WORDS
 from scaling.decisions.planning.outlook import Prediction
 from scaling.decisions.verdict import chance_words
@@ -46,11 +46,7 @@ def interval_words(found: Prediction, outcome: "Outcome") -> str:
 
 def cost_words(amount: float, plan: "Plan") -> str:
     """An amount in the plan's unit."""
-    return str(Budget(amount, plan.cost_unit)) if amount >= 10 or plan.cost_unit == "flops" else _small(amount, plan)
-
-
-def _small(amount: float, plan: "Plan") -> str:
-    return f"{amount:.3g} {UNIT_NAMES[plan.cost_unit]}"
+    return str(Budget(amount, plan.cost_unit))
 
 
 def _answer(plan: "Plan") -> Iterator[str]:
