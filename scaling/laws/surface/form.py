@@ -11,12 +11,14 @@ Shapes: S scales, N places, B parameter vectors, P parameters, C kinds.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from scaling.laws.law import Array
 
 LARGEST_LOG = 40.0  # of a term, so that a wild proposal of the sampler overflows nowhere
+LARGEST_EXPONENT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,30 @@ class Form:
         return ("E", *first, *second, *("offset",) * ((self.kinds - 1) * self.terms), "deviation")
 
     def places(self, *names: str) -> Array:
-        """Which parameters are of these names, (P,) of bool."""
-        return np.isin(self.names, names)
+        """Where parameters of these names stand."""
+        return _places(self, names)
+
+    def free(self, values: Array) -> Array:
+        """Vectors (B, P) in coordinates along which data bound them one by one, and none is bounded; see `values`.
+
+        The logarithm of the loss at the centre, then every amplitude over the floor, and logarithms of exponents.
+        """
+        found = values.copy()
+        amplitudes, exponents = self.places("E", "A", "B"), self.places("exponent")
+        logs = values[:, amplitudes]
+        found[:, amplitudes] = np.column_stack([np.log(np.exp(logs).sum(axis=1)), logs[:, 1:] - logs[:, :1]])
+        found[:, exponents] = np.log(values[:, exponents])
+        return found
+
+    def values(self, free: Array) -> tuple[Array, Array]:
+        """Vectors (B, P) of free coordinates, and the logarithm of the change of volume, (B,)."""
+        found = free.copy()
+        amplitudes, exponents = self.places("E", "A", "B"), self.places("exponent")
+        logs = np.clip(free[:, amplitudes], -LARGEST_LOG, LARGEST_LOG)
+        floor = logs[:, :1] - np.log1p(np.exp(logs[:, 1:]).sum(axis=1, keepdims=True))
+        found[:, amplitudes] = np.concatenate([floor, floor + logs[:, 1:]], axis=1)
+        found[:, exponents] = np.exp(np.clip(free[:, exponents], -LARGEST_LOG, np.log(LARGEST_EXPONENT)))
+        return found, free[:, exponents].sum(axis=1)
 
     def exponents(self, values: Array) -> tuple[Array, Array]:
         """Of the first term (B, S - 1) and of the second (B, S)."""
@@ -87,6 +111,11 @@ class Form:
         block = values[:, -1 - count * self.terms : -1].reshape(len(values), self.terms, count)
         zero = np.zeros((len(values), 1), values.dtype)
         return [np.concatenate([zero, block[:, term]], axis=1) for term in range(self.terms)]
+
+
+@cache
+def _places(form: Form, names: tuple[str, ...]) -> Array:
+    return np.flatnonzero(np.isin(form.names, names))
 
 
 def _product(amplitude: Array, offsets: Array, exponents: Array, coordinates: Array) -> Array:

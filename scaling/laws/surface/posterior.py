@@ -22,6 +22,7 @@ EXPONENT_SCALE = 1.5
 OFFSET_SCALE = 0.3  # of logarithms: kinds differ by a third or so
 LARGEST_AMPLITUDE = 8.0  # logarithm, against the mean of the data
 LARGEST_RATIO = 6.0  # logarithm of tau / sigma
+SMALLEST = 1e-12  # eigenvalue per point, the largest being of order one
 WALKERS, STEPS = 256, 600
 TRIED = 8  # random starts for each walker, of which the best remain
 
@@ -50,28 +51,25 @@ class Posterior:
 
     @cached_property
     def _axes(self) -> tuple[Array, Array]:
-        """Eigenvalues and eigenvectors of the deviations' covariance between points."""
+        """Eigenvalues and eigenvectors of the deviations' covariance between points: as many as there are curves."""
         values, vectors = np.linalg.eigh(self.features @ self.features.T)
-        return np.maximum(values, 0.0), vectors
-
-    @cached_property
-    def _places(self) -> tuple[Array, Array, Array]:
-        """Where amplitudes, exponents and offsets stand."""
-        names = (("E", "A", "B"), ("exponent",), ("offset",))
-        first, second, third = (np.flatnonzero(self.form.places(*each)) for each in names)
-        return first, second, third
+        some = values > SMALLEST * len(values)
+        return values[some], vectors[:, some]
 
     def _misses(self, values: Array) -> tuple[Array, Array, Array]:
-        """Residuals (B, N) along the eigenvectors, their variances in sigma^2, and the sum of squares (B,)."""
+        """Residuals (B, N), their variances along the eigenvectors in sigma^2, and the sum of squares (B,)."""
         eigenvalues, vectors = self._axes
-        residuals = (self.y - self.form.log_loss(values, self.coordinates, self.kinds)) @ vectors
+        residuals = self.y - self.form.log_loss(values, self.coordinates, self.kinds)
         variances = np.exp(2 * values[:, -1:]) * eigenvalues + 1
-        squares = np.sum(residuals**2 / variances, axis=1) + self.noise_weight * self.noise**2
+        explained = np.sum((residuals @ vectors) ** 2 * (1 - 1 / variances), axis=1)
+        squares = np.sum(residuals**2, axis=1) - explained + self.noise_weight * self.noise**2
         return residuals, variances, squares
 
     def log_density(self, values: Array) -> Array:
         """Of parameter vectors (B, P), up to a constant: (B,)."""
-        amplitude, exponent, offset = self._places
+        amplitude, exponent, offset = (
+            self.form.places(*names) for names in (("E", "A", "B"), ("exponent",), ("offset",))
+        )
         _, variances, squares = self._misses(values)
         total = -np.log(variances).sum(axis=1) / 2 - (len(self.y) + self.noise_weight) / 2 * np.log(squares)
         amplitudes, ratio = values[:, amplitude], values[:, -1]
@@ -82,12 +80,17 @@ class Posterior:
         inside = np.all(amplitudes < LARGEST_AMPLITUDE, axis=1) & (np.abs(ratio) < LARGEST_RATIO)
         return np.where(inside, total, -np.inf)
 
+    def _free_density(self, free: Array) -> Array:
+        """Of free coordinates (B, P), in which the walkers move."""
+        values, volume = self.form.values(free)
+        return self.log_density(values) + volume
+
     def draw(self, draws: int, generator: np.random.Generator) -> tuple[Array, Array, Array]:
         """Parameters (R, P), weights of the waves (R, F) and sigma (R,)."""
         starts = self._starts(TRIED * WALKERS, generator)
         best = np.argsort(-self.log_density(starts), kind="stable")[:WALKERS]
-        folded = self.form.places("exponent")
-        values = sample(self.log_density, starts[best], folded, draws, STEPS, generator)
+        free = sample(self._free_density, self.form.free(starts[best]), draws, STEPS, generator)
+        values, _ = self.form.values(free)
         residuals, variances, squares = self._misses(values)
         sigma = np.sqrt(squares / generator.chisquare(len(self.y) + self.noise_weight, len(values)))
         tau = np.exp(values[:, -1]) * sigma
@@ -101,9 +104,9 @@ class Posterior:
         count, size = len(sigma), self.features.shape[1]
         prior = generator.standard_normal((count, size)) * tau[:, None]
         noise = generator.standard_normal((count, len(self.y))) * sigma[:, None]
-        missing = residuals - (prior @ self.features.T + noise) @ vectors
-        missing /= variances * sigma[:, None] ** 2
-        return prior + tau[:, None] ** 2 * (missing @ vectors.T @ self.features)
+        missing = residuals - prior @ self.features.T - noise
+        missing -= (missing @ vectors * (1 - 1 / variances)) @ vectors.T
+        return prior + (tau / sigma)[:, None] ** 2 * (missing @ self.features)
 
     def _starts(self, count: int, generator: np.random.Generator) -> Array:
         """Random vectors around what data of order one can mean, (count, P)."""
