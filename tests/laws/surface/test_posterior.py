@@ -12,7 +12,7 @@ from scaling.laws.surface.posterior import EXPONENT_SCALE, OFFSET_SCALE, Posteri
 from tests.laws.surface.simulated import Places, grid
 
 Array = np.ndarray
-NOISE, FREEDOM, KINDS = 0.02, 5.0, 2
+NOISE, FREEDOM, KINDS = 0.02, 5, 2
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def vectors(form: Form, count: int) -> Array:
 def loop_loss(form: Form, vector: Array, coordinates: Array, kinds: Array) -> list[float]:
     """The law, point by point, from the layout that `Form` documents."""
     others = form.scales - 1
-    floor, vector = vector[0], list(vector[1:])
-    first = [vector.pop(0) for _ in range(1 + others)] if others else []
-    second = [vector.pop(0) for _ in range(1 + form.scales)]
-    offsets = [[0.0, *(vector.pop(0) for _ in range(form.kinds - 1))] for _ in range(form.terms)]
+    floor, left = float(vector[0]), list(vector[1:])
+    first = [left.pop(0) for _ in range(1 + others)] if others else []
+    second = [left.pop(0) for _ in range(1 + form.scales)]
+    offsets = [[0.0, *(left.pop(0) for _ in range(form.kinds - 1))] for _ in range(form.terms)]
     found = []
     for point, kind in zip(coordinates.T, kinds, strict=True):
         loss = math.exp(floor)
