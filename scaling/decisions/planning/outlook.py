@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaling.decisions.planning.evidence import Evidence
     from scaling.decisions.planning.space import Space
 
-CHUNK = 2**21  # elements of draws x designs at once
+CHUNK = 2**17  # elements of draws x designs at once
 POINT_WORK = 2**25  # elements that point predictions may take; larger spaces use fewer draws
 TAIL = 0.025
 

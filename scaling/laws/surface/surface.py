@@ -60,10 +60,16 @@ class Surface:
         return len(self.values)
 
     def log_losses(self, places: Places, draws: slice = slice(None)) -> Array:
-        """Draws (R, N) of y: the logarithm of a loss, or of the odds of an error; without the noise of one run."""
-        coordinates, values = self._coordinates(places), self.values[draws]
-        waves = self.waves.at(coordinates, places.kinds)
-        return self.form.log_loss(values, coordinates, places.kinds) + self.weights[draws] @ waves.T + self.level
+        """Draws (R, N) of y: the logarithm of a loss, or of the odds of an error; without the noise of one run.
+
+        In single precision, whose 1e-7 is far below any noise, and which halves the time of large spaces.
+        """
+        coordinates = self._coordinates(places)
+        waves = self.waves.at(coordinates, places.kinds).astype(np.float32)
+        found = self.form.log_loss(self.values[draws], coordinates.astype(np.float32), places.kinds)
+        found += self.weights[draws].astype(np.float32) @ waves.T
+        found += np.float32(self.level)
+        return found
 
     def exponents(self) -> dict[str, Array]:
         """Draws (R,) of each scale's exponent in the last term, by its symbol."""
