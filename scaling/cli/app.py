@@ -10,6 +10,7 @@ from scaling.cli.doctor import doctor
 from scaling.cli.estimate import estimate
 from scaling.cli.fit import fit
 from scaling.cli.init import init
+from scaling.cli.plan import plan
 from scaling.cli.plot import plot
 from scaling.cli.records import records
 from scaling.cli.report import report
@@ -53,6 +54,7 @@ app.command("estimate")(estimate)
 app.command("run-grid")(run_grid)
 app.command("fit")(fit)
 app.command("compare")(compare)
+app.command("plan")(plan)
 app.command("plot")(plot)
 app.command("table")(table)
 app.command("report")(report)

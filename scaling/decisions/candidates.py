@@ -116,7 +116,7 @@ def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) ->
         status = f" ({asked['status'].iloc[0]})" if "status" in asked else ""
         raise UsageError(f"{design} has no {outcome.label}{status}; start from another design")
     if with_result.empty:
-        raise CompareError(f"no record of a design has a {outcome.label}; nothing to compare")
+        raise CompareError(f"no record of a design has {outcome.label}; nothing to compare")
     if not keys:
         return table
     groups = with_result.value_counts(keys, sort=True).index.tolist()  # those with most results first

@@ -34,7 +34,7 @@ def _answer(comparison: Comparison) -> str:
     best = {each.cost: next(iter(each.gains)) for each in comparison.rankings}
     at = {
         each.cost: f"at {_ratio(each.ratio)} the {cost_name(each.cost, comparison)} "
-        f"(probability {_chance(each.best[best[each.cost]])})"
+        f"(probability {chance_words(each.best[best[each.cost]])})"
         for each in comparison.rankings
     }
     axes = max(len(each.gains) for each in comparison.rankings)
@@ -65,7 +65,7 @@ def _sentence(each: Difference, comparison: Comparison) -> str:
     if gain.estimate < 0:
         first, second, low, high, chance = second, first, -high, -low, 1 - chance
     size = f"{abs(gain.estimate):.2g}{unit}"
-    interval = f"95 % interval {low:.2g} to {high:.2g}, probability {_chance(chance)}"
+    interval = f"95 % interval {low:.2g} to {high:.2g}, probability {chance_words(chance)}"
     said = f"beats {second} by {size} ({interval})"
     if chance < SURE:
         said = f"is not surely better than {second} (by {size}; {interval})"
@@ -99,5 +99,6 @@ def _ratio(value: float) -> str:
     return f"{value:.0f}x" if value >= 10 or value == round(value) else f"{value:.2g}x"
 
 
-def _chance(value: float) -> str:
+def chance_words(value: float) -> str:
+    """A probability; near one no digits are claimed."""
     return "above 0.99" if value > 0.99 else f"{value:.2f}"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,16 +18,11 @@ _THOUSANDS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
 
 _FLOPS = {f"{prefix}flop{end}": factor for prefix, factor in _PREFIXES.items() for end in ("", "s")}
+_DAYS = {"hour": 1 / 24, "hours": 1 / 24, "h": 1 / 24, "day": 1.0, "days": 1.0, "week": 7.0, "weeks": 7.0}
 _BUDGETS: dict[str, tuple[BudgetUnit, float]] = {
-    **{f"gpu-{unit}": ("gpu_hours", hours) for unit, hours in (("hour", 1.0), ("hours", 1.0), ("h", 1.0))},
-    **{f"gpu-{unit}": ("gpu_hours", hours) for unit, hours in (("day", 24.0), ("days", 24.0), ("years", 8760.0))},
+    **{f"gpu-{unit}": ("gpu_hours", 24 * days) for unit, days in _DAYS.items()},
     **{name: ("flops", factor) for name, factor in _FLOPS.items()},
     **dict.fromkeys(("$", "dollars", "dollar", "usd"), ("dollars", 1.0)),
-}
-_TIMES = {
-    **dict.fromkeys(("hour", "hours", "h"), 1 / 24),
-    **dict.fromkeys(("day", "days", "d"), 1.0),
-    **dict.fromkeys(("week", "weeks", "w"), 7.0),
 }
 _BYTES = {"gb": 10**9, "gib": 2**30, "mb": 10**6, "mib": 2**20}
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0, "us": 0.001}
@@ -55,11 +51,11 @@ def parse_budget(text: str) -> Budget:
     examples = "write '5000 gpu-hours', '30 gpu-days', '1e21 flops' or '$20000'"
     amount, unit, dollar = _split("budget", text, examples)
     unit = re.sub(r"[\s_]+", "-", unit)
-    unit = unit.replace("gpuh", "gpu-h").replace("gpud", "gpu-d") if unit.startswith(("gpuh", "gpud")) else unit
+    unit = re.sub("^gpu(?=[a-z])", "gpu-", unit)
     if dollar and unit and unit not in ("usd", "dollars", "dollar", "$"):
         raise UsageError(f"--budget '{text}' is in dollars and in {unit} at once; {examples}")
     unit = "$" if dollar else unit
-    if unit in ("hours", "hour", "h", "days", "day", "weeks", "week"):
+    if unit in _DAYS:
         raise UsageError(
             f"--budget '{text}': a time on how many GPUs? Write '{amount:g} gpu-{unit}', or use --deadline"
         )
@@ -75,7 +71,7 @@ def parse_days(text: str) -> float:
     Raises:
         UsageError: for anything else.
     """
-    return _parsed("deadline", text, _TIMES, "write '14 days', '36 hours' or '2 weeks'")
+    return _parsed("deadline", text, _DAYS, "write '14 days', '36 hours' or '2 weeks'")
 
 
 def parse_bytes(text: str) -> int:
@@ -100,23 +96,23 @@ def parse_inference(text: str) -> tuple[float, Literal["flops", "milliseconds"]]
     return _parsed("inference-budget", text, _MILLISECONDS, examples), "milliseconds"
 
 
-def parse_rate(text: str) -> float:
-    """A share of '84%', '84 %' or '0.84'.
+def parse_target(text: str) -> float:
+    """A share of '84%', '84 %' or '0.84', or a loss of '0.7'.
 
     Raises:
-        UsageError: for anything else.
+        UsageError: for what is no positive number.
     """
+    stripped = text.strip()
     try:
-        stripped = text.strip()
         value = float(stripped.removesuffix("%")) / (100 if stripped.endswith("%") else 1)
     except ValueError:
         value = math.nan
-    if not 0 < value < 1:
-        raise UsageError(f"'{text}' is not a rate: write '84%' or 0.84")
+    if not 0 < value < math.inf:
+        raise UsageError(f"--target '{text}': write a rate such as '84%', or a loss such as 0.7")
     return value
 
 
-def _parsed(option: str, text: str, units: dict[str, float], examples: str) -> float:
+def _parsed(option: str, text: str, units: Mapping[str, float], examples: str) -> float:
     amount, unit, _ = _split(option, text, examples)
     if unit not in units:
         hint = f"unknown unit '{unit}' ({nearest(unit, units)})" if unit else "no unit"

@@ -16,6 +16,7 @@ from scaling.cost import (
     Request,
     Row,
     StageRow,
+    constants_of,
     estimate_arrays,
     find_hardware,
     recipe_names,
@@ -79,7 +80,7 @@ class Setting:
 
     hardware: Hardware
     execution: Execution
-    constants: Constants | None
+    constants: Constants
     head: Head
     question: "Question"
 
@@ -109,7 +110,7 @@ def decide_setting(question: "Question", evidence: "Evidence") -> Setting:
         checkpointing=question.checkpointing,
         sharding=question.sharding,  # pyright: ignore[reportArgumentType]
     )
-    constants = None
+    constants = constants_of(hardware)
     if question.calibration is not None:
         from scaling.cost import calibrate, read_measurements  # late: they need scipy
 

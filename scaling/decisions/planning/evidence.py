@@ -1,6 +1,7 @@
 """What records say: the designs of one task that were tried, and the surface of laws that agrees with them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,14 @@ from scaling.design import Design, DesignError, load_study, run_directory_of
 from scaling.errors import ScalingError, UsageError
 from scaling.laws import FitError, rows_where
 from scaling.laws.surface import Places, Surface, fit_surface
-from scaling.records import check_results, load_records, notes_on, published_studies, published_study
+from scaling.records import check_results, load_records, published_studies, published_study
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from scaling.decisions.planning.question import Question
 
-ASSUMED_WEIGHT = 4.0  # degrees of freedom that an assumed seed noise counts for
+NOISE_WEIGHT = 4.0  # points that the seed noise counts for; laws miss by more than seeds differ
 SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
 
 
@@ -49,7 +50,6 @@ class Evidence:
     task: str
     dataset: str
     head: Head
-    notes: tuple[str, ...]
     fingerprint: str
     """Hash of the designs and values."""
     surface: Surface = field(repr=False)
@@ -82,25 +82,26 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
         tried = gather_candidates(held_in(table, question), found)
     except CompareError as error:
         raise PlanError(str(error).replace("compare", "plan from")) from None
-    used = [each for each in tried.candidates if each.value is not None and _is_plain(each)]
+    kinds = tuple(dict.fromkeys(_kind(each) for each in tried.candidates if _is_plain(each)))
+    used, places = places_of_designs(tried.candidates, kinds, table)
     if not used:
         raise PlanError(
             f"no record with a {found.label} is of a design whose cost is known; there is nothing to plan from"
         )
-    kinds = tuple(dict.fromkeys((each.fields["architecture"], each.fields["head"]) for each in used))
     names = tuple(each.design for each in used)
     rows = table[table["design"].isin(names)]
     noise = seed_noise({each.design: each.results for each in used}, found, question.seed_noise)
     values = np.array([each.value for each in used])
     seeds = float(np.mean([len(each.results) for each in used]))
-    places = _places(used, kinds, rows)
+    if "data" in places.scales and places.scales["data"].max() < SAME_DATA * places.scales["data"].min():
+        del places.scales["data"]
     typical = noise.estimate(float(np.median(values))) / np.sqrt(seeds)
     try:
         surface = fit_surface(
             places,
             found.inner(values),
             typical,
-            noise.degrees_of_freedom or ASSUMED_WEIGHT,
+            NOISE_WEIGHT,
             len(kinds),
             question.draws,
             question.seed,
@@ -122,7 +123,6 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
         task=tried.task,
         dataset=tried.dataset,
         head=_head(question.study, tried.dataset, kinds[0][1]),
-        notes=tuple(notes_on(rows[rows[found.column].notna()], names)),
         fingerprint=_fingerprint(names, values),
         surface=surface,
     )
@@ -148,33 +148,42 @@ def held_in(table: "pd.DataFrame", question: "Question") -> "pd.DataFrame":
 
 
 def parameters_of(design: Design) -> float:
-    """Parameters without positions: the model's size, whatever its patch."""
+    """Parameters without embedding, positions and head: the size of a model, whatever its patch and input."""
     cost = cost_of_shape(design.architecture, Shape.of(design), Head(dense=design.head is not None), Execution("fp32"))
-    return float(cost.parameters.without_positions)
+    return float(cost.parameters.without_embedding_and_head)
+
+
+def places_of_designs(
+    candidates: Sequence[Candidate], kinds: tuple[tuple[str, str | None], ...], table: "pd.DataFrame"
+) -> tuple[list[Candidate], Places]:
+    """The candidates of these kinds that have a result and a known cost, and where they lie on a surface."""
+    used = [each for each in candidates if _is_plain(each) and _kind(each) in kinds]
+    scales = {
+        "parameters": np.array([parameters_of(Design.parse(each.design)) for each in used]),
+        "input": np.array([each.fields["input_size"] for each in used], float),
+        "patch": np.array([each.fields["patch_size"] for each in used], float),
+    }
+    if "images_seen" in table:
+        seen = table.groupby("design")["images_seen"].mean().reindex([each.design for each in used]).to_numpy(float)
+        if np.isfinite(seen).all():
+            scales["data"] = seen
+    return used, Places(scales, np.array([kinds.index(_kind(each)) for each in used], int))
+
+
+def _kind(candidate: Candidate) -> tuple[str, str | None]:
+    return candidate.fields["architecture"], candidate.fields["head"]
 
 
 def _is_plain(candidate: Candidate) -> bool:
-    """Whether a design's cost is known, and its tokens are those of its input."""
-    if candidate.fields["extended_length"] is not None or candidate.fields["input_size"] is None:
+    """Whether a design has a result and a known cost, and its tokens are those of its input."""
+    fields = candidate.fields
+    if candidate.value is None or fields["extended_length"] is not None or fields["input_size"] is None:
         return False
     try:
         parameters_of(Design.parse(candidate.design))
     except (DesignError, UsageError):
         return False
     return True
-
-
-def _places(used: list[Candidate], kinds: tuple[tuple[str, str | None], ...], rows: "pd.DataFrame") -> Places:
-    scales = {
-        "parameters": np.array([parameters_of(Design.parse(each.design)) for each in used]),
-        "input": np.array([each.fields["input_size"] for each in used], float),
-        "patch": np.array([each.fields["patch_size"] for each in used], float),
-    }
-    if "images_seen" in rows and rows["images_seen"].notna().all():
-        seen = rows.groupby("design")["images_seen"].mean().reindex([each.design for each in used]).to_numpy(float)
-        if seen.max() > SAME_DATA * seen.min():
-            scales["data"] = seen
-    return Places(scales, np.array([kinds.index((each.fields["architecture"], each.fields["head"])) for each in used]))
 
 
 def _head(study: str, dataset: str, head: str | None) -> Head:

@@ -21,6 +21,14 @@ WORDS = {
     "budget": "beyond the budget",
 }
 """Limits in the order in which a design is counted under one."""
+HINTS = {
+    "recipe": "the recipe (--epochs)",
+    "extrapolation": "--extrapolate",
+    "memory": "--memory-per-gpu, --gpus, --checkpointing or --sharding fsdp",
+    "inference": "--inference-budget",
+    "deadline": "--deadline",
+    "budget": "--budget",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +86,10 @@ def find_limits(costs: "Costs", beyond: Array, question: "Question") -> Limits:
     return Limits(kept, beyond, over)
 
 
-def explain_nothing(limits: Limits, question: "Question", cheapest: str | None, names: "list[str]") -> UsageError:
-    """Why no design is left: the limit that bites, and the smallest budget that would do."""
+def explain_nothing(limits: Limits, smallest: str | None) -> UsageError:
+    """Why no design is left: what each limit rules out, and the least that would do where one limit bites alone."""
     counts = ", ".join(f"{count:,} {WORDS[name]}" for name, count in limits.counts().items())
     lines = [f"none of {len(limits.beyond):,} designs keeps within all limits: {counts}"]
-    if cheapest is not None:
-        lines.append(cheapest)
-    elif len(names):
-        lines.append(f"looked at {', '.join(names)}, ...; loosen --extrapolate, --input-sizes or --recipe (--epochs)")
+    hints = [HINTS[name] for name in limits.counts() if name in HINTS]
+    lines.append(smallest or f"loosen {' or '.join(hints)}")
     return UsageError("\n".join(lines))

@@ -50,13 +50,13 @@ def places_of(space: "Space", evidence: "Evidence", images: float | None) -> Pla
 
 
 def model_parameters(space: "Space", evidence: "Evidence") -> Array:
-    """Parameters without positions of each model; the patch changes the embedding a little, which is left out."""
+    """Parameters without embedding, positions and head of each model, (models,)."""
     first = {int(model): place for place, model in reversed(list(enumerate(space.model.tolist())))}
     found = np.ones(len(space.models))
     for model, place in first.items():
         shape = space.chosen(np.array([place])).shape()
         cost = cost_of_shape(space.models[model].architecture, shape, evidence.head, Execution("fp32"))
-        found[model] = float(cost.parameters.without_positions[0])
+        found[model] = float(cost.parameters.without_embedding_and_head[0])
     return found
 
 
@@ -73,20 +73,20 @@ def beyond_data(places: Places, evidence: "Evidence") -> Array:
 
 
 def point_predictions(evidence: "Evidence", places: Places) -> Array:
-    """Means of the inner values, (M,), over all draws or evenly spaced ones."""
+    """Medians of the inner values, (M,), over all draws or evenly spaced ones."""
     surface = evidence.surface
     step = max(1, surface.draws * len(places) // POINT_WORK)
     size = max(1, CHUNK * step // surface.draws)
     parts = (places.chosen(slice(start, start + size)) for start in range(0, len(places), size))
-    means = [surface.log_losses(part, slice(None, None, step)).mean(axis=0) for part in parts]
-    return np.concatenate(means) if means else np.zeros(0)
+    medians = [np.median(surface.log_losses(part, slice(None, None, step)), axis=0) for part in parts]
+    return np.concatenate(medians) if medians else np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contest:
     """Designs of which one is the best. Shapes: M contestants."""
 
-    mean: Array
+    median: Array
     """(M,), inner values."""
     chance_best: Array
     """(M,)."""
@@ -98,14 +98,14 @@ def contest(evidence: "Evidence", places: Places, target: float | None) -> Conte
     """Which design is best in how many of the draws, in chunks that fit a processor's cache."""
     surface, generator = evidence.surface, np.random.default_rng(len(evidence.designs))
     best, winner = np.full(surface.draws, np.inf), np.zeros(surface.draws, int)
-    means, reached = np.zeros(len(places)), np.zeros(len(places))
+    medians, reached = np.zeros(len(places)), np.zeros(len(places))
     inner_target = None if target is None else float(evidence.outcome.inner(np.array(target)))
     luck = generator.standard_normal(surface.draws) * new_run_noise(evidence)
     size = max(1, CHUNK // surface.draws)
     for start in range(0, len(places), size):
         part = slice(start, min(start + size, len(places)))
         losses = surface.log_losses(places.chosen(part))
-        means[part] = losses.mean(axis=0)
+        medians[part] = np.median(losses, axis=0)
         lowest = losses.argmin(axis=1)
         value = losses[np.arange(len(losses)), lowest]
         better = value < best
@@ -113,7 +113,7 @@ def contest(evidence: "Evidence", places: Places, target: float | None) -> Conte
         if inner_target is not None:
             reached[part] = (losses + luck[:, None] <= inner_target).mean(axis=0)
     chances = np.bincount(winner, minlength=len(places)) / surface.draws
-    return Contest(means, chances, None if target is None else reached)
+    return Contest(medians, chances, None if target is None else reached)
 
 
 def new_run_noise(evidence: "Evidence") -> Array:
@@ -124,7 +124,7 @@ def new_run_noise(evidence: "Evidence") -> Array:
 
 
 def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
-    """Of each place; medians, with what one new training can give."""
+    """Of each place: the median, with what one new training can give."""
     if not len(places):
         return []
     generator = np.random.default_rng(len(evidence.designs))

@@ -1,11 +1,16 @@
 """`plan`: which design to train for a budget, what it will reach, how sure that is, and what came close."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scaling.cost.roofline import INTERVAL
 from scaling.decisions.outcomes import Array
+from scaling.decisions.planning.amounts import Budget, BudgetUnit
 from scaling.decisions.planning.costs import (
     Costs,
     Setting,
@@ -15,7 +20,7 @@ from scaling.decisions.planning.costs import (
     decide_training,
     full_estimate,
 )
-from scaling.decisions.planning.evidence import Evidence, PlanError, gather_evidence, load_table, other_outcomes
+from scaling.decisions.planning.evidence import Evidence, gather_evidence, load_table, other_outcomes
 from scaling.decisions.planning.limits import Limits, explain_nothing, find_limits
 from scaling.decisions.planning.outlook import (
     Contest,
@@ -30,6 +35,7 @@ from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.space import Space, build_space
 from scaling.errors import UsageError
 from scaling.laws.surface import Places
+from scaling.records import notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +62,8 @@ class Ranked:
     training_flops: float
     days: float
     dollars: float | None
+    chance_within: float | None
+    """Of keeping within a budget in GPU-hours or dollars, as far as the hardware's speed is known."""
     gpus: int
     micro_batch_size: int
     accumulation: int
@@ -95,6 +103,8 @@ class Plan:
     considered: int
     feasible: int
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What the publisher of records says of the designs returned."""
     state: "State" = field(repr=False)
 
     @property
@@ -103,7 +113,7 @@ class Plan:
         return self.ranked[0]
 
     @property
-    def cost_unit(self) -> str:
+    def cost_unit(self) -> BudgetUnit:
         """Of frontier and budget line."""
         return self.question.budget.unit if self.question.budget else "gpu_hours"
 
@@ -121,6 +131,30 @@ class State:
     contest: Contest
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Records and what they say, for any number of questions about them."""
+
+    table: "pd.DataFrame"
+    evidences: tuple[Evidence, ...]
+    """On the outcome that designs are ranked by, then on the others that the records state."""
+
+
+def learn(question: Question, table: "pd.DataFrame | None" = None) -> Known:
+    """Fit surfaces to the records of a question; what it asks beyond records, noise and draws plays no part.
+
+    Args:
+        question: names the records, the outcome, the seed noise, what is held out, and the draws.
+        table: records, instead of those that the question names.
+
+    Raises:
+        PlanError: if the records carry no law.
+    """
+    records = load_table(question) if table is None else table
+    main = gather_evidence(records, question)
+    return Known(records, (main, *other_outcomes(records, question, main)))
+
+
 def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP) -> Plan:
     """Answer a question.
 
@@ -133,40 +167,44 @@ def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP
         PlanError: if the records carry no law.
         UsageError: for limits that contradict each other or leave no design, with the smallest budget that would do.
     """
-    if question.budget is None and question.deadline_days is None and question.target is None:
-        raise UsageError(
-            "say what can be spent: --budget '5000 gpu-hours', --deadline '14 days' with --gpus 64, or --target"
-        )
-    records = load_table(question) if table is None else table
-    evidence = gather_evidence(records, question)
+    _check_asks(question)
+    return decide(question, learn(question, table), top)
+
+
+def decide(question: Question, known: Known, top: int = TOP) -> Plan:
+    """Answer a question with what is known; see `plan`."""
+    _check_asks(question)
+    evidence = known.evidences[0]
     _check_target(question, evidence)
     training, setting = decide_training(question, evidence), decide_setting(question, evidence)
-    space = build_space(question, evidence)
-    state = _search(question, evidence, training, setting, space)
+    state = _search(question, evidence, training, setting, build_space(question, evidence))
     if not len(state.contestants):
-        raise explain_nothing(
-            state.limits,
-            question,
-            _smallest_budget(state, question),
-            [m.architecture + "-" + m.size for m in space.models[:3]],
-        )
-    order = _order(state, question, evidence)[:top]
+        raise explain_nothing(state.limits, _smallest_budget(state, question))
+    order = _order(state, question)[:top]
     if not len(order):
         raise _unreachable(state, question, evidence)
-    evidences = [evidence, *other_outcomes(records, question, evidence)]
+    names = [str(state.space.design(int(state.contestants[rank]))) for rank in order]
     return Plan(
         question=question,
         evidence=evidence,
         training=training,
         setting=setting,
-        ranked=tuple(_ranked(place, state, evidences, training, setting) for place in order),
+        ranked=tuple(_ranked(rank, state, known.evidences, training, setting) for rank in order),
         frontier=tuple(_frontier(state, question, evidence)),
         ruled_out=state.limits.counts(),
-        considered=len(space),
+        considered=len(state.space),
         feasible=int(state.limits.feasible.sum()),
         warnings=tuple(_warnings(question, evidence, training)),
+        notes=tuple(notes_on(known.table[known.table[evidence.outcome.column].notna()], names)),
         state=state,
     )
+
+
+def _check_asks(question: Question) -> None:
+    if question.budget is None and question.deadline_days is None and question.target is None:
+        raise UsageError(
+            "say what can be spent: --budget '5000 gpu-hours', --deadline '14 days' with --gpus 64, or --target"
+        )
 
 
 def _search(question: Question, evidence: Evidence, training: Training, setting: Setting, space: Space) -> State:
@@ -190,13 +228,15 @@ def _smallest_patches(space: Space, found: Array) -> Array:
 
 def _check_target(question: Question, evidence: Evidence) -> None:
     if question.target is not None and not evidence.outcome.is_loss and not 0 < question.target < 1:
-        raise UsageError(f"a target {evidence.outcome.label} lies between 0 and 100 %, not at {question.target:.0%}")
+        raise UsageError(
+            f"--target {question.target:g}: {evidence.outcome.label} lies between 0 and 100 %; write '84%' or 0.84"
+        )
 
 
-def _order(state: State, question: Question, evidence: Evidence) -> Array:
+def _order(state: State, question: Question) -> Array:
     """Contestants (places among them) in the order of the answer: the best first, or with a target the cheapest."""
     if question.target is None:
-        return np.lexsort((state.costs.gpu_hours[state.contestants], state.contest.mean))
+        return np.lexsort((state.costs.gpu_hours[state.contestants], state.contest.median))
     reach = state.contest.chance_target
     assert reach is not None
     unit = question.budget.unit if question.budget else "gpu_hours"
@@ -205,7 +245,7 @@ def _order(state: State, question: Question, evidence: Evidence) -> Array:
     return likely[np.argsort(cost[likely], kind="stable")]
 
 
-def _ranked(rank: int, state: State, evidences: list[Evidence], training: Training, setting: Setting) -> Ranked:
+def _ranked(rank: int, state: State, evidences: Sequence[Evidence], training: Training, setting: Setting) -> Ranked:
     place = int(state.contestants[rank])
     design, costs = state.space.design(place), state.costs
     row = full_estimate(design, training, setting)
@@ -230,6 +270,7 @@ def _ranked(rank: int, state: State, evidences: list[Evidence], training: Traini
         training_flops=float(costs.flops[place]),
         days=float(costs.days[place]),
         dollars=None if price is None else hours.estimate * price,
+        chance_within=_chance_within(hours, setting.question),
         gpus=placement.gpus,
         micro_batch_size=placement.micro_batch_size,
         accumulation=placement.accumulation,
@@ -242,22 +283,31 @@ def _ranked(rank: int, state: State, evidences: list[Evidence], training: Traini
     )
 
 
+def _chance_within(hours: Prediction, question: Question) -> float | None:
+    """Chance that hours, log-normal with this 95 % interval, stay below the budget; None where it is not of time."""
+    if question.budget is None or question.budget.unit == "flops":
+        return None
+    limit = question.budget.amount / (question.price if question.budget.unit == "dollars" and question.price else 1.0)
+    spread = math.log(hours.high / hours.low) / (2 * INTERVAL)
+    return NormalDist().cdf(math.log(limit / hours.estimate) / spread)
+
+
 def _limited_by(place: int, state: State) -> str:
     """What keeps a design from the next smaller patch: a limit, and by how much it would be broken."""
     space = state.space
     curve = np.flatnonzero((space.model == space.model[place]) & (space.input_size == space.input_size[place]))
     smaller = curve[space.patch_size[curve] < space.patch_size[place]]
     if not len(smaller):
-        return "no smaller patch"
+        return "-"
     after = int(smaller[np.argmax(space.patch_size[smaller])])
     limit = state.limits.first(after)
     if limit is None:
-        return "nothing"
+        return "within"
     over = state.limits.over.get(limit)
     if limit == "extrapolation":
         over = state.limits.beyond
-    size = f": {over[after]:.2g}x" if over is not None else ""
-    return f"{limit} (patch {space.patch_size[after]:.0f}{size})"
+    size = f" {over[after]:.2g}x" if over is not None and np.isfinite(over[after]) else ""
+    return f"{space.patch_size[after]:.0f}: {limit}{size}"
 
 
 def _frontier(state: State, question: Question, evidence: Evidence) -> list[FrontierPoint]:
@@ -277,23 +327,43 @@ def _frontier(state: State, question: Question, evidence: Evidence) -> list[Fron
 
 
 def _smallest_budget(state: State, question: Question) -> str | None:
-    """The cheapest design that breaks the budget or the deadline alone; None if there is none."""
-    for name in ("budget", "deadline", "inference"):
+    """The least of a limit that would do, where it alone leaves no design; None if several do together."""
+    limits = (("budget", _budget_words), ("deadline", _deadline_words), ("inference", _inference_words))
+    for name, words in limits:
         over = state.limits.over.get(name)
         if over is None:
             continue
         others = np.flatnonzero(state.limits.but(name) & np.isfinite(over))
         if len(others):
             best = int(others[np.argmin(over[others])])
-            return f"the least that would do: {over[best]:.3g} times the {name}, for {state.space.design(best)}"
+            return f"{words(float(over[best]), question)} (for {state.space.design(best)})"
     return None
+
+
+def _budget_words(over: float, question: Question) -> str:
+    assert question.budget is not None
+    return f"the smallest budget that would do is {Budget(_up(over * question.budget.amount), question.budget.unit)}"
+
+
+def _deadline_words(over: float, question: Question) -> str:
+    return f"the nearest deadline that would do is {_up(over * (question.deadline_days or 0.0)):g} days"
+
+
+def _inference_words(over: float, question: Question) -> str:
+    return f"the smallest inference budget that would do is {_up(over):g} times the one given"
+
+
+def _up(value: float) -> float:
+    """Rounded up to three digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / step * (1 - 1e-12)) * step
 
 
 def _unreachable(state: State, question: Question, evidence: Evidence) -> UsageError:
     """No design reaches the target: which comes nearest."""
     reach = state.contest.chance_target
     assert reach is not None
-    best = int(np.argmin(state.contest.mean))
+    best = int(np.argmin(state.contest.median))
     place = int(state.contestants[best])
     found = predictions(evidence, state.places.chosen(np.array([place])))[0]
     return UsageError(
@@ -327,6 +397,3 @@ def _warnings(question: Question, evidence: Evidence, training: Training) -> lis
     if evidence.noise.degrees_of_freedom is None:
         found.append(evidence.noise.words)
     return found
-
-
-__all__ = ["FrontierPoint", "Plan", "PlanError", "Ranked", "State", "plan"]

@@ -26,8 +26,8 @@ class Form:
     """Where each parameter of a surface stands in a vector of them.
 
     A vector holds log E, then log A and its exponents (where there are other scales), log B and its exponents,
-    each kind's offset of log A and of log B from the first kind's, and last the logarithm of the deviations'
-    size over the noise.
+    each kind's offset of log A and of log B from the first kind's, and last the logarithms of tau and sigma, the
+    sizes of deviations and noise.
     """
 
     scales: int
@@ -45,10 +45,10 @@ class Form:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each parameter is: 'E', 'A' and 'B' (logarithms), 'exponent', 'offset', 'deviation'."""
+        """What each parameter is: 'E', 'A' and 'B' (logarithms), 'exponent', 'offset', 'tau', 'sigma'."""
         first = ("A", *("exponent",) * self.others) if self.others else ()
         second = ("B", *("exponent",) * self.scales)
-        return ("E", *first, *second, *("offset",) * ((self.kinds - 1) * self.terms), "deviation")
+        return ("E", *first, *second, *("offset",) * ((self.kinds - 1) * self.terms), "tau", "sigma")
 
     def places(self, *names: str) -> Array:
         """Where parameters of these names stand."""
@@ -112,7 +112,7 @@ class Form:
     def _offsets(self, values: Array, term: int) -> Array:
         """Of each kind, (B, C); the first kind's is 0."""
         count = self.kinds - 1
-        block = values[:, -1 - count * self.terms : -1].reshape(len(values), self.terms, count)
+        block = values[:, -2 - count * self.terms : -2].reshape(len(values), self.terms, count)
         return np.concatenate([np.zeros((len(values), 1), values.dtype), block[:, term]], axis=1)
 
 

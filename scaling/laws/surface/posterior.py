@@ -2,9 +2,9 @@
 
     y = log_loss(parameters) + waves w + noise,   w ~ N(0, tau^2),   noise ~ N(0, sigma^2)
 
-The weights w and sigma^2 are integrated out, so the walkers move over the surface's parameters and tau / sigma
-alone; both are drawn afterwards. Priors: flat in the floor and the amplitudes, half-normal in the exponents,
-half-Cauchy in tau / sigma, and for sigma^2 what repeats of one design say, or an assumption of weight PRIOR_WEIGHT.
+The weights w are integrated out, so the walkers move over the surface's parameters, tau and sigma; w is drawn
+afterwards. Priors: flat in the floor and the amplitudes, half-normal in exponents and tau, and for sigma^2 what is
+expected of a point's noise, with the weight of a few points, since laws miss by more than seeds differ.
 Shapes: S scales, N points, B parameter vectors, R draws, F waves.
 """
 
@@ -20,9 +20,10 @@ from scaling.laws.surface.sampler import sample
 
 EXPONENT_SCALE = 1.5
 OFFSET_SCALE = 0.3  # of logarithms: kinds differ by a third or so
+DEVIATION_SCALE = 0.1  # of logarithms: curves lie a tenth or so off the law
 LARGEST_AMPLITUDE = 8.0  # logarithm, against the mean of the data
-LARGEST_RATIO = 6.0  # logarithm of tau / sigma
-SMALLEST = 1e-12  # eigenvalue per point, the largest being of order one
+SMALLEST, LARGEST = -14.0, 2.0  # logarithms of tau and sigma
+NEGLIGIBLE = 1e-12  # eigenvalue per point; the largest is of order one
 WALKERS, STEPS = 256, 600
 TRIED = 8  # random starts for each walker, of which the best remain
 
@@ -53,31 +54,36 @@ class Posterior:
     def _axes(self) -> tuple[Array, Array]:
         """Eigenvalues and eigenvectors of the deviations' covariance between points: as many as there are curves."""
         values, vectors = np.linalg.eigh(self.features @ self.features.T)
-        some = values > SMALLEST * len(values)
+        some = values > NEGLIGIBLE * len(values)
         return values[some], vectors[:, some]
 
-    def _misses(self, values: Array) -> tuple[Array, Array, Array]:
-        """Residuals (B, N), their variances along the eigenvectors in sigma^2, and the sum of squares (B,)."""
-        eigenvalues, vectors = self._axes
+    def _misses(self, values: Array) -> tuple[Array, Array]:
+        """Residuals (B, N), and their variances along the eigenvectors, (B, A)."""
         residuals = self.y - self.form.log_loss(values, self.coordinates, self.kinds)
-        variances = np.exp(2 * values[:, -1:]) * eigenvalues + 1
-        explained = np.sum((residuals @ vectors) ** 2 * (1 - 1 / variances), axis=1)
-        squares = np.sum(residuals**2, axis=1) - explained + self.noise_weight * self.noise**2
-        return residuals, variances, squares
+        return residuals, np.exp(2 * values[:, -2:-1]) * self._axes[0] + np.exp(2 * values[:, -1:])
+
+    def _log_likelihood(self, values: Array) -> Array:
+        """Of the points, the weights integrated out, (B,)."""
+        residuals, variances = self._misses(values)
+        others = len(self.y) - variances.shape[1]  # directions in which no deviations lie
+        along, precision = (residuals @ self._axes[1]) ** 2, np.exp(-2 * values[:, -1:])
+        squares = np.sum(residuals**2, axis=1) * precision[:, 0] - np.sum(along * (precision - 1 / variances), axis=1)
+        return -(np.sum(np.log(variances), axis=1) + 2 * others * values[:, -1] + squares) / 2
 
     def log_density(self, values: Array) -> Array:
         """Of parameter vectors (B, P), up to a constant: (B,)."""
-        amplitude, exponent, offset = (
-            self.form.places(*names) for names in (("E", "A", "B"), ("exponent",), ("offset",))
-        )
-        _, variances, squares = self._misses(values)
-        total = -np.log(variances).sum(axis=1) / 2 - (len(self.y) + self.noise_weight) / 2 * np.log(squares)
-        amplitudes, ratio = values[:, amplitude], values[:, -1]
+        names = (("E", "A", "B"), ("exponent",), ("offset",))
+        amplitude, exponent, offset = (self.form.places(*each) for each in names)
+        inside = np.all(values[:, amplitude] < LARGEST_AMPLITUDE, axis=1)
+        inside &= np.all((values[:, -2:] > SMALLEST) & (values[:, -2:] < LARGEST), axis=1)
+        values = np.where(inside[:, None], values, 0.0)  # what is impossible anyway overflows nowhere
+        total = self._log_likelihood(values)
+        amplitudes, tau, sigma = values[:, amplitude], values[:, -2], values[:, -1]
         total += amplitudes.sum(axis=1)  # flat in the amplitude itself
         total -= np.sum((values[:, exponent] / EXPONENT_SCALE) ** 2, axis=1) / 2
         total -= np.sum((values[:, offset] / OFFSET_SCALE) ** 2, axis=1) / 2
-        total += ratio - np.log1p(np.exp(2 * ratio))
-        inside = np.all(amplitudes < LARGEST_AMPLITUDE, axis=1) & (np.abs(ratio) < LARGEST_RATIO)
+        total += tau - np.exp(2 * tau) / (2 * DEVIATION_SCALE**2)
+        total -= self.noise_weight * (sigma + self.noise**2 * np.exp(-2 * sigma) / 2)
         return np.where(inside, total, -np.inf)
 
     def _free_density(self, free: Array) -> Array:
@@ -91,22 +97,18 @@ class Posterior:
         best = np.argsort(-self.log_density(starts), kind="stable")[:WALKERS]
         free = sample(self._free_density, self.form.free(starts[best]), draws, STEPS, generator)
         values, _ = self.form.values(free)
-        residuals, variances, squares = self._misses(values)
-        sigma = np.sqrt(squares / generator.chisquare(len(self.y) + self.noise_weight, len(values)))
-        tau = np.exp(values[:, -1]) * sigma
-        return values, self._weights(residuals, variances, sigma, tau, generator), sigma
+        return values, self._weights(values, generator), np.exp(values[:, -1])
 
-    def _weights(
-        self, residuals: Array, variances: Array, sigma: Array, tau: Array, generator: np.random.Generator
-    ) -> Array:
+    def _weights(self, values: Array, generator: np.random.Generator) -> Array:
         """Draws of w given the rest, by conditioning draws of its prior on the residuals (Matheron's rule)."""
+        residuals, variances = self._misses(values)
+        tau, sigma = np.exp(values[:, -2:-1]), np.exp(values[:, -1:])
         _, vectors = self._axes
-        count, size = len(sigma), self.features.shape[1]
-        prior = generator.standard_normal((count, size)) * tau[:, None]
-        noise = generator.standard_normal((count, len(self.y))) * sigma[:, None]
+        prior = generator.standard_normal((len(values), self.features.shape[1])) * tau
+        noise = generator.standard_normal((len(values), len(self.y))) * sigma
         missing = residuals - prior @ self.features.T - noise
-        missing -= (missing @ vectors * (1 - 1 / variances)) @ vectors.T
-        return prior + (tau / sigma)[:, None] ** 2 * (missing @ self.features)
+        missing -= (missing @ vectors * (1 - sigma**2 / variances)) @ vectors.T
+        return prior + (tau / sigma) ** 2 * (missing @ self.features)
 
     def _starts(self, count: int, generator: np.random.Generator) -> Array:
         """Random vectors around what data of order one can mean, (count, P)."""
@@ -116,5 +118,5 @@ class Posterior:
         starts[:, places("A", "B")] = starts[:, places("A", "B")] * 0.7 - 0.7
         starts[:, places("exponent")] = np.abs(starts[:, places("exponent")]) * 0.7
         starts[:, places("offset")] *= 0.1
-        starts[:, -1] += 1.0
+        starts[:, -2:] = starts[:, -2:] / 2 - 3.0
         return starts

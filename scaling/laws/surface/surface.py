@@ -138,9 +138,12 @@ def fit_surface(
 
 
 def varying(places: Places) -> tuple[str, ...]:
-    """Scales of which there are two values, in the order of `SCALES`."""
-    known = (name for name in sorted(SCALES, key=list(SCALES).index) if name in places.scales)
-    return tuple(name for name in known if len(np.unique(places.scales[name])) > 1)
+    """Scales of which some kind has two values, in the order of `SCALES`."""
+    return tuple(name for name in SCALES if name in places.scales and _varies(places.scales[name], places.kinds))
+
+
+def _varies(values: Array, kinds: Array) -> bool:
+    return any(len(np.unique(values[kinds == kind])) > 1 for kind in np.unique(kinds))
 
 
 def _signed(places: Places, names: Sequence[str]) -> Array:

@@ -1,0 +1,183 @@
+"""`scaling plan`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.output import Format, message
+
+SPEND, RUN, LOOK, TRUST, MORE, SHOWN = (
+    "What can be spent",
+    "Hardware and training",
+    "Where to look",
+    "What is known",
+    "Further questions",
+    "Output",
+)
+
+BudgetOption = Annotated[
+    str | None, typer.Option(help="'5000 gpu-hours', '1e21 flops' or '$20000', of one training.", rich_help_panel=SPEND)
+]
+DeadlineOption = Annotated[str | None, typer.Option(help="'14 days', on --gpus.", rich_help_panel=SPEND)]
+TargetOption = Annotated[
+    str | None, typer.Option(help="Cheapest design that reaches it: '84%', or a loss.", rich_help_panel=SPEND)
+]
+InferenceOption = Annotated[
+    str | None, typer.Option(help="Of one image: '20 gflops' or '3 ms'.", rich_help_panel=SPEND)
+]
+PriceOption = Annotated[float | None, typer.Option(help="Dollars per GPU-hour.", rich_help_panel=SPEND)]
+HardwareOption = Annotated[
+    str | None, typer.Option(help="Device such as h100.", show_default="a100-80gb", rich_help_panel=RUN)
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option(help="That one training runs on.", show_default="nodes that hold its batch", rich_help_panel=RUN),
+]
+NodesOption = Annotated[int | None, typer.Option(help="Instead of --gpus.", rich_help_panel=RUN)]
+MemoryOption = Annotated[str | None, typer.Option(help="'40 GiB', instead of the device's.", rich_help_panel=RUN)]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or fp16.", show_default="the device's best", rich_help_panel=RUN)
+]
+CheckpointingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--checkpointing/--no-checkpointing", help="Keep only block inputs for backward.", rich_help_panel=RUN
+    ),
+]
+ScanOption = Annotated[str | None, typer.Option(help="fused (mamba-ssm) or recomputed (torch).", rich_help_panel=RUN)]
+ShardingOption = Annotated[str | None, typer.Option(help="ddp or fsdp.", rich_help_panel=RUN)]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(help="Global batch.", show_default="the records', or 1024", rich_help_panel=RUN)
+]
+EpochsOption = Annotated[
+    float | None, typer.Option(help="Of --train-images.", show_default="as the records", rich_help_panel=RUN)
+]
+RecipeOption = Annotated[
+    str | None, typer.Option(help="Count all stages of a recipe: deit, adventurer.", rich_help_panel=RUN)
+]
+TrainImagesOption = Annotated[
+    int | None, typer.Option(help="In one epoch.", show_default="1281167, ImageNet-1k's", rich_help_panel=RUN)
+]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(help="Measured speeds: run directory, CSV or Parquet.", rich_help_panel=RUN)
+]
+ArchitecturesOption = Annotated[
+    str | None, typer.Option(help="Such as deit,adventurer.", show_default="the records'", rich_help_panel=LOOK)
+]
+SizesOption = Annotated[
+    str | None,
+    typer.Option(help="Such as base,large,640x12.", show_default="all named ones", rich_help_panel=LOOK),
+]
+FreeSizesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--free-sizes/--named-sizes", help="Every width and depth between the named ones too.", rich_help_panel=LOOK
+    ),
+]
+InputSizesOption = Annotated[
+    str | None, typer.Option(help="Such as 128,224.", show_default="the records'", rich_help_panel=LOOK)
+]
+PatchSizesOption = Annotated[
+    str | None, typer.Option(help="Such as 16,8,4.", show_default="all that divide the input", rich_help_panel=LOOK)
+]
+OnlyOption = Annotated[list[str] | None, typer.Option(help="Pattern such as 'deit-*/{8,4}@224'.", rich_help_panel=LOOK)]
+WithoutOption = Annotated[list[str] | None, typer.Option(help="Pattern to leave out.", rich_help_panel=LOOK)]
+StudyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Records that laws come from: run directory, CSV or Parquet.", show_default="paper", rich_help_panel=TRUST
+    ),
+]
+OutcomeOption = Annotated[
+    str | None,
+    typer.Option("--y", help="accuracy, mean_iou, test_loss, ...", show_default="metric", rich_help_panel=TRUST),
+]
+ExtrapolateOption = Annotated[
+    float | None,
+    typer.Option(help="Factor beyond the records, on any scale.", show_default="2", rich_help_panel=TRUST),
+]
+SeedNoiseOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Between seeds: points of a metric, share of a loss.", show_default="from repeats", rich_help_panel=TRUST
+    ),
+]
+HoldOutOption = Annotated[
+    str | None, typer.Option(help="Hide records, such as 'patch_size < 4', and predict them.", rich_help_panel=TRUST)
+]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Saved plan: ask it again with the options given here, and show what changes.", rich_help_panel=MORE
+    ),
+]
+TopOption = Annotated[int, typer.Option(help="Designs shown.", min=1, max=1000, rich_help_panel=SHOWN)]
+SaveOption = Annotated[Path | None, typer.Option(help="Write the plan as JSON too.", rich_help_panel=SHOWN)]
+OutputOption = Annotated[Format, typer.Option("--format", help="Output format.", rich_help_panel=SHOWN)]
+
+
+def plan(
+    context: typer.Context,
+    budget: BudgetOption = None,
+    deadline: DeadlineOption = None,
+    target: TargetOption = None,
+    inference_budget: InferenceOption = None,
+    price: PriceOption = None,
+    hardware: HardwareOption = None,
+    gpus: GpusOption = None,
+    nodes: NodesOption = None,
+    memory_per_gpu: MemoryOption = None,
+    precision: PrecisionOption = None,
+    checkpointing: CheckpointingOption = None,
+    scan: ScanOption = None,
+    sharding: ShardingOption = None,
+    batch_size: BatchSizeOption = None,
+    epochs: EpochsOption = None,
+    recipe: RecipeOption = None,
+    train_images: TrainImagesOption = None,
+    calibration: CalibrationOption = None,
+    architectures: ArchitecturesOption = None,
+    sizes: SizesOption = None,
+    free_sizes: FreeSizesOption = None,
+    input_sizes: InputSizesOption = None,
+    patch_sizes: PatchSizesOption = None,
+    only: OnlyOption = None,
+    without: WithoutOption = None,
+    study: StudyOption = None,
+    y: OutcomeOption = None,
+    extrapolate: ExtrapolateOption = None,
+    seed_noise: SeedNoiseOption = None,
+    hold_out: HoldOutOption = None,
+    against: AgainstOption = None,
+    top: TopOption = 10,
+    save: SaveOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Spend a compute budget: which design to train, what it will reach, and how sure that is.
+
+    Laws are fitted to records, by default the paper's; costs are estimates for your hardware.
+
+    [bold]Examples[/bold]
+
+    scaling plan --budget '5000 gpu-hours' --gpus 64 --deadline '14 days'
+
+    scaling plan --budget '$20000' --price 2 --hardware h100 --architectures deit
+
+    scaling plan --target 84% --inference-budget '60 gflops'
+
+    scaling plan --study runs/digits-quick --budget '1e15 flops' --hardware cpu
+    """
+    from scaling.cli.plan_options import ask
+    from scaling.cli.plan_output import show_plan
+    from scaling.decisions.planning import check_held_out, decide, learn, question_of, read_plan, save_plan
+
+    saved = None if against is None else read_plan(against)
+    question = ask(context.params, None if saved is None else question_of(saved))
+    known = learn(question)
+    found = decide(question, known, top)
+    held_out = None if question.hold_out is None else check_held_out(found.evidence, known.table, question.hold_out)
+    if save is not None:
+        save_plan(found, save)
+        message(f"wrote {save}")
+    show_plan(found, saved, held_out, output)

@@ -1,0 +1,83 @@
+"""Options of `scaling plan` as a question."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from scaling.cost import find_hardware
+from scaling.decisions.planning import (
+    Question,
+    parse_budget,
+    parse_bytes,
+    parse_days,
+    parse_inference,
+    parse_target,
+)
+from scaling.errors import UsageError
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(option: str) -> Callable[[str], tuple[int, ...]]:
+    def parse(text: str) -> tuple[int, ...]:
+        try:
+            return tuple(int(name) for name in _names(text))
+        except ValueError:
+            raise UsageError(f"--{option} '{text}': write whole numbers such as 16,8,4") from None
+
+    return parse
+
+
+# Options whose text means another value, with the field of the question that it is.
+READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "budget": ("budget", parse_budget),
+    "deadline": ("deadline_days", parse_days),
+    "target": ("target", parse_target),
+    "memory_per_gpu": ("memory_bytes", parse_bytes),
+    "architectures": ("architectures", _names),
+    "sizes": ("sizes", _names),
+    "input_sizes": ("input_sizes", _numbers("input-sizes")),
+    "patch_sizes": ("patch_sizes", _numbers("patch-sizes")),
+    "only": ("only", tuple),
+    "without": ("without", tuple),
+    "calibration": ("calibration", str),
+    "y": ("outcome", str),
+    "extrapolate": ("extrapolation", float),
+}
+AS_THEY_ARE = (
+    *("price", "hardware", "gpus", "precision", "checkpointing", "scan", "sharding", "batch_size", "epochs"),
+    *("recipe", "train_images", "free_sizes", "study", "seed_noise", "hold_out"),
+)
+EITHER = (("epochs", "recipe"),)
+"""Options of which the later question's one replaces the other."""
+
+
+def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
+    """The question of the options given; those left out are as in a question asked before, or by default.
+
+    Raises:
+        UsageError: for an option that cannot be read, or that contradicts another.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    values: dict[str, Any] = {name: given[name] for name in AS_THEY_ARE if name in given}
+    values |= {field: read(given[name]) for name, (field, read) in READ.items() if name in given}
+    if "inference_budget" in given:
+        amount, unit = parse_inference(given["inference_budget"])
+        values |= {"inference_flops": None, "inference_milliseconds": None, f"inference_{unit}": amount}
+    base = asked or Question()
+    if "nodes" in given:
+        values["gpus"] = _gpus_of(given["nodes"], given.get("gpus"), values.get("hardware", base.hardware))
+    for pair in EITHER:
+        for one, other in (pair, pair[::-1]):
+            if one in values and other not in values:
+                values[other] = None
+    return replace(base, **values)
+
+
+def _gpus_of(nodes: int, gpus: int | None, hardware: str) -> int:
+    size = find_hardware(hardware).node_size
+    if gpus is not None and gpus != nodes * size:
+        raise UsageError(f"--nodes {nodes} of {size} {hardware} are {nodes * size} GPUs, not --gpus {gpus}; give one")
+    return nodes * size

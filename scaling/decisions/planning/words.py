@@ -1,0 +1,152 @@
+"""A plan in sentences that a person can act on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling.decisions.planning.amounts import UNIT_NAMES, Budget
+from scaling.decisions.planning.limits import WORDS
+from scaling.decisions.planning.outlook import Prediction
+from scaling.decisions.verdict import chance_words
+
+if TYPE_CHECKING:
+    from scaling.decisions.outcomes import Outcome
+    from scaling.decisions.planning.plan import Plan, Ranked
+
+UNSURE = 0.8  # chance of being best below which the runner-up is named as a rival
+SAFE = 0.9  # chance of keeping within the budget below which a warning is due
+BEYOND = 1.05  # factor from which a design is called beyond the records
+
+
+def sentences(plan: "Plan") -> list[str]:
+    """What to train, what came close, and what more or less would buy."""
+    return [*_answer(plan), *_rival(plan), *_cheaper(plan), *_next_step(plan)]
+
+
+def ruled_out(plan: "Plan") -> str:
+    """How many designs were looked at, and what the others were left out for."""
+    counts = ", ".join(f"{count:,} {WORDS[name]}" for name, count in plan.ruled_out.items())
+    return f"{plan.feasible:,} of {plan.considered:,} designs keep within the limits" + (
+        f" ({counts})" if counts else ""
+    )
+
+
+def value_words(value: float, outcome: "Outcome") -> str:
+    """Such as '84.3 %' or '0.7123'."""
+    return f"{value:.4g}" if outcome.is_loss else f"{100 * value:.1f} %"
+
+
+def interval_words(found: Prediction, outcome: "Outcome") -> str:
+    """Such as '84.3 % [83.6, 85.1]'."""
+    if outcome.is_loss:
+        return f"{found.estimate:.4g} [{found.low:.4g}, {found.high:.4g}]"
+    return f"{100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def cost_words(amount: float, plan: "Plan") -> str:
+    """An amount in the plan's unit."""
+    return str(Budget(amount, plan.cost_unit)) if amount >= 10 or plan.cost_unit == "flops" else _small(amount, plan)
+
+
+def _small(amount: float, plan: "Plan") -> str:
+    return f"{amount:.3g} {UNIT_NAMES[plan.cost_unit]}"
+
+
+def _answer(plan: "Plan") -> Iterator[str]:
+    best, outcome = plan.chosen, plan.evidence.outcome
+    found = best.predictions[outcome.column]
+    low, high = (value_words(each, outcome) for each in (found.low, found.high))
+    reach = f"{outcome.label} {value_words(found.estimate, outcome)} (95 % interval {low} to {high})"
+    hours = best.gpu_hours
+    cost = f"{_hours(hours.estimate)} GPU-hours ({_hours(hours.low)} to {_hours(hours.high)})"
+    where = f"{_days(best.days)} on {best.gpus} GPUs" if best.gpus > 1 else f"{_days(best.days)} on one GPU"
+    far = f"; it lies {best.beyond_data:.2g}x beyond the records" if best.beyond_data > BEYOND else ""
+    if plan.question.target is None:
+        odds = f"the best of {plan.feasible:,} designs with probability {chance_words(best.chance_best)}"
+        yield f"Train {best.design}: {reach}, {odds}, for {cost}, {where}{far}."
+        yield from _overrun(plan)
+        return
+    target = value_words(plan.question.target, outcome)
+    odds = f"with probability {chance_words(best.chance_target or 0.0)}"
+    yield f"The cheapest expected to reach {target} is {best.design} {odds}: {reach}, for {cost}, {where}{far}."
+
+
+def _overrun(plan: "Plan") -> Iterator[str]:
+    """Whether the choice may cost more than there is."""
+    within = plan.chosen.chance_within
+    if within is not None and within < SAFE:
+        yield (
+            f"It may take more than there is: it keeps within the budget with probability {chance_words(within)}, as "
+            f"far as the speed of {plan.setting.hardware.name} is known (--calibration narrows that)."
+        )
+
+
+def _rival(plan: "Plan") -> Iterator[str]:
+    """The design most likely to be better than the choice, where that is not sure."""
+    if plan.question.target is not None or plan.chosen.chance_best >= UNSURE or len(plan.ranked) < 2:
+        return
+    rival = max(plan.ranked[1:], key=lambda each: each.chance_best)
+    if rival.chance_best > 0:
+        yield (
+            f"Not sure: {rival.design} is the best with probability {chance_words(rival.chance_best)} "
+            f"({_relation(rival, plan)}); --next says which runs would tell."
+        )
+
+
+def _cheaper(plan: "Plan") -> Iterator[str]:
+    """The cheapest design that is expected within the noise between seeds of the choice."""
+    outcome, best = plan.evidence.outcome, plan.chosen
+    expected = best.predictions[outcome.column].estimate
+    noise = plan.evidence.noise.estimate(expected)
+    inner = float(outcome.inner(np.array(expected)))
+    chosen_cost = _cost_of(best, plan)
+    close = [
+        point
+        for point in plan.frontier
+        if point.cost < chosen_cost and float(outcome.inner(np.array(point.prediction.estimate))) < inner + noise
+    ]
+    if close and plan.question.target is None:
+        least = close[0]
+        yield (
+            f"{least.design} is expected within the noise between seeds of it "
+            f"({value_words(least.prediction.estimate, outcome)}) at {least.cost / chosen_cost:.0%} of its cost."
+        )
+
+
+def _next_step(plan: "Plan") -> Iterator[str]:
+    """The first design on the frontier beyond what can be spent, if it is expected to be better."""
+    budget, outcome = plan.question.budget, plan.evidence.outcome
+    if budget is None or plan.question.target is not None:
+        return
+    expected = plan.chosen.predictions[outcome.column].estimate
+    for point in plan.frontier:
+        gain = float(outcome.gain(np.array(point.prediction.estimate), np.array(expected)))
+        if point.cost > budget.amount and gain > 0:
+            unit = "of loss" if outcome.is_loss else "points"
+            yield (
+                f"The next step up is {point.design}: {gain:.2g} {unit} better, for {point.cost / budget.amount:.3g}x "
+                f"the budget."
+            )
+            return
+
+
+def _relation(other: "Ranked", plan: "Plan") -> str:
+    expected = value_words(other.predictions[plan.evidence.outcome.column].estimate, plan.evidence.outcome)
+    return f"{expected} expected, for {_cost_of(other, plan) / _cost_of(plan.chosen, plan):.2g}x the cost"
+
+
+def _cost_of(ranked: "Ranked", plan: "Plan") -> float:
+    return (
+        ranked.training_flops
+        if plan.cost_unit == "flops"
+        else ranked.gpu_hours.estimate * (plan.question.price or 1.0 if plan.cost_unit == "dollars" else 1.0)
+    )
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _days(value: float) -> str:
+    return f"{value:.2g} days" if value >= 1 else f"{24 * value:.2g} hours"
