@@ -142,7 +142,7 @@ def losses(law: str, places: Places, wander: float, generator: np.random.Generat
     share = generator.uniform(0.2, 0.7)
     reducible = (1 - share) * LAWS[law](places, generator)
     signed = np.stack([-np.log(places.scales[name] / MIDDLE[name]) for name in ("parameters", "input")])
-    waves = Waves.drawn(("parameters", "input"), 2, generator).at(signed, places.kinds)
+    waves = Waves.spread(("parameters", "input"), 2).at(signed, places.kinds)
     factor = np.exp(wander * waves @ generator.standard_normal(WAVES))
     return factor * (share + reducible), factor * share
 
