@@ -199,8 +199,8 @@ def _status(first: Record, values: Array, possible: Array, outcome: Outcome) -> 
 
 def _mean(records: list[Record], columns: tuple[str, ...]) -> float | None:
     """Of the products of columns, over the records that have all of them."""
-    rows = [[_number(each, column) for column in columns] for each in records]
-    known = [math.prod(row) for row in rows if None not in row]  # pyright: ignore[reportArgumentType]
+    rows = [[value for column in columns if (value := _number(each, column)) is not None] for each in records]
+    known = [math.prod(row) for row in rows if len(row) == len(columns)]
     finite = [each for each in known if math.isfinite(each)]
     return sum(finite) / len(finite) if finite else None
 

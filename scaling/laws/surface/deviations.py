@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling.laws.law import Array
 
-WAVES = 256  # cosines and sines together
+WAVES = 128  # cosines and sines together
 REACH = {"parameters": np.log(4), "input": np.log(2), "data": np.log(4)}
 """Over which factor of a scale deviations stay alike."""
 

@@ -11,8 +11,8 @@ from scaling.laws.surface import DRAWS, Places, Surface, fit_surface, varying
 from tests.laws.surface.simulated import SIDES, Array, drawn_truth, grid, joined, places_of
 
 NOISE = 0.01
-ALIKE = 0.35
-"""Standard deviations of a posterior by which two sets of draws may differ in mean: Monte-Carlo error."""
+ALIKE = 0.5
+"""Posterior standard deviations by which medians of two sets of draws may differ where most; 0.05 is usual."""
 
 
 def fitted(places: Places, y: Array, seed: int = 0, noise: float = NOISE) -> Surface:
@@ -43,10 +43,12 @@ def unseen(places: Places) -> Places:
 
 
 def assert_alike(one: Array, other: Array) -> None:
-    """Draws (R, N) of the same distribution, within Monte-Carlo error."""
-    spread = one.std(axis=0)
-    np.testing.assert_allclose((other.mean(axis=0) - one.mean(axis=0)) / spread, 0, atol=ALIKE)
-    np.testing.assert_allclose(np.log(other.std(axis=0) / spread), 0, atol=np.log(1.4))
+    """Draws (R, N) of the same distribution, within Monte-Carlo error: by quantiles, for the tails are heavy."""
+    low, middle, high = np.quantile(one, (0.16, 0.5, 0.84), axis=0)
+    lower, centre, higher = np.quantile(other, (0.16, 0.5, 0.84), axis=0)
+    spread = (high - low) / 2
+    np.testing.assert_allclose((centre - middle) / spread, 0, atol=ALIKE)
+    np.testing.assert_allclose(np.log((higher - lower) / (high - low)), 0, atol=np.log(1.4))
 
 
 def test_the_same_seed_draws_the_same(places: Places, y: Array, surface: Surface) -> None:
