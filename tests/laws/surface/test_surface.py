@@ -127,18 +127,22 @@ def _hits(worlds: range, sizes: int, deviates: bool) -> dict[tuple[str, float], 
         noise = generator.uniform(0.005, 0.03)
         seen = grid(kinds=1 + seed % 2, sizes=sizes)
         some = generator.permutation(len(seen))[: generator.integers(12, len(seen) + 1)]
-        asked = places_of([(0, 1.1e7, 160.0, 6.0), (0, 6e6 * 3.6 ** (sizes - 1) * 2, 288.0, 2.0)])
+        inside = [(0, size, 160.0, patch) for size in (1e7, 2e7, 4e7) for patch in (6.0, 11.0)]
+        asked = places_of([*inside, (0, 6e6 * 3.6 ** (sizes - 1) * 2, 288.0, 2.0)])
         truth = drawn_truth(generator, 1 + seed % 2, generator.uniform(0, 0.05) * deviates)
         values = truth.log_loss(joined(seen, asked), generator)
-        y = values[:-2] + noise * generator.standard_normal(len(seen))
+        y = values[: len(seen)] + noise * generator.standard_normal(len(seen))
         surface = fitted(seen.chosen(some), y[some], seed, noise)
-        draws = surface.log_losses(asked) + surface.sigma[:, None] * generator.standard_normal((surface.draws, 2))
-        new = values[-2:] + noise * generator.standard_normal(2)
+        draws = surface.log_losses(asked) + surface.sigma[:, None] * generator.standard_normal(
+            (surface.draws, len(asked))
+        )
+        new = values[len(seen) :] + noise * generator.standard_normal(len(asked))
         for width in (0.95, 0.5):
             low, high = np.quantile(draws, ((1 - width) / 2, (1 + width) / 2), axis=0)
-            for where, hit in zip(("inside", "beyond"), (low <= new) & (new <= high), strict=True):
+            hit = (low <= new) & (new <= high)
+            for where, part in (("inside", hit[:-1]), ("beyond", hit[-1:])):
                 hits, tries = found.get((where, width), (0, 0))
-                found[where, width] = hits + int(hit), tries + 1
+                found[where, width] = hits + int(part.sum()), tries + len(part)
     return found
 
 
