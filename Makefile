@@ -60,6 +60,7 @@ benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
 	$(BIN)/python -m benchmarks.ssd
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.evidence
+	$(BIN)/python -m benchmarks.plan
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf .venv build dist $(DEMO)

@@ -1,7 +1,8 @@
 """Designs that were tried: one candidate for each, with its three costs and what it reached."""
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -34,6 +35,7 @@ SOURCES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     ),
 }
 PARAMETERS = ("parameters", "estimated_parameters")
+Record: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,10 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
     columns = {cost: _source(rows, cost) for cost in COSTS}
     words = {cost: source[1] for cost, source in columns.items() if source}
     parameters = max(PARAMETERS, key=lambda name: _known(rows, (name,)))
-    candidates = tuple(
-        _candidate(str(name), of_design, outcome, columns, parameters)
-        for name, of_design in rows.groupby("design", sort=False)
-    )
+    of_designs: dict[str, list[Record]] = {}
+    for record in rows.to_dict("records"):
+        of_designs.setdefault(str(record["design"]), []).append(record)  # pyright: ignore[reportArgumentType]
+    candidates = tuple(_candidate(name, found, outcome, columns, parameters) for name, found in of_designs.items())
     task, dataset = (str(_plain(rows.iloc[0].get(key)) or "") for key in ("task", "dataset"))
     return Field(candidates, outcome, words, task, dataset)
 
@@ -160,47 +162,53 @@ def _known(rows: "pd.DataFrame", columns: tuple[str, ...]) -> int:
 
 def _candidate(
     name: str,
-    rows: "pd.DataFrame",
+    records: list[Record],
     outcome: Outcome,
     columns: dict[str, tuple[tuple[str, ...], str] | None],
     parameters: str,
 ) -> Candidate:
-    results = rows[rows[outcome.column].notna()]
-    if "status" in rows:
-        results = results[results["status"] == "done"]
-    impossible = results[~outcome.possible(results[outcome.column].to_numpy(float))]
-    results = results.drop(index=impossible.index)
-    costs = {
-        cost: _mean(rows[list(source[0])].prod(axis=1, skipna=False)) for cost, source in columns.items() if source
-    }
-    first = rows.iloc[0]
+    results = [each for each in records if _number(each, outcome.column) is not None]
+    results = [each for each in results if each.get("status", "done") == "done"]
+    values = np.array([_number(each, outcome.column) for each in results], float)
+    possible = outcome.possible(values)
+    used = [each for each, kept in zip(results, possible, strict=True) if kept]
+    costs = {cost: _mean(records, source[0]) for cost, source in columns.items() if source}
     reading = "test_loss_reading_error" if outcome.is_loss else "metric_reading_error"
-    trained = results.iloc[0] if len(results) else first
-    values = results[outcome.column].to_numpy(float)
+    first = records[0]
+    trained = used[0] if used else first
     return Candidate(
         design=name,
         fields={key: _plain(first.get(key)) for key in FIELDS},
-        parameters=_mean(rows[parameters]) if parameters in rows else None,
+        parameters=_mean(records, (parameters,)),
         costs={cost: value for cost, value in costs.items() if value is not None and value > 0},
-        results=values,
-        reading_error=float(results[reading].fillna(0).max()) if reading in rows and len(values) else 0.0,
-        status=_status(first, values, impossible, outcome),
-        recipe={str(key): value for key, value in trained.items() if str(key).startswith("recipe.") and value == value},
+        results=values[possible],
+        reading_error=max((_number(each, reading) or 0.0 for each in used), default=0.0),
+        status=_status(first, values, possible, outcome),
+        recipe={key: value for key, value in trained.items() if key.startswith("recipe.") and value == value},
     )
 
 
-def _status(first: "pd.Series", values: Array, impossible: "pd.DataFrame", outcome: Outcome) -> str:
+def _status(first: Record, values: Array, possible: Array, outcome: Outcome) -> str:
     """What became of a design, with why a value cannot be used."""
-    if len(values):
+    if possible.any():
         return "done"
-    if len(impossible):
-        return f"{outcome.label} {impossible[outcome.column].iloc[0]:g}"
+    if len(values):
+        return f"{outcome.label} {values[0]:g}"
     return str(first.get("status", "no result"))
 
 
-def _mean(values: "pd.Series") -> float | None:
-    known = values[np.isfinite(values.astype(float))]
-    return float(known.mean()) if len(known) else None
+def _mean(records: list[Record], columns: tuple[str, ...]) -> float | None:
+    """Of the products of columns, over the records that have all of them."""
+    rows = [[value for column in columns if (value := _number(each, column)) is not None] for each in records]
+    known = [math.prod(row) for row in rows if len(row) == len(columns)]
+    finite = [each for each in known if math.isfinite(each)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _number(record: Record, column: str) -> float | None:
+    """A record's value; None where it has none."""
+    value = record.get(column)
+    return None if value is None or value != value else float(value)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.race import NOBODY, Race, joined, race
 from scaling.errors import UsageError
 from scaling.laws.surface import Places, Surface
-from scaling.laws.surface.deviations import Waves
+from scaling.laws.surface.deviations import WAVES, Waves
 from scaling.laws.surface.form import Form
 
 ALL = slice(None)
@@ -27,9 +27,9 @@ def surface(alphas: np.ndarray, betas: np.ndarray) -> Surface:
     fine = np.full(draws, np.log(1e-3))
     coarse = np.log(betas / (2 * alphas) * 1e-3 * 8**betas) + alphas * np.log(1e8)
     none = np.zeros(draws)
-    values = np.stack([none, coarse, alphas, fine, none, betas, none], axis=1)
-    waves = Waves.drawn(("parameters",), 1, np.random.default_rng(0))
-    return Surface(form, ("parameters", "patch"), np.zeros(2), 0.0, values, waves, np.zeros((draws, 64)), none)
+    values = np.stack([none, coarse, alphas, fine, none, betas, none, none], axis=1)
+    waves = Waves.spread(("parameters",), 1)
+    return Surface(form, ("parameters", "patch"), np.zeros(2), 0.0, values, waves, np.zeros((draws, WAVES)), none)
 
 
 def grid(models: int = 161, patches: int = 121, largest: float = 1e10) -> tuple[Places, np.ndarray]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaling.decisions.planning.evidence import Evidence
     from scaling.decisions.planning.space import Space
 
-CHUNK = 2**21  # elements of draws x designs at once
+CHUNK = 2**17  # elements of draws x designs at once
 POINT_WORK = 2**25  # elements that point predictions may take; larger spaces use fewer draws
 TAIL = 0.025
 
@@ -51,12 +51,14 @@ def places_of(space: "Space", evidence: "Evidence", images: float | None) -> Pla
 
 def model_parameters(space: "Space", evidence: "Evidence") -> Array:
     """Parameters without embedding, positions and head of each model, (models,)."""
-    first = {int(model): place for place, model in reversed(list(enumerate(space.model.tolist())))}
+    models, first = np.unique(space.model, return_index=True)
+    names = space.architectures[first]
     found = np.ones(len(space.models))
-    for model, place in first.items():
-        shape = space.chosen(np.array([place])).shape()
-        cost = cost_of_shape(space.models[model].architecture, shape, evidence.head, Execution("fp32"))
-        found[model] = float(cost.parameters.without_embedding_and_head[0])
+    for architecture in np.unique(names):
+        mine = names == architecture
+        shape = space.chosen(first[mine]).shape()
+        cost = cost_of_shape(str(architecture), shape, evidence.head, Execution("fp32"))
+        found[models[mine]] = cost.parameters.without_embedding_and_head
     return found
 
 

@@ -90,16 +90,16 @@ def build_space(question: "Question", evidence: "Evidence") -> Space:
     """
     models = tuple(_models(question, evidence))
     inputs = question.input_sizes or tuple(sorted({int(side) for side in evidence.places.scales["input"]}))
-    rows = [
-        (place, side, patch) for place in range(len(models)) for side in inputs for patch in _patches(side, question)
-    ]
-    if len(rows) > LARGEST_SPACE:
-        raise UsageError(f"{len(rows):,} designs are too many to search; give fewer --input-sizes or --sizes")
-    if not rows:
+    sides = [(side, patch) for side in inputs for patch in _patches(side, question)]
+    count = len(models) * len(sides)
+    if count > LARGEST_SPACE:
+        raise UsageError(f"{count:,} designs are too many to search; give fewer --input-sizes or --sizes")
+    if not count:
         sizes = ", ".join(map(str, question.patch_sizes or ()))
         raise UsageError(f"--patch-sizes {sizes}: none divides an input of {', '.join(map(str, inputs))} pixels")
-    model, side, patch = np.array(rows).T
-    return _filtered(Space(models, model, side.astype(float), patch.astype(float)), question)
+    side, patch = np.tile(np.array(sides, float).T, len(models))
+    model = np.repeat(np.arange(len(models)), len(sides))
+    return _filtered(Space(models, model, side, patch), question)
 
 
 def _models(question: "Question", evidence: "Evidence") -> Iterator[Model]:

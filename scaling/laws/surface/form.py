@@ -11,12 +11,14 @@ Shapes: S scales, N places, B parameter vectors, P parameters, C kinds.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from scaling.laws.law import Array
 
 LARGEST_LOG = 40.0  # of a term, so that a wild proposal of the sampler overflows nowhere
+LARGEST_EXPONENT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,30 @@ class Form:
         return ("E", *first, *second, *("offset",) * ((self.kinds - 1) * self.terms), "tau", "sigma")
 
     def places(self, *names: str) -> Array:
-        """Which parameters are of these names, (P,) of bool."""
-        return np.isin(self.names, names)
+        """Where parameters of these names stand."""
+        return _places(self, names)
+
+    def free(self, values: Array) -> Array:
+        """Vectors (B, P) in coordinates along which data bound them one by one, and none is bounded; see `values`.
+
+        The logarithm of the loss at the centre, then every amplitude over the floor, and logarithms of exponents.
+        """
+        found = values.copy()
+        amplitudes, exponents = self.places("E", "A", "B"), self.places("exponent")
+        logs = values[:, amplitudes]
+        found[:, amplitudes] = np.column_stack([np.log(np.exp(logs).sum(axis=1)), logs[:, 1:] - logs[:, :1]])
+        found[:, exponents] = np.log(values[:, exponents])
+        return found
+
+    def values(self, free: Array) -> tuple[Array, Array]:
+        """Vectors (B, P) of free coordinates, and the logarithm of the change of volume, (B,)."""
+        found = free.copy()
+        amplitudes, exponents = self.places("E", "A", "B"), self.places("exponent")
+        logs = np.clip(free[:, amplitudes], -LARGEST_LOG, LARGEST_LOG)
+        floor = logs[:, :1] - np.log1p(np.exp(logs[:, 1:]).sum(axis=1, keepdims=True))
+        found[:, amplitudes] = np.concatenate([floor, floor + logs[:, 1:]], axis=1)
+        found[:, exponents] = np.exp(np.clip(free[:, exponents], -LARGEST_LOG, np.log(LARGEST_EXPONENT)))
+        return found, free[:, exponents].sum(axis=1)
 
     def exponents(self, values: Array) -> tuple[Array, Array]:
         """Of the first term (B, S - 1) and of the second (B, S)."""
@@ -58,37 +82,47 @@ class Form:
         start = 2 + (1 + self.others if self.others else 0)
         return first, values[:, start : start + self.scales]
 
-    def parts(self, values: Array, coordinates: Array, kinds: Array) -> tuple[Array, Array, Array]:
-        """Floor (B, 1), first term (B, N) and second term without the last scale (B, N).
+    def log_loss(self, values: Array, coordinates: Array, kinds: Array) -> Array:
+        """Logarithm of the surface, (B, N), as precise as the coordinates are.
 
         Args:
             values: (B, P).
             coordinates: (S, N), logarithms of the scales, signed so that more is worse, and centred.
             kinds: (N,).
         """
-        first, second = self.exponents(values)
-        offsets = self._offsets(values)
-        floor = np.exp(values[:, :1])
-        start = 1 + (1 + self.others if self.others else 0)
-        rest = _product(values[:, start], offsets[-1][:, kinds], second[:, : self.others], coordinates[: self.others])
-        if not self.others:
-            return floor, np.zeros_like(rest), rest
-        return floor, _product(values[:, 1], offsets[0][:, kinds], first, coordinates[: self.others]), rest
+        of_kinds = (kinds == np.arange(self.kinds)[:, None]).astype(coordinates.dtype)
+        places = np.concatenate([of_kinds, coordinates])
+        values = values.astype(coordinates.dtype, copy=False)
+        loss = np.exp(values[:, :1]) + _product(self._second(values), places)
+        if self.others:
+            loss += _product(self._first(values), places[:-1])
+        return np.log(loss, out=loss)
 
-    def log_loss(self, values: Array, coordinates: Array, kinds: Array) -> Array:
-        """Logarithm of the surface, (B, N)."""
-        floor, first, second = self.parts(values, coordinates, kinds)
+    def _first(self, values: Array) -> Array:
+        """Each kind's amplitude in the first term, then its exponents, (B, C + S - 1)."""
+        exponents, _ = self.exponents(values)
+        return np.concatenate([values[:, 1:2] + self._offsets(values, 0), exponents], axis=1)
+
+    def _second(self, values: Array) -> Array:
+        """The same of the second term, (B, C + S)."""
         _, exponents = self.exponents(values)
-        return np.log(floor + first + second * np.exp(exponents[:, -1:] * coordinates[-1]))
+        start = 1 + (1 + self.others if self.others else 0)
+        return np.concatenate([values[:, start : start + 1] + self._offsets(values, -1), exponents], axis=1)
 
-    def _offsets(self, values: Array) -> list[Array]:
-        """For each term the offset of each kind, (B, C); the first kind's is 0."""
+    def _offsets(self, values: Array, term: int) -> Array:
+        """Of each kind, (B, C); the first kind's is 0."""
         count = self.kinds - 1
         block = values[:, -2 - count * self.terms : -2].reshape(len(values), self.terms, count)
-        zero = np.zeros((len(values), 1), values.dtype)
-        return [np.concatenate([zero, block[:, term]], axis=1) for term in range(self.terms)]
+        return np.concatenate([np.zeros((len(values), 1), values.dtype), block[:, term]], axis=1)
 
 
-def _product(amplitude: Array, offsets: Array, exponents: Array, coordinates: Array) -> Array:
-    total = amplitude[:, None] + offsets + exponents @ coordinates
-    return np.exp(np.clip(total, -LARGEST_LOG, LARGEST_LOG))
+@cache
+def _places(form: Form, names: tuple[str, ...]) -> Array:
+    return np.flatnonzero(np.isin(form.names, names))
+
+
+def _product(logarithms: Array, places: Array) -> Array:
+    """The exponential of a matrix product, (B, N), in one array: spaces are large."""
+    found = logarithms @ places
+    np.minimum(found, LARGEST_LOG, out=found)
+    return np.exp(found, out=found)

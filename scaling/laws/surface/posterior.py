@@ -23,6 +23,7 @@ OFFSET_SCALE = 0.3  # of logarithms: kinds differ by a third or so
 DEVIATION_SCALE = 0.1  # of logarithms: curves lie a tenth or so off the law
 LARGEST_AMPLITUDE = 8.0  # logarithm, against the mean of the data
 SMALLEST, LARGEST = -14.0, 2.0  # logarithms of tau and sigma
+NEGLIGIBLE = 1e-12  # eigenvalue per point; the largest is of order one
 WALKERS, STEPS = 256, 600
 TRIED = 8  # random starts for each walker, of which the best remain
 
@@ -51,32 +52,33 @@ class Posterior:
 
     @cached_property
     def _axes(self) -> tuple[Array, Array]:
-        """Eigenvalues and eigenvectors of the deviations' covariance between points."""
+        """Eigenvalues and eigenvectors of the deviations' covariance between points: as many as there are curves."""
         values, vectors = np.linalg.eigh(self.features @ self.features.T)
-        return np.maximum(values, 0.0), vectors
-
-    @cached_property
-    def _places(self) -> tuple[Array, Array, Array]:
-        """Where amplitudes, exponents and offsets stand."""
-        names = (("E", "A", "B"), ("exponent",), ("offset",))
-        first, second, third = (np.flatnonzero(self.form.places(*each)) for each in names)
-        return first, second, third
+        some = values > NEGLIGIBLE * len(values)
+        return values[some], vectors[:, some]
 
     def _misses(self, values: Array) -> tuple[Array, Array]:
-        """Residuals along the eigenvectors, and their variances, (B, N)."""
-        eigenvalues, vectors = self._axes
-        residuals = (self.y - self.form.log_loss(values, self.coordinates, self.kinds)) @ vectors
-        variances = np.exp(2 * values[:, -2:-1]) * eigenvalues + np.exp(2 * values[:, -1:])
-        return residuals, variances
+        """Residuals (B, N), and their variances along the eigenvectors, (B, A)."""
+        residuals = self.y - self.form.log_loss(values, self.coordinates, self.kinds)
+        return residuals, np.exp(2 * values[:, -2:-1]) * self._axes[0] + np.exp(2 * values[:, -1:])
+
+    def _log_likelihood(self, values: Array) -> Array:
+        """Of the points, the weights integrated out, (B,)."""
+        residuals, variances = self._misses(values)
+        others = len(self.y) - variances.shape[1]  # directions in which no deviations lie
+        along, precision = (residuals @ self._axes[1]) ** 2, np.exp(-2 * values[:, -1:])
+        squares = np.sum(residuals**2, axis=1) * precision[:, 0] - np.sum(along * (precision - 1 / variances), axis=1)
+        return -(np.sum(np.log(variances), axis=1) + 2 * others * values[:, -1] + squares) / 2
 
     def log_density(self, values: Array) -> Array:
         """Of parameter vectors (B, P), up to a constant: (B,)."""
-        amplitude, exponent, offset = self._places
-        amplitudes, tau, sigma = values[:, amplitude], values[:, -2], values[:, -1]
-        inside = np.all(amplitudes < LARGEST_AMPLITUDE, axis=1)
+        names = (("E", "A", "B"), ("exponent",), ("offset",))
+        amplitude, exponent, offset = (self.form.places(*each) for each in names)
+        inside = np.all(values[:, amplitude] < LARGEST_AMPLITUDE, axis=1)
         inside &= np.all((values[:, -2:] > SMALLEST) & (values[:, -2:] < LARGEST), axis=1)
-        residuals, variances = self._misses(values)
-        total = -np.sum(np.log(variances) + residuals**2 / variances, axis=1) / 2
+        values = np.where(inside[:, None], values, 0.0)  # what is impossible anyway overflows nowhere
+        total = self._log_likelihood(values)
+        amplitudes, tau, sigma = values[:, amplitude], values[:, -2], values[:, -1]
         total += amplitudes.sum(axis=1)  # flat in the amplitude itself
         total -= np.sum((values[:, exponent] / EXPONENT_SCALE) ** 2, axis=1) / 2
         total -= np.sum((values[:, offset] / OFFSET_SCALE) ** 2, axis=1) / 2
@@ -84,12 +86,17 @@ class Posterior:
         total -= self.noise_weight * (sigma + self.noise**2 * np.exp(-2 * sigma) / 2)
         return np.where(inside, total, -np.inf)
 
+    def _free_density(self, free: Array) -> Array:
+        """Of free coordinates (B, P), in which the walkers move."""
+        values, volume = self.form.values(free)
+        return self.log_density(values) + volume
+
     def draw(self, draws: int, generator: np.random.Generator) -> tuple[Array, Array, Array]:
         """Parameters (R, P), weights of the waves (R, F) and sigma (R,)."""
         starts = self._starts(TRIED * WALKERS, generator)
         best = np.argsort(-self.log_density(starts), kind="stable")[:WALKERS]
-        folded = self.form.places("exponent")
-        values = sample(self.log_density, starts[best], folded, draws, STEPS, generator)
+        free = sample(self._free_density, self.form.free(starts[best]), draws, STEPS, generator)
+        values, _ = self.form.values(free)
         return values, self._weights(values, generator), np.exp(values[:, -1])
 
     def _weights(self, values: Array, generator: np.random.Generator) -> Array:
@@ -99,8 +106,9 @@ class Posterior:
         _, vectors = self._axes
         prior = generator.standard_normal((len(values), self.features.shape[1])) * tau
         noise = generator.standard_normal((len(values), len(self.y))) * sigma
-        missing = (residuals - (prior @ self.features.T + noise) @ vectors) / variances
-        return prior + tau**2 * (missing @ vectors.T @ self.features)
+        missing = residuals - prior @ self.features.T - noise
+        missing -= (missing @ vectors * (1 - sigma**2 / variances)) @ vectors.T
+        return prior + (tau / sigma) ** 2 * (missing @ self.features)
 
     def _starts(self, count: int, generator: np.random.Generator) -> Array:
         """Random vectors around what data of order one can mean, (count, P)."""

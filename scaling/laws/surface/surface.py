@@ -60,10 +60,16 @@ class Surface:
         return len(self.values)
 
     def log_losses(self, places: Places, draws: slice = slice(None)) -> Array:
-        """Draws (R, N) of y: the logarithm of a loss, or of the odds of an error; without the noise of one run."""
-        coordinates, values = self._coordinates(places), self.values[draws]
+        """Draws (R, N) of y: the logarithm of a loss, or of the odds of an error; without the noise of one run.
+
+        In single precision, whose 1e-7 is far below any noise, and which halves the time of large spaces.
+        """
+        coordinates = self._coordinates(places).astype(np.float32)
         waves = self.waves.at(coordinates, places.kinds)
-        return self.form.log_loss(values, coordinates, places.kinds) + self.weights[draws] @ waves.T + self.level
+        found = self.form.log_loss(self.values[draws], coordinates, places.kinds)
+        found += self.weights[draws].astype(np.float32) @ waves.T
+        found += np.float32(self.level)
+        return found
 
     def exponents(self) -> dict[str, Array]:
         """Draws (R,) of each scale's exponent in the last term, by its symbol."""
@@ -122,7 +128,7 @@ def fit_surface(
     signed = _signed(places, names)
     centre, level = signed.mean(axis=1), float(np.mean(y))
     generator = np.random.default_rng(seed)
-    waves = Waves.drawn(names[:-1], kinds, generator)
+    waves = Waves.spread(names[:-1], kinds)
     posterior = Posterior(
         form, waves, signed - centre[:, None], places.kinds, np.asarray(y) - level, noise, noise_weight
     )
