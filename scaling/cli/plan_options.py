@@ -7,6 +7,7 @@ from typing import Any
 from scaling.cost import find_hardware
 from scaling.decisions.planning import (
     Question,
+    check_spending,
     parse_budget,
     parse_bytes,
     parse_days,
@@ -111,7 +112,8 @@ def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
             if one in values and other not in values:
                 values[other] = None
     question = replace(base, **values)
-    find_hardware(question.hardware)  # before the work starts
+    check_spending(question)  # and the hardware, before the work starts
+    find_hardware(question.hardware)
     return question
 
 

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from scipy import special
 
 from scaling.errors import UsageError, nearest
 from scaling.laws.bootstrap import Bootstrap, fit_many, resample
@@ -235,6 +234,8 @@ def _own_scale(law: Law, place: int, units: Array, unit: float) -> float | None:
 
 
 def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError | None, options: Options) -> Noise:
+    from scipy import special  # late: not every use of a law needs it
+
     variance = 2 * objective / max(freedom, 1)
     if options.noise == "repeats":
         if repeats is None:

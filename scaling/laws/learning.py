@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from scaling.errors import UsageError
 from scaling.laws.extrapolation import forecast
@@ -114,5 +113,7 @@ def _spread(points: Points, ahead: float, level: float) -> float:
         earlier = forecast(points.chosen(known), np.array([[middle]]))[0]
         error = np.log(earlier / _mean_before(images, losses, now))
         errors.append(error * max(ahead / np.log(middle / (share * now)), 1.0))
+    from scipy import special  # late: not every use of a law needs it
+
     factor = special.stdtrit(max(len(errors) - 1, 1), (1 + level) / 2)
     return float(factor * np.sqrt(np.mean(np.square(errors)))) if errors else np.inf

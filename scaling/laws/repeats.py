@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from scaling.laws.law import Array
 from scaling.laws.points import Points
@@ -77,4 +76,6 @@ def lack_of_fit(
     lack = max(sum_of_squares - own.sum_of_squares, 0.0)
     if noise.sum_of_squares == 0:
         return 0.0 if lack > 1e-20 else 1.0
+    from scipy import special  # late: not every use of a law needs it
+
     return float(special.fdtrc(freedom, noise.degrees_of_freedom, lack / freedom / noise.variance))

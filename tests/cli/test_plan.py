@@ -103,7 +103,7 @@ def test_a_schedule_of_patches(tmp_path: Path) -> None:
         (("--budget", "1e21 flops", "--next", "2", "--pilot-budget", "9"), 2, "--pilot-budget '9': no unit"),
         (("--budget", "1e21 flops", "--figure", "plan.jpg"), 2, "plan.jpg"),
         (("--budget", "1e21 flops", "--write", "study.toml"), 2, "--save writes the plan"),
-        (("--budget", "1e21 flops", "--simulate", "nothing"), 1, "no built-in study 'nothing'"),
+        (("--budget", "1e21 flops", "--simulate", "nothing"), 2, "no built-in study 'nothing'"),
         (("--schedule", "deit-base/16@224"), 1, "no learning curves"),
         (("--schedule", "deit-base/16@224", "--gpus", "8"), 2, "leave out --gpus"),
         (("--budget", "1e21 flops", "--save", "no/such/folder/plan.json"), 1, "cannot be written"),

@@ -155,7 +155,7 @@ def test_published_recipes_have_a_path_between_named_sizes_and_no_exponents() ->
     accuracies = [point.prediction.estimate for point in found.points]
     assert accuracies == sorted(accuracies)
     assert len({(point.design, point.prediction) for point in found.points}) == len({p.design for p in found.points})
-    assert any("the best model size is the largest allowed" in note for note in found.notes)
+    assert any("the best input size is the largest allowed" in note for note in found.notes)
 
 
 def test_free_sizes_have_exponents_of_every_architecture() -> None:

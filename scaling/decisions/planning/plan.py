@@ -167,13 +167,13 @@ def plan(question: Question, table: "pd.DataFrame | None" = None, top: int = TOP
         PlanError: if the records carry no law.
         UsageError: for limits that contradict each other or leave no design, with the smallest budget that would do.
     """
-    _check_asks(question)
+    check_spending(question)
     return decide(question, learn(question, table), top)
 
 
 def decide(question: Question, known: Known, top: int = TOP) -> Plan:
     """Answer a question with what is known; see `plan`."""
-    _check_asks(question)
+    check_spending(question)
     evidence = known.evidences[0]
     _check_target(question, evidence)
     training, setting = decide_training(question, evidence), decide_setting(question, evidence)
@@ -200,7 +200,8 @@ def decide(question: Question, known: Known, top: int = TOP) -> Plan:
     )
 
 
-def _check_asks(question: Question) -> None:
+def check_spending(question: Question) -> None:
+    """Raise UsageError for a question without anything to spend or to reach."""
     if question.budget is None and question.deadline_days is None and question.target is None:
         raise UsageError(
             "say what can be spent: --budget '5000 gpu-hours', --deadline '14 days' with --gpus 64, or --target"

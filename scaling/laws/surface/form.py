@@ -90,12 +90,18 @@ class Form:
             coordinates: (S, N), logarithms of the scales, signed so that more is worse, and centred.
             kinds: (N,).
         """
-        of_kinds = (kinds == np.arange(self.kinds)[:, None]).astype(coordinates.dtype)
-        places = np.concatenate([of_kinds, coordinates])
-        values = values.astype(coordinates.dtype, copy=False)
-        loss = np.exp(values[:, :1]) + _product(self._second(values), places)
+        return self.log_loss_at(values, self.matrix(coordinates, kinds))
+
+    def matrix(self, coordinates: Array, kinds: Array) -> Array:
+        """What logarithms of terms are linear in: which kind, and the coordinates, (C + S, N)."""
+        return np.concatenate([(kinds == np.arange(self.kinds)[:, None]).astype(coordinates.dtype), coordinates])
+
+    def log_loss_at(self, values: Array, matrix: Array) -> Array:
+        """`log_loss` for what `matrix` made of coordinates and kinds."""
+        values = values.astype(matrix.dtype, copy=False)
+        loss = np.exp(values[:, :1]) + _product(self._second(values), matrix)
         if self.others:
-            loss += _product(self._first(values), places[:-1])
+            loss += _product(self._first(values), matrix[:-1])
         return np.log(loss, out=loss)
 
     def _first(self, values: Array) -> Array:

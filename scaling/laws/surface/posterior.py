@@ -57,33 +57,54 @@ class Posterior:
         some = values > NEGLIGIBLE * len(values)
         return values[some], vectors[:, some]
 
+    @cached_property
+    def _matrix(self) -> Array:
+        return self.form.matrix(self.coordinates, self.kinds)
+
+    @cached_property
+    def _prior(self) -> tuple[Array, Array]:
+        """Of the logarithm of the prior, what is linear and what is quadratic in the parameters, (P,) each."""
+        places = self.form.places
+        linear, quadratic = np.zeros(len(self.form.names)), np.zeros(len(self.form.names))
+        linear[places("E", "A", "B")] = 1.0  # flat in the amplitude itself
+        linear[-2:] = 1.0, -self.noise_weight
+        quadratic[places("exponent")] = EXPONENT_SCALE**-2 / 2
+        quadratic[places("offset")] = OFFSET_SCALE**-2 / 2
+        return linear, quadratic
+
+    @cached_property
+    def _bounds(self) -> tuple[Array, Array]:
+        """Beyond which the density is zero, (P,) each."""
+        low, high = np.full((2, len(self.form.names)), [[-np.inf], [np.inf]])
+        high[self.form.places("E", "A", "B")] = LARGEST_AMPLITUDE
+        low[-2:], high[-2:] = SMALLEST, LARGEST
+        return low, high
+
     def _misses(self, values: Array) -> tuple[Array, Array]:
         """Residuals (B, N), and their variances along the eigenvectors, (B, A)."""
-        residuals = self.y - self.form.log_loss(values, self.coordinates, self.kinds)
-        return residuals, np.exp(2 * values[:, -2:-1]) * self._axes[0] + np.exp(2 * values[:, -1:])
+        residuals = self.y - self.form.log_loss_at(values, self._matrix)
+        squares = np.exp(2 * values[:, -2:])
+        return residuals, squares[:, :1] * self._axes[0] + squares[:, 1:]
 
     def _log_likelihood(self, values: Array) -> Array:
         """Of the points, the weights integrated out, (B,)."""
         residuals, variances = self._misses(values)
         others = len(self.y) - variances.shape[1]  # directions in which no deviations lie
-        along, precision = (residuals @ self._axes[1]) ** 2, np.exp(-2 * values[:, -1:])
-        squares = np.sum(residuals**2, axis=1) * precision[:, 0] - np.sum(along * (precision - 1 / variances), axis=1)
-        return -(np.sum(np.log(variances), axis=1) + 2 * others * values[:, -1] + squares) / 2
+        along, precision = (residuals @ self._axes[1]) ** 2, np.exp(-2 * values[:, -1])
+        squares = np.einsum("bn,bn->b", residuals, residuals) * precision
+        squares -= np.einsum("ba,ba->b", along, precision[:, None] - 1 / variances)
+        return -(np.log(variances).sum(axis=1) + 2 * others * values[:, -1] + squares) / 2
 
     def log_density(self, values: Array) -> Array:
         """Of parameter vectors (B, P), up to a constant: (B,)."""
-        names = (("E", "A", "B"), ("exponent",), ("offset",))
-        amplitude, exponent, offset = (self.form.places(*each) for each in names)
-        inside = np.all(values[:, amplitude] < LARGEST_AMPLITUDE, axis=1)
-        inside &= np.all((values[:, -2:] > SMALLEST) & (values[:, -2:] < LARGEST), axis=1)
-        values = np.where(inside[:, None], values, 0.0)  # what is impossible anyway overflows nowhere
-        total = self._log_likelihood(values)
-        amplitudes, tau, sigma = values[:, amplitude], values[:, -2], values[:, -1]
-        total += amplitudes.sum(axis=1)  # flat in the amplitude itself
-        total -= np.sum((values[:, exponent] / EXPONENT_SCALE) ** 2, axis=1) / 2
-        total -= np.sum((values[:, offset] / OFFSET_SCALE) ** 2, axis=1) / 2
-        total += tau - np.exp(2 * tau) / (2 * DEVIATION_SCALE**2)
-        total -= self.noise_weight * (sigma + self.noise**2 * np.exp(-2 * sigma) / 2)
+        low, high = self._bounds
+        inside = np.all((values > low) & (values < high), axis=1)
+        if not inside.all():
+            values = np.where(inside[:, None], values, 0.0)  # what is impossible anyway overflows nowhere
+        linear, quadratic = self._prior
+        squares = np.exp(2 * values[:, -2:])
+        total = self._log_likelihood(values) + values @ linear - values**2 @ quadratic
+        total -= squares[:, 0] / (2 * DEVIATION_SCALE**2) + self.noise_weight * self.noise**2 / 2 / squares[:, 1]
         return np.where(inside, total, -np.inf)
 
     def _free_density(self, free: Array) -> Array:

@@ -68,12 +68,14 @@ def _step(moved: Array, others: Array, generator: np.random.Generator) -> tuple[
 def _leap(moved: Array, others: Array, generator: np.random.Generator) -> tuple[Array, Array]:
     """Draws of a Student-t as wide as the others, and the logarithm of how much likelier the way back is."""
     half, size = moved.shape
-    mean, covariance = others.mean(axis=0), np.cov(others.T).reshape(size, size)
-    factor = np.linalg.cholesky(covariance + JITTER**2 * np.eye(size))
+    mean = others.mean(axis=0)
+    centred = others - mean
+    factor = np.linalg.cholesky(centred.T @ centred / (half - 1) + JITTER**2 * np.eye(size))
     stretch = np.sqrt(FREEDOM / generator.chisquare(FREEDOM, (half, 1)))
     standard = stretch * generator.standard_normal((half, size))
-    before = np.linalg.solve(factor, (moved - mean).T).T
-    likelier = np.log1p((standard**2).sum(axis=1) / FREEDOM) - np.log1p((before**2).sum(axis=1) / FREEDOM)
+    before = (moved - mean) @ np.linalg.inv(factor).T
+    here, there = (np.einsum("wp,wp->w", each, each) for each in (before, standard))
+    likelier = np.log((FREEDOM + there) / (FREEDOM + here))
     return mean + standard @ factor.T, (FREEDOM + size) / 2 * likelier
 
 
