@@ -16,8 +16,9 @@ from scaling.cost import estimate
 from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.evidence import gather_evidence
 from scaling.decisions.planning.outlook import contest
-from scaling.decisions.planning.plan import State, plan
+from scaling.decisions.planning.plan import plan
 from scaling.decisions.planning.question import Question
+from scaling.decisions.planning.search import State
 from scaling.design import Design
 from scaling.laws.surface import Places
 from scaling.laws.surface.deviations import WAVES, Waves

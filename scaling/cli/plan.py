@@ -1,7 +1,7 @@
 """`scaling plan`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -204,29 +204,36 @@ def plan(
 
     scaling plan --budget '1e22 flops' --epochs 300 --path --figure path.pdf
     """
-    from scaling.cli.plan_options import ask, check_modes
+    from scaling.cli.plan_options import check_modes
 
     check_modes(context.params)
     if schedule is not None:
         _show_schedule(study, schedule, write, output)
-        return
+    else:
+        _answer(context.params, output)
+
+
+def _answer(options: dict[str, Any], output: Format) -> None:
+    """Make the plan, and print it or the further question about it."""
+    from scaling.cli.plan_options import ask
     from scaling.cli.plan_output import show_plan
     from scaling.decisions.planning import check_held_out, decide, learn, question_of, read_plan, save_plan
 
+    against, save, figure = options["against"], options["save"], options["figure"]
     saved = None if against is None else read_plan(against)
-    question = ask(context.params, None if saved is None else question_of(saved))
+    question = ask(options, None if saved is None else question_of(saved))
     known = learn(question)
-    found = decide(question, known, top)
+    found = decide(question, known, options["top"])
     held_out = None if question.hold_out is None else check_held_out(found.evidence, known.table, question.hold_out)
     if save is not None:
         save_plan(found, save)
         message(f"wrote {save}")
-    if path:
+    if options["path"]:
         _show_path(found, figure, output)
-    elif next_pilots is not None and pilot_budget is not None:
-        _show_pilots(found, next_pilots, pilot_budget, write, output)
-    elif simulate is not None:
-        _show_simulation(found, simulate, output)
+    elif options["next_pilots"] is not None:
+        _show_pilots(found, options["next_pilots"], options["pilot_budget"], options["write"], output)
+    elif options["simulate"] is not None:
+        _show_simulation(found, options["simulate"], output)
     else:
         show_plan(found, saved, held_out, output)
         _draw_plan(found, figure)

@@ -15,8 +15,9 @@ from scaling.decisions.planning.outlook import Prediction
 from scaling.decisions.planning.path import OptimalPath, optimal_path
 from scaling.decisions.planning.pilot_studies import pilot_study
 from scaling.decisions.planning.pilots import Pilots, next_pilots
-from scaling.decisions.planning.plan import FrontierPoint, Known, Plan, Ranked, check_spending, decide, learn, plan
+from scaling.decisions.planning.plan import Known, Plan, check_spending, decide, learn, plan
 from scaling.decisions.planning.question import Question
+from scaling.decisions.planning.ranking import FrontierPoint, Ranked
 from scaling.decisions.planning.simulation import Simulation, simulate_grid
 from scaling.decisions.planning.words import interval_words, ruled_out, sentences, value_words
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CHUNK = 2**17  # elements of draws x designs at once
 POINT_WORK = 2**25  # elements that point predictions may take; larger spaces use fewer draws
 TAIL = 0.025
+SAME = 1.001  # factor up to which two values of a scale are one
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,18 @@ def model_parameters(space: "Space", evidence: "Evidence") -> Array:
 
 
 def beyond_data(places: Places, evidence: "Evidence") -> Array:
-    """Factor by which each design lies beyond the records of its kind, on the scale where most; 1 inside: (M,)."""
+    """Factor by which each design lies beyond the records of its kind, on the scale where most; 1 inside: (M,).
+
+    Infinite where a scale has another value than the only one of the records.
+    """
     factor = np.ones(len(places))
     for kind in range(len(evidence.kinds)):
         mine, theirs = places.kinds == kind, evidence.places.kinds == kind
         for name, values in places.scales.items():
             known = evidence.places.scales[name][theirs]
             outside = np.maximum(values[mine] / known.max(), known.min() / values[mine])
+            if name not in evidence.surface.names:  # no law says what another value would change
+                outside = np.where(outside > SAME, np.inf, outside)
             factor[mine] = np.maximum(factor[mine], outside)
     return factor
 
@@ -131,7 +137,8 @@ def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
         return []
     generator = np.random.default_rng(len(evidence.designs))
     losses = evidence.surface.log_losses(places)
-    noisy = losses + generator.standard_normal(losses.shape) * new_run_noise(evidence)[:, None]
+    luck = generator.standard_normal(len(losses)) * new_run_noise(evidence)  # the same for all, whoever is asked with
+    noisy = losses + luck[:, None]
     low, high = np.quantile(noisy, (TAIL, 1 - TAIL), axis=0)
     outer = evidence.outcome.outer
     ends = np.sort(np.stack([outer(low), outer(high)]), axis=0)

@@ -12,7 +12,8 @@ from scaling.decisions.verdict import chance_words
 
 if TYPE_CHECKING:
     from scaling.decisions.outcomes import Outcome
-    from scaling.decisions.planning.plan import Plan, Ranked
+    from scaling.decisions.planning.plan import Plan
+    from scaling.decisions.planning.ranking import Ranked
 
 UNSURE = 0.8  # chance of being best below which the runner-up is named as a rival
 SAFE = 0.9  # chance of keeping within the budget below which a warning is due

@@ -172,3 +172,15 @@ def test_a_target_out_of_reach_says_what_is_in_reach() -> None:
         answer("100 gpu-hours", target=0.99)
     with pytest.raises(UsageError, match="between 0 and 100 %"):
         answer("100 gpu-hours", target=84.0)
+
+
+def test_no_design_is_foreseen_along_a_scale_that_records_do_not_vary() -> None:
+    table = load_records("paper")
+    square = table[table["input_size"].eq(128) & table["accuracy"].notna()]
+    found = plan(ask("1e22 flops", extrapolation=4.0, input_sizes=None), square)
+    assert found.evidence.surface.names == ("parameters", "patch")
+    assert all(each.design.split("@")[1] == "128" for each in found.ranked)
+    with pytest.raises(UsageError, match=r"--input-sizes 224: all records of paper have input size 128"):
+        plan(ask("1e22 flops", input_sizes=(128, 224)), square)
+    one_size = square[square["size"].eq("base")]
+    assert all("-base/" in each.design for each in plan(ask("1e22 flops"), one_size).ranked)
