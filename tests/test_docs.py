@@ -58,6 +58,25 @@ def test_the_example_fit_is_that_of_the_command(tmp_path: Path) -> None:
     assert all(line in readme for line in lines if not line[0].startswith("─"))
 
 
+def test_the_example_plan_is_that_of_the_command() -> None:
+    shown = [
+        line.rstrip() for line in scaling("plan", "--budget", "5000 gpu-hours", "--gpus", "64").stdout.splitlines()
+    ]
+    pages = [(ROOT / name).read_text().splitlines() for name in ("docs/planning.md", "README.md")]
+    sentences = [line for line in shown if line.startswith("* ")]
+    assert len(sentences) >= 3
+    assert all(line in page for page in pages for line in sentences)
+    assert all(line in pages[0] for line in shown if "@" in line)
+
+
+def test_the_pages_of_planning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("planning.md", "planning-path.md"):
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL):
+            exec(compile(code, name, "exec"), {})
+    assert (tmp_path / "path.pdf").is_file()
+
+
 def test_the_example_device_is_one_and_python_runs() -> None:
     page = (ROOT / "docs" / "estimating.md").read_text()
     (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)

@@ -21,8 +21,8 @@ def test_reference_study_is_whole(name: str) -> None:
     assert set(records) == {cell.id for cell in study.cells()}
     assert {record.status for record in records.values()} == {Status.DONE}
     assert all(record.commit and not record.commit.endswith("+") for record in records.values())
-    assert (ANALYSIS / name / "figure1.png").is_file()
-    assert (ANALYSIS / name / "fit.json").is_file()
+    assert any((ANALYSIS / name).glob("*.png"))
+    assert any((ANALYSIS / name).glob("*.json"))
 
 
 def test_digits_quick_falls_at_every_halving_of_the_patch() -> None:

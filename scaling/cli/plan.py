@@ -228,6 +228,10 @@ def _answer(options: dict[str, Any], output: Format) -> None:
     if save is not None:
         save_plan(found, save)
         message(f"wrote {save}")
+    further = options["path"] or options["next_pilots"] is not None or options["simulate"] is not None
+    if further and output is Format.TABLE:
+        for warning in found.warnings:
+            message(f"note: {warning}")
     if options["path"]:
         _show_path(found, figure, output)
     elif options["next_pilots"] is not None:
