@@ -112,6 +112,8 @@ def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
             if one in values and other not in values:
                 values[other] = None
     question = replace(base, **values)
+    if str(given.get("target", "")).strip().endswith("%") and (question.outcome or "").endswith("loss"):
+        raise UsageError(f"--target '{given['target']}': a loss is no percentage; write it as a number such as 0.7")
     check_spending(question)  # and the hardware, before the work starts
     find_hardware(question.hardware)
     return question

@@ -7,6 +7,7 @@ from typing import Any
 from scaling.cli.output import Format, amount, message, print_json, show_table, si
 from scaling.decisions import OUTCOMES
 from scaling.decisions.planning import (
+    Budget,
     HeldOut,
     Plan,
     Prediction,
@@ -101,7 +102,7 @@ def _show_changes(found: dict[str, Any]) -> None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(_plain(each) for each in value.values())
+        return str(Budget(**value))
     if isinstance(value, list):
         return ", ".join(map(_plain, value)) or "-"
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -85,7 +85,7 @@ def contenders(plan: "Plan") -> Array:
 
 def worlds(evidence: "Evidence", places: "Places") -> Array:
     """Draws of the inner values of places, (R, C), without the luck of a run."""
-    return tamed(evidence.surface.log_losses(places))
+    return tamed(evidence.log_losses(places))
 
 
 def luck(evidence: "Evidence", known: Array, seeds: Array | int = 1) -> Array:

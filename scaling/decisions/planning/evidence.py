@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scaling.cost import DEFAULT_CLASSES, Head, cost_of_shape
 from scaling.cost.shapes import Execution, Shape
-from scaling.decisions.candidates import Candidate, gather_candidates
+from scaling.decisions.candidates import Candidate, Field, gather_candidates
 from scaling.decisions.outcomes import OUTCOMES, Array, CompareError, Outcome, SeedNoise, find_outcome, seed_noise
 from scaling.design import Design, DesignError, load_study, run_directory_of
 from scaling.errors import ScalingError, UsageError
@@ -54,6 +54,51 @@ class Evidence:
     """Hash of the designs and values."""
     surface: Surface = field(repr=False)
 
+    @property
+    def own_noise(self) -> float:
+        """Standard deviation between seeds, of an inner value."""
+        return float(self.noise.estimate(float(np.median(self.values))))
+
+    @property
+    def draws(self) -> int:
+        """Of the surface, R."""
+        return self.surface.draws
+
+    def tried(self, places: Places) -> Array:
+        """For each place the index of the record at it, (M,), or -1."""
+        found = np.full(len(places), -1)
+        for index in range(len(self.designs)):
+            here = places.kinds == self.places.kinds[index]
+            for name in self.places.scales:
+                here &= np.isclose(places.scales[name], self.places.scales[name][index], rtol=1e-6)
+            found[here] = index
+        return found
+
+    def log_losses(self, places: Places, draws: slice = slice(None)) -> Array:
+        """Draws (R, M) of inner values: of designs that were tried, what they reached moves the surface there.
+
+        A design lies off its curve by a misfit of its own, which its records tell as far as they are not luck.
+        """
+        losses = self.surface.log_losses(places, draws)
+        tried = self.tried(places)
+        columns = np.flatnonzero(tried >= 0)
+        if not len(columns):
+            return losses
+        luck = self.own_noise**2 / self.seeds
+        total = self.surface.sigma[draws, None] ** 2
+        misfit = np.maximum(total - luck, 0.0)
+        share = misfit / total
+        reached = self.outcome.inner(self.values)[tried[columns]]
+        unit = np.random.default_rng(len(self.designs)).standard_normal((self.draws, len(self.designs)))
+        left = np.sqrt(misfit * (1 - share)) * unit[draws][:, tried[columns]]
+        losses[:, columns] += share * (reached - losses[:, columns]) + left
+        return losses
+
+    def run_noise(self, places: Places) -> Array:
+        """Standard deviation (R, M) of one new training: its seed's luck, and the misfit of designs never tried."""
+        untried = self.surface.sigma**2 + self.own_noise**2 * (1 - 1 / self.seeds)
+        return np.where(self.tried(places) >= 0, self.own_noise, np.sqrt(untried)[:, None])
+
     def measured(self, design: str) -> float | None:
         """What a design reached; None if it is not among the records."""
         return float(self.values[self.designs.index(design)]) if design in self.designs else None
@@ -79,17 +124,19 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
     """
     try:
         found = find_outcome(table, outcome or question.outcome)
-        tried = gather_candidates(held_in(table, question), found)
+        seen = held_in(table, question)
+        tried = gather_candidates(seen, found)
     except CompareError as error:
-        raise PlanError(str(error).replace("compare", "plan from")) from None
+        words = str(error).replace("can be compared", "can be planned").replace("to compare", "to plan from")
+        raise PlanError(words) from None
     kinds = tuple(dict.fromkeys(_kind(each) for each in tried.candidates if _is_plain(each)))
-    used, places = places_of_designs(tried.candidates, kinds, table)
+    rows = _rows_of(seen, tried, found)
+    used, places = places_of_designs(tried.candidates, kinds, rows)
     if not used:
         raise PlanError(
             f"no record with a {found.label} is of a design whose cost is known; there is nothing to plan from"
         )
     names = tuple(each.design for each in used)
-    rows = table[table["design"].isin(names)]
     noise = seed_noise({each.design: each.results for each in used}, found, question.seed_noise)
     values = np.array([each.value for each in used])
     seeds = float(np.mean([len(each.results) for each in used]))
@@ -130,13 +177,17 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
 
 def other_outcomes(table: "pd.DataFrame", question: "Question", main: Evidence) -> list[Evidence]:
     """Evidence on the other outcomes of the same task, of those that records can carry; loss beside accuracy."""
-    same = table[table["task"] == main.task] if main.task and "task" in table else table
+    same = table
+    for key, value in (("task", main.task), ("dataset", main.dataset)):
+        same = same[same[key] == value] if value and key in same else same
     found = []
     for column in OUTCOMES:
         if column == main.outcome.column or column not in same or not same[column].notna().any():
             continue
+        other_unit = OUTCOMES[column].is_loss != main.outcome.is_loss
+        asked = replace(question, seed_noise=None) if other_unit else question
         try:
-            found.append(gather_evidence(same, question, column))
+            found.append(gather_evidence(same, asked, column))
         except ScalingError:  # too few of them: the outcome is not shown
             continue
     return found
@@ -151,6 +202,23 @@ def parameters_of(design: Design) -> float:
     """Parameters without embedding, positions and head: the size of a model, whatever its patch and input."""
     cost = cost_of_shape(design.architecture, Shape.of(design), Head(dense=design.head is not None), Execution("fp32"))
     return float(cost.parameters.without_embedding_and_head)
+
+
+def _rows_of(table: "pd.DataFrame", tried: Field, outcome: Outcome) -> "pd.DataFrame":
+    """The rows that candidates were made of: of their task and data set, with a result."""
+    rows = table[table[outcome.column].notna() & table["design"].isin([each.design for each in tried.candidates])]
+    for key, value in (("task", tried.task), ("dataset", tried.dataset)):
+        if value and key in rows:
+            rows = rows[rows[key] == value]
+    if "images_seen" in rows and rows["images_seen"].notna().any():
+        lengths = rows.groupby("design")["images_seen"]
+        twice = lengths.max() > SAME_DATA * lengths.min()
+        if twice.any():
+            raise PlanError(
+                f"{twice.idxmax()} was trained on {lengths.min()[twice.idxmax()]:,.0f} and on "
+                f"{lengths.max()[twice.idxmax()]:,.0f} images: give a table with one length of each design"
+            )
+    return rows
 
 
 def places_of_designs(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scaling.decisions.planning.plan import Plan
 
 FORMAT = 1
+NEEDED = {"question", "records", "designs", "feasible"}
 
 
 def to_json(plan: "Plan") -> dict[str, Any]:
@@ -81,7 +82,8 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # neither JSON nor even text
         raise PlanError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT or "question" not in found:
+    whole = isinstance(found, dict) and found.get("format") == FORMAT and set(found) >= NEEDED
+    if not whole or not isinstance(found["question"], dict) or not found["designs"]:
         raise PlanError(f"{path}: not a plan of this version; 'scaling plan ... --save {path}' writes one")
     return found
 

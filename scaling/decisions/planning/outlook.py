@@ -86,7 +86,7 @@ def point_predictions(evidence: "Evidence", places: Places) -> Array:
     step = max(1, surface.draws * len(places) // POINT_WORK)
     size = max(1, CHUNK * step // surface.draws)
     parts = (places.chosen(slice(start, start + size)) for start in range(0, len(places), size))
-    medians = [np.median(surface.log_losses(part, slice(None, None, step)), axis=0) for part in parts]
+    medians = [np.median(evidence.log_losses(part, slice(None, None, step)), axis=0) for part in parts]
     return np.concatenate(medians) if medians else np.zeros(0)
 
 
@@ -108,27 +108,21 @@ def contest(evidence: "Evidence", places: Places, target: float | None) -> Conte
     best, winner = np.full(surface.draws, np.inf), np.zeros(surface.draws, int)
     medians, reached = np.zeros(len(places)), np.zeros(len(places))
     inner_target = None if target is None else float(evidence.outcome.inner(np.array(target)))
-    luck = generator.standard_normal(surface.draws) * new_run_noise(evidence)
+    luck = generator.standard_normal((surface.draws, 1))
     size = max(1, CHUNK // surface.draws)
     for start in range(0, len(places), size):
         part = slice(start, min(start + size, len(places)))
-        losses = surface.log_losses(places.chosen(part))
+        losses = evidence.log_losses(places.chosen(part))
         medians[part] = np.median(losses, axis=0)
         lowest = losses.argmin(axis=1)
         value = losses[np.arange(len(losses)), lowest]
         better = value < best
         best, winner = np.where(better, value, best), np.where(better, start + lowest, winner)
         if inner_target is not None:
-            reached[part] = (losses + luck[:, None] <= inner_target).mean(axis=0)
+            noisy = losses + luck * evidence.run_noise(places.chosen(part))
+            reached[part] = (noisy <= inner_target).mean(axis=0)
     chances = np.bincount(winner, minlength=len(places)) / surface.draws
     return Contest(medians, chances, None if target is None else reached)
-
-
-def new_run_noise(evidence: "Evidence") -> Array:
-    """Standard deviation (R,) of one new training around the surface: misfit and its own seed's luck."""
-    surface, values = evidence.surface, evidence.values
-    own = evidence.noise.estimate(float(np.median(values))) ** 2 * (1 - 1 / evidence.seeds)
-    return np.sqrt(surface.sigma**2 + own)
 
 
 def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
@@ -136,9 +130,9 @@ def predictions(evidence: "Evidence", places: Places) -> list[Prediction]:
     if not len(places):
         return []
     generator = np.random.default_rng(len(evidence.designs))
-    losses = evidence.surface.log_losses(places)
-    luck = generator.standard_normal(len(losses)) * new_run_noise(evidence)  # the same for all, whoever is asked with
-    noisy = losses + luck[:, None]
+    losses = evidence.log_losses(places)
+    luck = generator.standard_normal((len(losses), 1))  # the same for all, whoever is asked with
+    noisy = losses + luck * evidence.run_noise(places)
     low, high = np.quantile(noisy, (TAIL, 1 - TAIL), axis=0)
     outer = evidence.outcome.outer
     ends = np.sort(np.stack([outer(low), outer(high)]), axis=0)

@@ -1,5 +1,6 @@
 """What is asked of a plan: a budget, hardware, limits and where to look. Plain values, so that it can be repeated."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -12,6 +13,10 @@ from scaling.laws.surface import DRAWS
 
 EXTRAPOLATION = 2.0
 LARGEST_DRAWS = 16 * DRAWS
+POSITIVE = (
+    *("deadline_days", "gpus", "memory_bytes", "price", "epochs", "train_images", "batch_size", "seed_noise"),
+    *("inference_flops", "inference_milliseconds", "target", "extrapolation"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,12 @@ class Question:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("deadline_days", "gpus", "memory_bytes", "price", "epochs", "train_images", "batch_size"):
+        for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"--{name.replace('_', '-')} {value} must be more than nothing")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be more than nothing, and finite")
+        if self.sharding == "fsdp" and self.gpus is None:
+            raise UsageError("--sharding fsdp shards over how many GPUs? Add --gpus or --nodes")
         if self.budget is not None and self.budget.unit == "dollars" and self.price is None:
             raise UsageError(f"--budget {self.budget} needs --price, the dollars of one GPU-hour")
         if self.deadline_days is not None and self.gpus is None:

@@ -2,16 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from scaling.decisions.outcomes import Array
 from scaling.decisions.planning.outlook import CHUNK
-from scaling.laws.surface import Places, Surface
+from scaling.laws.surface import Places
 
 WORK = 2**24  # draws x designs looked at; larger spaces are looked at in fewer draws
 FEWEST_DRAWS = 128
 NOBODY = -1
+
+
+class Drawn(Protocol):
+    """A surface, or what records say of designs with it."""
+
+    @property
+    def draws(self) -> int:
+        """R."""
+        ...
+
+    def log_losses(self, places: Places, draws: slice = ...) -> Array:
+        """Draws (R, M) of inner values."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,13 +47,13 @@ class Race:
         return (self.winners == self.expected).mean(axis=0)
 
 
-def draws_for(surface: Surface, designs: int) -> slice:
+def draws_for(surface: Drawn, designs: int) -> slice:
     """All draws, or evenly spaced ones where there are so many designs that all would take too long."""
     count = max(FEWEST_DRAWS, WORK // max(1, designs))
     return slice(None, None, max(1, surface.draws // count))
 
 
-def race(surface: Surface, places: Places, costs: Array, which: Array, budgets: Array, draws: slice) -> Race:
+def race(surface: Drawn, places: Places, costs: Array, which: Array, budgets: Array, draws: slice) -> Race:
     """Sort designs by cost and keep the best so far at every budget, in chunks that fit a processor's cache.
 
     Args:
@@ -52,7 +66,7 @@ def race(surface: Surface, places: Places, costs: Array, which: Array, budgets: 
     """
     order = which[np.argsort(costs[which], kind="stable")]
     ends = np.searchsorted(costs[order], budgets, side="right").tolist()
-    count = len(surface.values[draws])
+    count = len(range(surface.draws)[draws])
     step = max(1, CHUNK // count)
     best, winner = np.full(count, np.inf), np.full(count, NOBODY)
     lowest_median, expected = np.inf, NOBODY

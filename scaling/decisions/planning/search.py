@@ -27,7 +27,7 @@ class State:
     costs: Costs
     limits: Limits
     contestants: Array
-    """(F,) places of the smallest feasible patch of every model and input; of all feasible designs with a target."""
+    """(F,) places of the smallest feasible patch of every model and input, and of those tried; with a target of all."""
     contest: Contest
 
 
@@ -38,7 +38,8 @@ def search(question: Question, evidence: Evidence, training: Training, setting: 
     limits = find_limits(costs, beyond_data(places, evidence), question)
     contestants = np.flatnonzero(limits.feasible)
     if question.target is None:
-        contestants = _smallest_patches(space, contestants)
+        tried = contestants[evidence.tried(places.chosen(contestants)) >= 0]  # these may lie off the law
+        contestants = np.union1d(_smallest_patches(space, contestants), tried)
     return State(
         space, places, costs, limits, contestants, contest(evidence, places.chosen(contestants), question.target)
     )

@@ -112,14 +112,15 @@ def _cheaper(plan: "Plan") -> Iterator[str]:
 
 
 def _next_step(plan: "Plan") -> Iterator[str]:
-    """The first design on the frontier beyond what can be spent, if it is expected to be better."""
+    """The first design beyond what can be spent that is expected to be better by more than seeds differ."""
     budget, outcome = plan.question.budget, plan.evidence.outcome
     if budget is None or plan.question.target is not None:
         return
     expected = plan.chosen.predictions[outcome.column].estimate
     for point in plan.frontier:
         gain = float(outcome.gain(np.array(point.prediction.estimate), np.array(expected)))
-        if point.cost > budget.amount and gain > 0:
+        inner = [float(outcome.inner(np.array(value))) for value in (expected, point.prediction.estimate)]
+        if point.cost > budget.amount and inner[0] - inner[1] > plan.evidence.noise.estimate(expected):
             unit = "of loss" if outcome.is_loss else "points"
             yield (
                 f"The next step up is {point.design}: {gain:.2g} {unit} better, for {point.cost / budget.amount:.3g}x "

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.decisions.planning import Plan, PlanError, changes, plan, question_of, read_plan, save_plan, to_json
@@ -20,16 +21,16 @@ def test_the_choice_keeps_within_every_limit_and_is_expected_best(paper: Plan) -
     assert paper.chosen.gpu_hours.estimate <= limit
     feasible = np.flatnonzero(state.limits.feasible)
     assert np.all(state.costs.gpu_hours[feasible] <= limit)
-    losses = paper.evidence.surface.log_losses(state.places.chosen(feasible))
+    losses = paper.evidence.log_losses(state.places.chosen(feasible))
     best = int(feasible[np.argmin(np.median(losses, axis=0))])
     assert paper.chosen.design == str(state.space.design(best))
 
 
 def test_leaving_out_larger_patches_changes_no_chance(paper: Plan) -> None:
-    """Only the smallest feasible patch of a curve can be best, so chances over all designs are the same."""
+    """Only the smallest feasible patch of a curve, or one that was tried, can be best."""
     state = paper.state
     feasible = np.flatnonzero(state.limits.feasible)
-    losses = paper.evidence.surface.log_losses(state.places.chosen(feasible))
+    losses = paper.evidence.log_losses(state.places.chosen(feasible))
     wins = np.bincount(losses.argmin(axis=1), minlength=len(feasible)) / len(losses)
     everywhere = dict(zip(feasible.tolist(), wins, strict=True))
     contest = dict(zip(state.contestants.tolist(), state.contest.chance_best, strict=True))
@@ -184,3 +185,26 @@ def test_no_design_is_foreseen_along_a_scale_that_records_do_not_vary() -> None:
         plan(ask("1e22 flops", input_sizes=(128, 224)), square)
     one_size = square[square["size"].eq("base")]
     assert all("-base/" in each.design for each in plan(ask("1e22 flops"), one_size).ranked)
+
+
+def test_what_a_design_reached_counts_against_the_law() -> None:
+    """In this run single pixels were trained too short: the law, which never rises, must not choose them."""
+    run = str(Path(__file__).parents[3] / "runs" / "digits-adventurer")
+    found = plan(ask("1 gpu-hours", study=run, hardware="cpu", architectures=("deit",)))
+    assert found.chosen.design == "deit-nano/2@16+linear"
+    assert found.chosen.predictions["mean_iou"].estimate == pytest.approx(found.chosen.measured, abs=0.02)
+
+
+def test_one_design_at_two_lengths_is_refused() -> None:
+    table = load_records("paper")
+    table = table[table["input_size"].eq(128) & table["accuracy"].notna()]
+    twice = [table.assign(images_seen=1e8, seed=0.0), table.assign(images_seen=3e8, seed=1.0)]
+    with pytest.raises(PlanError, match=r"was trained on 100,000,000 and on 300,000,000 images"):
+        plan(ask("1e22 flops"), pd.concat(twice))
+
+
+def test_rows_without_a_result_say_nothing_of_the_length() -> None:
+    table = load_records("paper")
+    table = table[table["input_size"].eq(128) & table["accuracy"].notna()].assign(images_seen=1e8)
+    failed = table.iloc[:1].assign(images_seen=9e9, accuracy=np.nan, status="failed")
+    assert plan(ask("1e22 flops"), pd.concat([table, failed])).training.images == 1e8
