@@ -20,6 +20,7 @@ from scaling.decisions.planning import (
     value_words,
 )
 
+WIDE = 0.5  # half an interval, from which it is shown as a factor
 FAR = 1.05  # factor beyond the records from which it is shown
 LONG = 0.5  # share of FLOPs in attention from which it is shown
 
@@ -51,7 +52,7 @@ def _show_ranked(plan: Plan) -> None:
         **{f"{OUTCOMES[name].label} [95 %]": partial(_outcome, name=name) for name in plan.chosen.predictions},
         "measured": lambda each: "-" if each.measured is None else value_words(each.measured, plan.evidence.outcome),
         "reaches it" if target else "best": lambda each: f"{(each.chance_target if target else each.chance_best):.2f}",
-        "GPU-hours": lambda each: f"{amount(each.gpu_hours.estimate)} ± {_error(each.gpu_hours):.0%}",
+        "GPU-hours": lambda each: f"{amount(each.gpu_hours.estimate)} {_error(each.gpu_hours)}",
         "FLOPs": lambda each: si(each.training_flops),
         "dollars": lambda each: amount(each.dollars),
         "days": lambda each: amount(each.days),
@@ -83,9 +84,10 @@ def _outcome(each: Ranked, name: str) -> str:
     return interval_words(each.predictions[name], OUTCOMES[name]) if name in each.predictions else "-"
 
 
-def _error(found: Prediction) -> float:
-    """Half the interval, as a share of the estimate."""
-    return (found.high - found.low) / 2 / found.estimate
+def _error(found: Prediction) -> str:
+    """Half the interval as a share of the estimate, or as a factor where it is wide."""
+    half = (found.high - found.low) / 2 / found.estimate
+    return f"± {half:.0%}" if half < WIDE else f"x/÷ {found.high / found.estimate:.2g}"
 
 
 def _show_changes(found: dict[str, Any]) -> None:

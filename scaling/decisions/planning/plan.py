@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 10
+FAR_OFF = 5.0  # times the noise of a seed, from which a law that misses its records is said to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,4 +189,11 @@ def _warnings(question: Question, evidence: Evidence, training: Training) -> lis
             )
     if evidence.noise.degrees_of_freedom is None:
         found.append(evidence.noise.words)
+    misses, seeds = float(np.median(evidence.surface.sigma)), evidence.own_noise
+    if misses > FAR_OFF * seeds:
+        what = "loss" if evidence.outcome.is_loss else "odds of an error"
+        found.append(
+            f"the law misses its records by {misses:.0%} of the {what}, {misses / seeds:.0f} times what seeds differ: it "
+            "is not of their form, and what it says of untried designs is doubtful"
+        )
     return found

@@ -8,11 +8,13 @@ from statistics import NormalDist
 import numpy as np
 
 from scaling.cost.roofline import INTERVAL
-from scaling.decisions.planning.costs import Setting, Training, full_estimate
+from scaling.decisions.planning.costs import HOURS_PER_DAY, Setting, Training, full_estimate
 from scaling.decisions.planning.evidence import Evidence
 from scaling.decisions.planning.outlook import Prediction, places_of, point_predictions, predictions
 from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.search import State
+
+SMALLEST_SPREAD = 1e-6  # of a logarithm, for speeds known exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Ranked:
     days: float
     dollars: float | None
     chance_within: float | None
-    """Of keeping within a budget in GPU-hours or dollars, as far as the hardware's speed is known."""
+    """Of keeping within a budget in GPU-hours or dollars, and a deadline, as far as the hardware's speed is known."""
     gpus: int
     micro_batch_size: int
     accumulation: int
@@ -100,12 +102,16 @@ def ranked_design(
 
 
 def _chance_within(hours: Prediction, question: Question) -> float | None:
-    """Chance that hours, log-normal with this 95 % interval, stay below the budget; None where it is not of time."""
-    if question.budget is None or question.budget.unit == "flops":
+    """Chance that hours, log-normal with this 95 % interval, keep within budget and deadline; None without either."""
+    limits = []
+    if question.budget is not None and question.budget.unit != "flops":
+        limits.append(question.budget.amount / ((question.price or 1.0) if question.budget.unit == "dollars" else 1.0))
+    if question.deadline_days is not None and question.gpus is not None:
+        limits.append(HOURS_PER_DAY * question.deadline_days * question.gpus)
+    if not limits:
         return None
-    limit = question.budget.amount / (question.price if question.budget.unit == "dollars" and question.price else 1.0)
-    spread = math.log(hours.high / hours.low) / (2 * INTERVAL)
-    return NormalDist().cdf(math.log(limit / hours.estimate) / spread)
+    spread = max(math.log(hours.high / hours.low) / (2 * INTERVAL), SMALLEST_SPREAD)
+    return NormalDist().cdf(math.log(min(limits) / hours.estimate) / spread)
 
 
 def _limited_by(place: int, state: State) -> str:

@@ -70,24 +70,33 @@ def _answer(plan: "Plan") -> Iterator[str]:
 
 
 def _overrun(plan: "Plan") -> Iterator[str]:
-    """Whether the choice may cost more than there is."""
+    """Whether the choice may take more than there is."""
     within = plan.chosen.chance_within
     if within is not None and within < SAFE:
         yield (
-            f"It may take more than there is: it keeps within the budget with probability {chance_words(within)}, as "
-            f"far as the speed of {plan.setting.hardware.name} is known (--calibration narrows that)."
+            f"It may take more than there is: it keeps within budget and deadline with probability "
+            f"{chance_words(within)}, as far as the speed of {plan.setting.hardware.name} is known (--calibration "
+            "narrows that)."
         )
 
 
 def _rival(plan: "Plan") -> Iterator[str]:
     """The design most likely to be better than the choice, where that is not sure."""
-    if plan.question.target is not None or plan.chosen.chance_best >= UNSURE or len(plan.ranked) < 2:
+    state, outcome = plan.state, plan.evidence.outcome
+    chances = state.contest.chance_best.copy()
+    chosen = int(np.argmin(state.contest.median))
+    if plan.question.target is not None or chances[chosen] >= UNSURE or len(chances) < 2:
         return
-    rival = max(plan.ranked[1:], key=lambda each: each.chance_best)
-    if rival.chance_best > 0:
+    chances[chosen] = 0.0
+    rank = int(np.argmax(chances))
+    place = int(state.contestants[rank])
+    expected = value_words(float(outcome.outer(state.contest.median[rank])), outcome)
+    cost = state.costs.in_unit(plan.cost_unit, plan.question.price)
+    if chances[rank] > 0:
         yield (
-            f"Not sure: {rival.design} is the best with probability {chance_words(rival.chance_best)} "
-            f"({_relation(rival, plan)}); --next says which runs would tell."
+            f"Not sure: {state.space.design(place)} is the best with probability {chance_words(float(chances[rank]))} "
+            f"({expected} expected, for {cost[place] / cost[state.contestants[chosen]]:.2g}x the cost); --next says "
+            "which runs would tell."
         )
 
 
@@ -127,11 +136,6 @@ def _next_step(plan: "Plan") -> Iterator[str]:
                 f"the budget."
             )
             return
-
-
-def _relation(other: "Ranked", plan: "Plan") -> str:
-    expected = value_words(other.predictions[plan.evidence.outcome.column].estimate, plan.evidence.outcome)
-    return f"{expected} expected, for {_cost_of(other, plan) / _cost_of(plan.chosen, plan):.2g}x the cost"
 
 
 def _cost_of(ranked: "Ranked", plan: "Plan") -> float:

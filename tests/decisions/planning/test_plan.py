@@ -8,12 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.decisions.planning import Plan, PlanError, changes, plan, question_of, read_plan, save_plan, to_json
+from scaling.decisions.planning import (
+    Plan,
+    PlanError,
+    changes,
+    decide,
+    plan,
+    question_of,
+    read_plan,
+    save_plan,
+    sentences,
+    to_json,
+)
 from scaling.decisions.planning.checking import check_held_out
 from scaling.decisions.planning.evidence import gather_evidence, load_table
 from scaling.errors import UsageError
 from scaling.records import load_records
-from tests.decisions.planning.conftest import answer, ask
+from tests.decisions.planning.conftest import answer, ask, published
 
 
 def test_the_choice_keeps_within_every_limit_and_is_expected_best(paper: Plan) -> None:
@@ -192,6 +203,7 @@ def test_what_a_design_reached_counts_against_the_law() -> None:
     run = str(Path(__file__).parents[3] / "runs" / "digits-adventurer")
     found = plan(ask("1 gpu-hours", study=run, hardware="cpu", architectures=("deit",)))
     assert found.chosen.design == "deit-nano/2@16+linear"
+    assert any("the law misses its records" in warning for warning in found.warnings)
     assert found.chosen.predictions["mean_iou"].estimate == pytest.approx(found.chosen.measured, abs=0.02)
 
 
@@ -208,3 +220,18 @@ def test_rows_without_a_result_say_nothing_of_the_length() -> None:
     table = table[table["input_size"].eq(128) & table["accuracy"].notna()].assign(images_seen=1e8)
     failed = table.iloc[:1].assign(images_seen=9e9, accuracy=np.nan, status="failed")
     assert plan(ask("1e22 flops"), pd.concat([table, failed])).training.images == 1e8
+
+
+def test_doubt_does_not_depend_on_how_many_designs_are_shown() -> None:
+    few, many = (decide(ask(gpus=64), published(), top) for top in (1, 20))
+    assert sentences(few) == sentences(many)
+    assert any(sentence.startswith("Not sure") for sentence in sentences(few))
+
+
+def test_a_choice_that_may_miss_its_deadline_says_so() -> None:
+    found = answer(None, gpus=64, deadline_days=0.92, hardware="h100")
+    days = found.chosen.days
+    assert found.chosen.chance_within is not None
+    assert (found.chosen.chance_within < 0.9) == any("more than there is" in each for each in sentences(found))
+    sure = answer(None, gpus=64, deadline_days=days * 20, hardware="h100", only=(found.chosen.design,))
+    assert sure.chosen.chance_within == pytest.approx(1, abs=1e-3)
