@@ -193,7 +193,7 @@ def _warnings(question: Question, evidence: Evidence, training: Training) -> lis
     if misses > FAR_OFF * seeds:
         what = "loss" if evidence.outcome.is_loss else "odds of an error"
         found.append(
-            f"the law misses its records by {misses:.0%} of the {what}, {misses / seeds:.0f} times what seeds differ: it "
-            "is not of their form, and what it says of untried designs is doubtful"
+            f"the law misses its records by {misses:.0%} of the {what}, {misses / seeds:.0f} times what seeds differ: "
+            "it is not of their form, and what it says of untried designs is doubtful"
         )
     return found
