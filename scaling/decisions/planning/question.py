@@ -13,10 +13,12 @@ from scaling.laws.surface import DRAWS
 
 EXTRAPOLATION = 2.0
 LARGEST_DRAWS = 16 * DRAWS
-POSITIVE = (
-    *("deadline_days", "gpus", "memory_bytes", "price", "epochs", "train_images", "batch_size", "seed_noise"),
-    *("inference_flops", "inference_milliseconds", "target", "extrapolation"),
-)
+POSITIVE = {
+    **{name: name for name in ("gpus", "price", "epochs", "train_images", "batch_size", "seed_noise", "target")},
+    **{"deadline_days": "deadline", "memory_bytes": "memory-per-gpu", "extrapolation": "extrapolate"},
+    **{"inference_flops": "inference-budget", "inference_milliseconds": "inference-budget"},
+}
+"""Fields that must be positive and finite, with the option that sets each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,10 @@ class Question:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
+        for name, option in POSITIVE.items():
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"--{name.replace('_', '-')} {value} must be more than nothing, and finite")
+                raise UsageError(f"--{option.replace('_', '-')} {value} must be more than nothing, and finite")
         if self.sharding == "fsdp" and self.gpus is None:
             raise UsageError("--sharding fsdp shards over how many GPUs? Add --gpus or --nodes")
         if self.budget is not None and self.budget.unit == "dollars" and self.price is None:

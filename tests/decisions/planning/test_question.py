@@ -24,6 +24,9 @@ def test_a_question_survives_json() -> None:
         ({"extrapolation": 0.5}, "at least 1"),
         ({"draws": 0}, "draws must be"),
         ({"price": -1.0}, "--price -1.0"),
+        ({"seed_noise": float("nan")}, "--seed-noise nan"),
+        ({"extrapolation": float("inf")}, "--extrapolate inf"),
+        ({"sharding": "fsdp"}, "over how many GPUs"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, object], words: str) -> None:
