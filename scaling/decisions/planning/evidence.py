@@ -1,6 +1,7 @@
 """What records say: the designs of one task that were tried, and the surface of laws that agrees with them."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from scaling.decisions.planning.question import Question
 
 NOISE_WEIGHT = 4.0  # points that the seed noise counts for; laws miss by more than seeds differ
+ALIKE = 1e-6  # of identities of designs
 SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
 
 
@@ -66,13 +68,10 @@ class Evidence:
 
     def tried(self, places: Places) -> Array:
         """For each place the index of the record at it, (M,), or -1."""
-        found = np.full(len(places), -1)
-        for index in range(len(self.designs)):
-            here = places.kinds == self.places.kinds[index]
-            for name in self.places.scales:
-                here &= np.isclose(places.scales[name], self.places.scales[name][index], rtol=1e-6)
-            found[here] = index
-        return found
+        mine, theirs = (_identities(each, tuple(self.places.scales)) for each in (self.places, places))
+        order = np.argsort(mine)
+        nearest = np.clip(np.searchsorted(mine[order], theirs - ALIKE), 0, len(mine) - 1)
+        return np.where(np.abs(mine[order][nearest] - theirs) < ALIKE, order[nearest], -1)
 
     def log_losses(self, places: Places, draws: slice = slice(None)) -> Array:
         """Draws (R, M) of inner values: of designs that were tried, what they reached moves the surface there.
@@ -106,6 +105,13 @@ class Evidence:
     def kind(self, architecture: str, head: str | None) -> int | None:
         """Index of a kind; None if no record is of it."""
         return self.kinds.index((architecture, head)) if (architecture, head) in self.kinds else None
+
+
+def _identities(places: Places, names: tuple[str, ...]) -> Array:
+    """One number for each place, the same for the same design: a mix of kind and logarithms of scales, (M,)."""
+    return 1000.0 * places.kinds + sum(
+        np.log(places.scales[name]) * math.sqrt(prime) for name, prime in zip(names, (2, 3, 5, 7), strict=False)
+    )
 
 
 def load_table(question: "Question") -> "pd.DataFrame":
