@@ -163,4 +163,4 @@ def test_intervals_cover() -> None:
 @pytest.mark.parametrize("deviates", [False, True])
 def test_intervals_cover_in_many_worlds(sizes: int, deviates: bool) -> None:
     """12 to 18, or 36 designs of each of one or two kinds."""
-    _assert_covers(_hits(range(300), sizes, deviates), 0.1)
+    _assert_covers(_hits(range(100), sizes, deviates), 0.1)
