@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+# Tests at a time; each on one thread, since two that share cores by threads wait for each other.
+TESTS_AT_ONCE ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -33,10 +36,10 @@ demo: .venv/train.stamp  ## measure a patchification scaling law on real digits,
 	$(BIN)/scaling plot $(DEMO)/runs/digits-quick --figure 1 --out $(DEMO)/analysis/digits-quick
 
 test: .venv/dev.stamp  ## the default tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: .venv/dev.stamp  ## the tests that take minutes
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(PYTEST) -m 'slow and not gpu'
 
 test-parity: .venv/parity.stamp  ## the tests against mamba-ssm's own code, without a GPU
 	$(BIN)/python -m pytest -m parity
@@ -59,8 +62,12 @@ benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
 	$(BIN)/python -m benchmarks.estimate
 	$(BIN)/python -m benchmarks.ssd
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.measure
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.faults
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf .venv build dist $(DEMO)

@@ -1,44 +1,54 @@
 """What pilots are worth: regret of the chosen design against what was spent on pilots, in worlds whose law is known.
 
-python -m benchmarks.pilots [WORLDS]     # half an hour on two cores; rewrites benchmarks/results/pilots.md
+nice python -m benchmarks.pilots [WORLDS]     # twenty minutes on a core; rewrites benchmarks/results/pilots.md
 
-A world is loss = E + A N^-a R^-c + B N^-b R^-d p^beta with drawn parameters; runs have 0.5 % of luck. Nine cheap runs
-are given. Each way then spends a budget on pilots, all surfaces are fitted again, and the plan's choice is set against
-the design that is truly the best of those that 3,000 GPU-hours pay for: regret is the difference over what the best
-leaves above the floor E. Costs are those of `scaling estimate`, 300 epochs on A100s.
+A world has one of four laws with drawn parameters, and curves that lie off it by 0, 1 or 5 %; runs have 0.5 % of luck.
+A few cheap runs are given. Each way then spends a budget on pilots, all surfaces are fitted again, and the plan's
+choice is set against the design that is truly the best of those that 3,000 GPU-hours pay for: regret is the difference
+over what the best leaves above the floor. Easy worlds give nine runs with three patch sizes; hard
+worlds give seven with two values of every scale, and are those whose choice without pilots gives away more than 1 %.
+Costs are those of `scaling estimate`, 300 epochs on A100s.
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import Pool
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count, islice, pairwise, product
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.pages import Table, write_page
-from scaling.decisions.outcomes import OUTCOMES, Array, Outcome
+from scaling.decisions.outcomes import OUTCOMES, Array
 from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.doubts import contenders, doubt, worlds
-from scaling.decisions.planning.evidence import parameters_of
 from scaling.decisions.planning.pilots import next_pilots
 from scaling.decisions.planning.plan import Plan, plan
 from scaling.decisions.planning.question import Question
+from scaling.decisions.planning.search import State
 from scaling.design import Design
+from scaling.laws.surface.deviations import WAVES, Waves
 
-WORLDS = 40
+WORLDS = 16  # hard ones; half as many easy ones
 NOISE = 0.005
 MOST = 12  # pilots of one call
-BUDGETS = (12, 25, 50, 100, 200, 400)  # GPU-hours of pilots
-GIVEN = tuple(
-    f"deit-{size}"
-    for size in (
-        *("tiny/32@64", "tiny/16@64", "tiny/8@64", "tiny/32@128", "tiny/16@128"),
-        *("small/32@64", "small/16@64", "small/32@128", "small/16@128"),
+BUDGETS = (7, 14, 28, 56)  # GPU-hours of pilots, each twice the one before
+LAWS = ("surface", "additive", "multiplicative", "interaction")
+WANDERS = (0.0, 0.01, 0.05)
+HARD = tuple(
+    f"deit-{name}"
+    for name in (
+        *("tiny/32@64", "tiny/16@64", "tiny/32@128", "tiny/16@128"),
+        *("small/32@64", "small/16@64", "small/32@128"),
     )
 )
+EASY = (*HARD, "deit-tiny/8@64", "deit-small/16@128")
+GRID_VALUES = (("tiny", "small", "base", "large"), (32, 16, 8, 4), (64, 128, 192))
+GRIDS = ((2, 2, 2), (2, 3, 2), (3, 3, 2), (3, 3, 3), (4, 3, 3), (4, 4, 3))  # sizes, patches, inputs
+LEAST_REGRET = 0.01  # without pilots, in hard worlds
+FIRST_SEED = 1000  # those below were used to choose the criterion
 QUESTION = Question(
     budget=Budget(3000, "gpu_hours"),
     outcome="test_loss",
@@ -50,208 +60,250 @@ QUESTION = Question(
     extrapolation=64,
 )
 OUTCOME = OUTCOMES["test_loss"]
+OURS = "next_pilots"
+
+
+@cache
+def state() -> State:
+    """The search, which is the same in every world."""
+    return plan(QUESTION, table_of({name: 1 + 0.01 * place for place, name in enumerate(EASY)}), top=1).state
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Of all designs of the search."""
+    return tuple(str(state().space.design(place)) for place in range(len(state().space)))
+
+
+@cache
+def hours() -> dict[str, float]:
+    """GPU-hours of every design that can be run."""
+    costs = state().costs
+    return {names()[place]: float(costs.gpu_hours[place]) for place in np.flatnonzero(costs.trainable & costs.fits)}
+
+
+def table_of(losses: dict[str, float]) -> pd.DataFrame:
+    """Records of one run of each design."""
+    fields = ("architecture", "size", "patch_size", "input_size", "sequence_length")
+    about = {"task": "classification", "dataset": "imagenet-1k", "status": "done", "seed": 0}
+    rows: list[dict[str, Any]] = []
+    for name, loss in losses.items():
+        design = Design.parse(name)
+        rows.append({"design": name, **{key: getattr(design, key) for key in fields}, **about, "test_loss": loss})
+    return pd.DataFrame(rows)
+
+
+def truth(law: str, wander: float, seed: int) -> tuple[Array, Array]:
+    """Expected losses of all designs, and their floors; scales are in units of deit-base/16@128."""
+    draw = np.random.default_rng([seed, LAWS.index(law)])
+    scales = state().places.scales
+    size, side, patch = (scales[key] / unit for key, unit in (("parameters", 86e6), ("input", 128), ("patch", 16)))
+    floor, model, rest, image = draw.uniform((0.4, 0.1, 0.05, 0.05), (0.7, 0.6, 0.5, 0.5))
+    a, c, b, d, beta, power = draw.uniform((0.15, 0.1, 0.0, 0.0, 0.5, 0.5), (0.6, 1.0, 0.4, 0.8, 1.8, 2.0))
+    additive = model * size**-a + rest * patch**beta + image * side**-c
+    reducible = {
+        "surface": model * size**-a * side**-c + rest * size**-b * side**-d * patch**beta,
+        "additive": additive,
+        "multiplicative": (model + rest) * size**-a * side**-d * patch ** (beta / 2),
+        "interaction": additive**power,
+    }[law]
+    waves = Waves.spread(("parameters", "input"), 1).at(-np.log(np.stack([size, side])), np.zeros(len(size), int))
+    factor = np.exp(wander * waves @ draw.standard_normal(WAVES))
+    return factor * (floor + reducible), factor * floor
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Losses of all designs, runs given, and what was found out so far."""
+
+    law: str
+    wander: float
+    seed: int
+    given: tuple[str, ...]
+    known: dict[tuple[str, ...], "Outcome"] = field(default_factory=dict)
+
+    def plan(self, pilots: tuple[str, ...]) -> Plan:
+        """From the runs given and pilots; the same luck for the same design."""
+        losses = dict(zip(names(), truth(self.law, self.wander, self.seed)[0], strict=True))
+        runs = sorted({*self.given, *pilots})
+        luck = {name: np.random.default_rng([self.seed, *name.encode()]).standard_normal() for name in runs}
+        return plan(QUESTION, table_of({name: losses[name] * np.exp(NOISE * luck[name]) for name in runs}), top=1)
+
+    def outcome(self, pilots: tuple[str, ...]) -> "Outcome":
+        """What the plan chooses after these pilots."""
+        key = tuple(sorted(pilots))
+        if key not in self.known:
+            self.known[key] = self._judged(self.plan(key))
+        return self.known[key]
+
+    def _judged(self, made: Plan) -> "Outcome":
+        losses, floors = truth(self.law, self.wander, self.seed)
+        best = int(np.argmin(np.where(state().limits.feasible, losses, np.inf)))
+        lost = float(losses[names().index(made.chosen.design)] - losses[best])
+        drawn = worlds(made.evidence, made.state.places.chosen(contenders(made)))
+        said = doubt(drawn, np.broadcast_to(np.median(drawn, axis=0), drawn.shape), OUTCOME)
+        return Outcome(lost, lost / (losses[best] - floors[best]), said.chance_wrong, said.regret)
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """A law whose scales are in units of deit-base/16@128, and the luck of its runs."""
+class Outcome:
+    """Of a plan's choice: what it gives away in loss, over the reducible loss, and as the plan itself says."""
 
-    law: dict[str, float]
-    seed: int
-
-    @classmethod
-    def drawn(cls, seed: int) -> "World":
-        draw = np.random.default_rng(seed).uniform
-        ranges = {"E": (0.4, 0.7), "A": (0.1, 0.6), "B": (0.05, 0.5), "a": (0.15, 0.6), "c": (0.2, 1.0)}
-        ranges |= {"b": (0.0, 0.4), "d": (0.0, 0.8), "beta": (0.5, 1.8)}
-        return cls({name: draw(*ends) for name, ends in ranges.items()}, seed)
-
-    def loss(self, name: str) -> float:
-        """Expected loss of a design."""
-        design, law = Design.parse(name), self.law
-        size, side, patch = parameters_of(design) / 86e6, design.input_sides[0] / 128, design.patch_size / 16
-        first = law["A"] * size ** -law["a"] * side ** -law["c"]
-        return law["E"] + first + law["B"] * size ** -law["b"] * side ** -law["d"] * patch ** law["beta"]
-
-    def table(self, names: list[str]) -> pd.DataFrame:
-        """Records of runs; the same luck for the same design and seed."""
-        return pd.DataFrame([self._record(name, names[:place].count(name)) for place, name in enumerate(names)])
-
-    def _record(self, name: str, seed: int) -> dict[str, Any]:
-        design = Design.parse(name)
-        own = np.random.default_rng([self.seed, seed, *name.encode()])
-        fields = ("architecture", "size", "patch_size", "input_size", "sequence_length")
-        about = {"task": "classification", "dataset": "imagenet-1k", "status": "done", "seed": seed}
-        loss = self.loss(name) * np.exp(NOISE * own.standard_normal())
-        return {"design": name, **{key: getattr(design, key) for key in fields}, **about, "test_loss": loss}
-
-    def plan(self, names: list[str]) -> Plan:
-        return plan(QUESTION, self.table(names), top=1)
-
-    def lost(self, made: Plan) -> tuple[float, float]:
-        """By how much the best feasible design is better than the plan's: loss, and over what is reducible of it."""
-        places = np.flatnonzero(made.state.limits.feasible)
-        best = min(self.loss(str(made.state.space.design(int(place)))) for place in places)
-        lost = self.loss(made.chosen.design) - best
-        return lost, lost / (best - self.law["E"])
+    lost: float
+    regret: float
+    foreseen_wrong: float
+    foreseen_lost: float
 
 
-Way = Callable[[World, Plan, float, np.random.Generator], list[str]]
+Way = Callable[[World, float, np.random.Generator], tuple[str, ...]]
+
+
+def chosen(world: World, budget: float, _: np.random.Generator) -> tuple[str, ...]:
+    """Pilots of one call."""
+    return tuple(each.design for each in next_pilots(_first(world), MOST, Budget(budget, "gpu_hours")).pilots)
+
+
+@cache
+def _first(world: World) -> Plan:
+    return world.plan(())
+
+
+def at_random(world: World, budget: float, random: np.random.Generator) -> tuple[str, ...]:
+    """Any design that is still paid for."""
+    done: list[str] = []
+    while some := [name for name in hours() if name not in {*world.given, *done} and hours()[name] <= budget]:
+        done.append(some[int(random.integers(len(some)))])
+        budget -= hours()[done[-1]]
+    return tuple(done)
+
+
+def cheapest_first(world: World, budget: float, _: np.random.Generator) -> tuple[str, ...]:
+    """One after another while they are paid for."""
+    return _cheapest(set(hours()) - set(world.given), budget)
+
+
+def factorial(world: World, budget: float, _: np.random.Generator) -> tuple[str, ...]:
+    """Of full grids growing by a value in turn, the first that the budget does not wholly pay for, cheapest first."""
+    runs: tuple[str, ...] = ()
+    for ends in GRIDS:
+        grid = product(*(values[:end] for values, end in zip(GRID_VALUES, ends, strict=True)))
+        new = {f"deit-{size}/{patch}@{side}" for size, patch, side in grid} & set(hours()) - set(world.given)
+        runs = _cheapest(new, budget)
+        if len(runs) < len(new):
+            break
+    return runs
+
+
+def _cheapest(some: set[str], budget: float) -> tuple[str, ...]:
+    order = sorted(some, key=lambda name: hours()[name])
+    return tuple(order[: int(np.searchsorted(np.cumsum([hours()[name] for name in order]), budget, side="right"))])
+
+
+WAYS: dict[str, Way] = {
+    OURS: chosen,
+    "at random": at_random,
+    "cheapest first": cheapest_first,
+    "full factorial": factorial,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
     """What a budget of pilots led to in one world."""
 
-    way: str
-    budget: float
     gpu_hours: float
     runs: int
-    lost: float
-    """In loss."""
-    regret: float
-    """Over the reducible loss."""
-    foreseen_wrong: float
-    foreseen_lost: float
+    outcome: Outcome
 
 
-def hours_of(made: Plan) -> dict[str, float]:
-    """GPU-hours of every design that can be run."""
-    costs = made.state.costs
-    places = np.flatnonzero(costs.trainable & costs.fits)
-    return {str(made.state.space.design(int(place))): float(costs.gpu_hours[place]) for place in places}
+Found = dict[tuple[str, float], list[Spending]]
+"""By way and budget, one for each world."""
 
 
-def new_ones(made: Plan) -> dict[str, float]:
-    """Those without a run."""
-    return {name: hours for name, hours in hours_of(made).items() if name not in made.evidence.designs}
+def drawn_worlds(given: tuple[str, ...]) -> Iterator[World]:
+    """Every law with every size of deviations, in turn."""
+    kinds = list(product(LAWS, WANDERS))
+    return (World(*kinds[place % len(kinds)], FIRST_SEED + place // len(kinds), given) for place in count())
 
 
-def at_once(_: World, made: Plan, budget: float, __: np.random.Generator) -> list[str]:
-    """Pilots of one call."""
-    return [pilot.design for pilot in next_pilots(made, MOST, Budget(budget, "gpu_hours")).pilots]
-
-
-def by_chance(world: World, made: Plan, budget: float, random: np.random.Generator) -> list[str]:
-    """Chosen by the chance of choosing wrongly instead of by regret."""
-    with patch("scaling.decisions.planning.pilots.regrets", wrongs):
-        return at_once(world, made, budget, random)
-
-
-def wrongs(truths: Array, decided: Array, _: Outcome) -> Array:
-    best = truths.argmin(axis=1).reshape(-1, *(1,) * (decided.ndim - 1))
-    return (decided != best).astype(float)
-
-
-def one_by_one(world: World, made: Plan, budget: float, _: np.random.Generator) -> list[str]:
-    """The first pilot of a call, then another call with what it told and what is left."""
-    done: list[str] = []
-    cheapest = min(hours_of(made).values())
-    while len(done) < MOST and budget >= cheapest:
-        found = next_pilots(made, MOST, Budget(budget, "gpu_hours")).pilots
-        if not found:
-            break
-        done.append(found[0].design)
-        budget -= found[0].gpu_hours
-        made = world.plan([*GIVEN, *done])
-    return done
-
-
-def at_random(_: World, made: Plan, budget: float, random: np.random.Generator) -> list[str]:
-    """Any design that is still paid for."""
-    costs, done = new_ones(made), list[str]()
-    while some := [name for name in costs if name not in done and costs[name] <= budget]:
-        done.append(some[int(random.integers(len(some)))])
-        budget -= costs[done[-1]]
-    return done
-
-
-def cheapest_first(_: World, made: Plan, budget: float, __: np.random.Generator) -> list[str]:
-    """The full factorial of cheap designs."""
-    costs = new_ones(made)
-    order = sorted(costs, key=lambda name: costs[name])
-    return order[: int(np.searchsorted(np.cumsum([costs[name] for name in order]), budget, side="right"))]
-
-
-WAYS: dict[str, tuple[Way, tuple[float, ...]]] = {
-    "next_pilots, at once": (at_once, BUDGETS),
-    "next_pilots, one by one": (one_by_one, (25, 100)),
-    "by the chance of being wrong": (by_chance, (25, 100)),
-    "at random": (at_random, BUDGETS),
-    "cheapest first": (cheapest_first, BUDGETS),
-}
-
-
-def one_world(seed: int) -> list[Spending]:
-    """Every way and budget, the first without pilots."""
-    world = World.drawn(seed)
-    first = world.plan(list(GIVEN))
-    hours = hours_of(first)
-    found = [Spending("none", 0.0, 0.0, 0, *world.lost(first), *doubt_of(first))]
-    for place, (name, (way, budgets)) in enumerate(WAYS.items()):
-        for budget in budgets:
-            runs = way(world, first, budget, np.random.default_rng([seed, place, int(budget)]))
-            made = world.plan([*GIVEN, *runs])
-            spent = sum(hours[run] for run in runs)
-            found.append(Spending(name, budget, spent, len(runs), *world.lost(made), *doubt_of(made)))
+def spend(some: list[World]) -> Found:
+    """Every way with every budget in the same worlds; the first without pilots."""
+    found: Found = {("none", 0.0): [Spending(0.0, 0, world.outcome(())) for world in some]}
+    for name, budget in product(WAYS, BUDGETS):
+        rows = found[name, budget] = []
+        for world in some:
+            runs = WAYS[name](world, budget, np.random.default_rng([world.seed, budget]))
+            rows.append(Spending(sum(hours()[run] for run in runs), len(runs), world.outcome(runs)))
+        print(f"{name}, {budget} GPU-hours: {np.mean([row.outcome.regret for row in rows]):.2%}", file=sys.stderr)
     return found
 
 
-def doubt_of(made: Plan) -> tuple[float, float]:
-    """What the plan itself says: the chance of being wrong, and the loss given away."""
-    drawn = worlds(made.evidence, made.state.places.chosen(contenders(made)))
-    found = doubt(drawn, np.broadcast_to(np.median(drawn, axis=0), drawn.shape), OUTCOME)
-    return found.chance_wrong, found.regret
+def regrets(found: Found, way: str, budget: float) -> Array:
+    """(W,), over the reducible loss."""
+    return np.array([each.outcome.regret for each in found[way, budget]])
 
 
-def regret_table(found: list[list[Spending]]) -> Table:
+def regret_table(title: str, found: Found) -> Table:
     rows = []
-    for same in zip(*found, strict=True):
-        regret = np.array([each.regret for each in same])
-        lost, wrong = np.array([each.lost for each in same]), np.array([each.lost > 0 for each in same])
-        ends = np.quantile(np.random.default_rng(0).choice(regret, (2000, len(regret))).mean(axis=1), (0.025, 0.975))
+    for (way, budget), spent in found.items():
+        outcomes, regret = [each.outcome for each in spent], regrets(found, way, budget)
         rows.append(
             (
-                same[0].way,
-                f"{same[0].budget:g}",
-                f"{np.mean([each.gpu_hours for each in same]):.0f} ({np.mean([each.runs for each in same]):.1f})",
-                f"{regret.mean():.2%} [{ends[0]:.2%}, {ends[1]:.2%}]",
+                way,
+                f"{budget:g}",
+                f"{np.mean([each.gpu_hours for each in spent]):.0f} ({np.mean([each.runs for each in spent]):.1f})",
+                _with_error(regret),
                 f"{np.median(regret):.2%}",
-                f"{np.quantile(regret, 0.9):.2%}",
-                f"{wrong.mean():.2f} ({np.mean([each.foreseen_wrong for each in same]):.2f})",
-                f"{lost.mean():.4f} ({np.mean([each.foreseen_lost for each in same]):.4f})",
+                f"{np.mean([each.lost > 0 for each in outcomes]):.2f} "
+                f"({np.mean([each.foreseen_wrong for each in outcomes]):.2f})",
+                f"{np.mean([each.lost for each in outcomes]):.4f} "
+                f"({np.mean([each.foreseen_lost for each in outcomes]):.4f})",
             )
         )
-    columns = ("pilots", "GPU-hours allowed", "spent (runs)", "mean regret [95 %]", "median", "90 % below")
+    columns = ("pilots", "GPU-hours allowed", "spent (runs)", "mean regret", "median")
     return (
-        f"{len(found)} worlds: regret of the choice, over its reducible loss",
-        (*columns, "wrong (as foreseen)", "loss given away (as foreseen)"),
+        f"{title}: regret of the choice over its reducible loss, ± one standard error",
+        (*columns, "wrong (as the plan says)", "loss given away (as the plan says)"),
         rows,
     )
 
 
-def half_table(found: list[list[Spending]]) -> Table:
-    """Pilots of one call against other ways in the same worlds, averaged over budgets, with standard errors."""
-    regrets = {
-        way: np.array([[each.regret for each in world if each.way == way] for world in found])
-        for way, (_, budgets) in WAYS.items()
-        if budgets == BUDGETS
-    }
-    ours = regrets.pop("next_pilots, at once")
+def _with_error(values: Array) -> str:
+    sign = "+" if (values < 0).any() else ""
+    return f"{values.mean():{sign}.2%} ± {values.std(ddof=1) / np.sqrt(len(values)):.2%}"
+
+
+def half_table(title: str, found: Found) -> Table:
+    """Against other ways in the same worlds: paired differences, and the hours for the same mean regret."""
+    ours = np.array([regrets(found, OURS, budget).mean() for budget in BUDGETS])
     rows = []
-    for way, theirs in regrets.items():
-        half, same = ((a - b).mean(axis=1) for a, b in ((ours[:, :-1], theirs[:, 1:]), (ours, theirs)))
-        words = [f"{each.mean():+.2%} ± {each.std() / np.sqrt(len(each)):.2%}" for each in (half, same)]
-        rows.append((way, *words))
-    columns = ("against", "at half its budget", "at the same budget")
-    return "Mean regret of next_pilots, at once, less that of another way, over all budgets", columns, rows
+    for way, (less, budget) in product(list(WAYS)[1:], pairwise(BUDGETS)):
+        theirs = regrets(found, way, budget)
+        half, same = (regrets(found, OURS, each) - theirs for each in (less, budget))
+        rows.append((way, f"{budget:g}", _with_error(half), _with_error(same), hours_for(float(theirs.mean()), ours)))
+    columns = ("against", "its GPU-hours", "at half of them", "at the same", "hours for its regret")
+    return f"{title}: mean regret of {OURS} less that of another way, paired", columns, rows
+
+
+def hours_for(regret: float, ours: Array) -> str:
+    """GPU-hours from which on a mean regret is kept to, between budgets along their logarithms."""
+    ours = np.maximum.accumulate(ours[::-1])[::-1]  # more hours may do worse
+    reached = np.flatnonzero(ours <= regret)
+    if not len(reached) or reached[0] == 0:
+        return f"up to {BUDGETS[0]}" if len(reached) else f"above {BUDGETS[-1]}"
+    after = int(reached[0])
+    share = (ours[after - 1] - regret) / (ours[after - 1] - ours[after])
+    return f"{BUDGETS[after - 1] * (BUDGETS[after] / BUDGETS[after - 1]) ** share:.0f}"
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else WORLDS
-    with Pool(2) as pool:
-        found = pool.map(one_world, range(count), chunksize=1)
-    write_page("pilots", "Pilots", [regret_table(found), half_table(found)])
+    size = int(sys.argv[1]) if len(sys.argv) > 1 else WORLDS
+    hard = (world for world in drawn_worlds(HARD) if world.outcome(()).regret > LEAST_REGRET)
+    tables: list[Table] = []
+    for hardness, some, many in (("hard", hard, size), ("easy", drawn_worlds(EASY), max(2, size // 2))):
+        title, found = f"{many} {hardness} worlds", spend(list(islice(some, many)))
+        tables += [half_table(title, found), regret_table(title, found)]
+        write_page("pilots", "Pilots", tables)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the documentation shows is true of the code."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -8,8 +9,19 @@ import pytest
 
 from scaling import compare, estimate
 from scaling.decisions import verdict
-from scaling.design import build_study, parse_study
-from scaling.design.recipes import DigitsData, Measure, PatchStage, Recipe
+from scaling.design import (
+    DATA_SECTIONS,
+    DigitsData,
+    ImageFolderData,
+    Measure,
+    PatchStage,
+    Pretraining,
+    Recipe,
+    Resources,
+    build_study,
+    builtin_recipes,
+    parse_study,
+)
 from scaling.figures import FIGURES
 from scaling.laws import LAWS
 from scaling.records import Record
@@ -20,11 +32,26 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_example_study_is_a_study_and_shows_every_key() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(), re.DOTALL)
-    assert len(parse_study(text, "docs/studies.md").cells()) == 21
-    alternatives = {"images", "epochs", "warmup_images", "warmup_epochs"}  # in comments beside steps
-    keys = {*DigitsData.model_fields, *Recipe.model_fields, *Measure.model_fields} - alternatives
-    assert keys <= set(re.findall(r"(?m)^(\w+) =", text))
+    texts = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(), re.DOTALL)
+    assert [len(parse_study(text, "docs/studies.md").cells()) for text in texts] == [21, 2]
+    alternatives = {"images", "warmup_images"}  # in comments beside steps
+    sections = (DigitsData, ImageFolderData, Recipe, Measure, Pretraining, Resources)
+    keys = {key for section in sections for key in section.model_fields} - alternatives - {"recipe"}
+    assert re.search(r"(?m)^\[pretraining.recipe\]", texts[0])
+    assert re.search(r"(?m)^\[\[recipe.by_size\]\]", texts[0])
+    assert keys <= set(re.findall(r"(?m)^(\w+) =", "".join(texts)))
+
+
+def test_the_page_of_data_shows_every_data_set_and_its_keys() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    shown = [
+        tomllib.loads(text)["data"] for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[data]" in text
+    ]
+    assert {values["name"] for values in shown} == {*DATA_SECTIONS} - {"digits"}
+    for values in shown:
+        assert build_study(study_values(data=values)).data.name == values["name"]
+        optional = {"task", "max_corrupt_share", *({"classes", "train_images"} - {*values})}
+        assert {*values} | optional == {*DATA_SECTIONS[values["name"]].model_fields}
 
 
 def test_the_example_schedule_is_one() -> None:
@@ -34,6 +61,21 @@ def test_the_example_schedule_is_one() -> None:
     (cell,) = build_study(values).cells()
     assert [(stage.design.patch_size, stage.steps) for stage in cell.stages] == [(12, 960), (6, 1440), (4, 2400)]
     assert set(re.findall(r"(?m)^(\w+) =", text.partition("stages")[2])) == set(PatchStage.model_fields)
+
+
+def test_the_examples_of_stages_are_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "stages.md").read_text()
+    stages, by_size, named = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    values = study_values(data__canvas=24, grid__input_sizes=[24], grid__patch_sizes=[3, 2])
+    study = build_study(values | stages)
+    assert [str(cell.design) for cell in study.all_cells()[:2]] == ["deit-nano/6@12+linear", "deit-nano/6@24+linear"]
+    assert len(study.all_cells()) == 4
+    sizes = build_study(values | by_size | {"grid": values["grid"] | {"sizes": ["nano", "micro"]}}).cells()
+    assert [cell.recipe.drop_path for cell in sizes] == [0.0, 0.0, 0.1, 0.1]
+    own = named["recipe"] | {"images": 1_000_000, "warmup_images": 0}
+    assert build_study(values | {"recipe": own}).recipe.batch_size == 256
+    known = {name for recipe in builtin_recipes().values() for name in recipe.named_stages()}
+    assert set(re.findall(r"(?m)^\| `([\w-]+)` \|", page)) == known
 
 
 def test_the_page_of_figures_names_them_all() -> None:
@@ -67,6 +109,26 @@ def test_the_example_plan_is_that_of_the_command() -> None:
     assert len(sentences) >= 3
     assert all(line in page for page in pages for line in sentences)
     assert all(line in pages[0] for line in shown if "@" in line)
+
+
+COMMANDS_OF_PLANS = re.findall(
+    r"(?m)^scaling plan (.*?)(?: +#.*)?$",
+    "".join((ROOT / page).read_text() for page in ("README.md", "docs/planning.md", "docs/planning-path.md")).replace(
+        "\\\n", ""
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in dict.fromkeys(COMMANDS_OF_PLANS) if "my-grid" not in line])
+def test_the_plans_shown_have_an_answer(line: str, tmp_path: Path) -> None:
+    """All but those of a file of the reader's own; where the page saved a plan before, so is one here."""
+    if "--against" in line:
+        saved = scaling("plan", "--budget", "5000 gpu-hours", "--gpus", "64", "--save", "plan.json", cwd=tmp_path)
+        assert saved.returncode == 0, saved.stderr
+    (tmp_path / "runs").symlink_to(ROOT / "runs")
+    result = scaling("plan", *shlex.split(line), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_pages_of_planning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def test_reference_study_is_whole(name: str) -> None:
     study = run.study()
     assert study == load_study(name)
     records = {record.cell: record for record in run.records()}
-    assert set(records) == {cell.id for cell in study.cells()}
+    assert set(records) == {cell.id for cell in study.all_cells()}
     assert {record.status for record in records.values()} == {Status.DONE}
     assert all(record.commit and not record.commit.endswith("+") for record in records.values())
     assert any((ANALYSIS / name).glob("*.png"))

@@ -8,13 +8,17 @@ import typer
 from scaling.cli.compare import compare
 from scaling.cli.doctor import doctor
 from scaling.cli.estimate import estimate
+from scaling.cli.evaluate import evaluate
 from scaling.cli.fit import fit
 from scaling.cli.init import init
+from scaling.cli.measure import measure
 from scaling.cli.plan import plan
 from scaling.cli.plot import plot
+from scaling.cli.recipes import recipes
 from scaling.cli.records import records
 from scaling.cli.report import report
 from scaling.cli.run_grid import run_grid
+from scaling.cli.status import status
 from scaling.cli.table import table
 from scaling.errors import ScalingError
 
@@ -51,7 +55,10 @@ def scaling(
 
 
 app.command("estimate")(estimate)
+app.command("measure")(measure)
 app.command("run-grid")(run_grid)
+app.command("status")(status)
+app.command("evaluate")(evaluate)
 app.command("fit")(fit)
 app.command("compare")(compare)
 app.command("plan")(plan)
@@ -59,6 +66,7 @@ app.command("plot")(plot)
 app.command("table")(table)
 app.command("report")(report)
 app.command("records")(records)
+app.command("recipes")(recipes)
 app.command("init")(init)
 app.command("doctor")(doctor)
 

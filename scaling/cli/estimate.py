@@ -157,7 +157,7 @@ def _calibrate(path: Path, request: "Request") -> "Constants":
     from scaling.records import load_records
 
     measured = read_measurements(
-        load_records(path),
+        load_records(path, each_stage=True),
         request.hardware,
         execution=request.execution,
         batch_size=request.batch_size,

@@ -69,7 +69,7 @@ def _table(rows: list[Row], request: Request, budgeted: bool) -> None:
     for row in rows:
         known, placed = row.estimate, row.estimate.placement
         cells = [
-            str(known.design),
+            str(known.design) + (f" ({row.stage})" if row.stage else ""),
             f"{known.design.sequence_length:,}",
             f"{si(known.cost.parameters.total)} ({si(known.cost.parameters.without_positions)})",
             si(known.cost.forward_flops_per_image) + "FLOP",

@@ -196,7 +196,7 @@ def plan(
 
     scaling plan --budget '$20000' --price 2 --hardware h100 --architectures deit
 
-    scaling plan --target 84% --inference-budget '60 gflops'
+    scaling plan --target 82% --inference-budget '60 gflops'
 
     scaling plan --study runs/digits-quick --budget '1e15 flops' --hardware cpu
 

@@ -17,14 +17,20 @@ from scaling.decisions.planning import (
 from scaling.errors import UsageError
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(option: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if not names:
+            raise UsageError(f"--{option} '{text}': names nothing; write names with commas between, or leave it out")
+        return names
+
+    return parse
 
 
 def _numbers(option: str) -> Callable[[str], tuple[int, ...]]:
     def parse(text: str) -> tuple[int, ...]:
         try:
-            return tuple(int(name) for name in _names(text))
+            return tuple(int(name) for name in _names(option)(text))
         except ValueError:
             raise UsageError(f"--{option} '{text}': write whole numbers such as 16,8,4") from None
 
@@ -37,8 +43,8 @@ READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "deadline": ("deadline_days", parse_days),
     "target": ("target", parse_target),
     "memory_per_gpu": ("memory_bytes", parse_bytes),
-    "architectures": ("architectures", _names),
-    "sizes": ("sizes", _names),
+    "architectures": ("architectures", _names("architectures")),
+    "sizes": ("sizes", _names("sizes")),
     "input_sizes": ("input_sizes", _numbers("input-sizes")),
     "patch_sizes": ("patch_sizes", _numbers("patch-sizes")),
     "only": ("only", tuple),

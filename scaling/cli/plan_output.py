@@ -21,7 +21,6 @@ from scaling.decisions.planning import (
 )
 
 WIDE = 0.5  # half an interval, from which it is shown as a factor
-FAR = 1.05  # factor beyond the records from which it is shown
 LONG = 0.5  # share of FLOPs in attention from which it is shown
 
 
@@ -77,7 +76,7 @@ def _show_ranked(plan: Plan) -> None:
 
 
 def _marks(each: Ranked) -> str:
-    return ("*" if each.beyond_data > FAR else "") + ("~" if each.attention_share > LONG else "")
+    return ("*" if each.extrapolated else "") + ("~" if each.attention_share > LONG else "")
 
 
 def _outcome(each: Ranked, name: str) -> str:

@@ -11,23 +11,30 @@ from scaling.records import FINISHED, Status
 LIVE_ROWS = 24
 NARROW_TERMINAL = 110
 PLAIN_STEP = 0.25  # share of a cell's training between two plain lines
-COLOURS = {"running": "cyan", "done": "green", "failed": "red", "oom": "yellow", "diverged": "yellow"}
+STOPPING = "stopping: running cells have {seconds:g} s to save; a second Ctrl-C kills them"
+COLOURS = {"running": "cyan", "done": "green", "failed": "red"} | dict.fromkeys(
+    ("oom", "diverged", "preempted"), "yellow"
+)
 
 
 def summary(board: Board) -> str:
     """Counts and the time left, in one line."""
     parts = [f"{board.count(*FINISHED)} of {len(board.rows)} cells finished"]
-    counts = [(board.count(status), status) for status in (Status.RUNNING, Status.FAILED)]
+    counts = [(board.count(status), status) for status in (Status.RUNNING, Status.FAILED, Status.PREEMPTED)]
     parts += [f"{count} {status}" for count, status in counts if count]
     left = board.seconds_left()
     if left is not None and board.count(Status.PLANNED, Status.RUNNING):
         parts.append(f"about {duration(left)} left")
+    if board.stopping_seconds is not None:
+        parts = [parts[0], STOPPING.format(seconds=board.stopping_seconds)]
     return ", ".join(parts)
 
 
 def result(row: Row) -> str:
     """What a finished cell came to."""
     record = row.record
+    if row.status is Status.RUNNING:
+        return f"on {row.elsewhere}" if row.elsewhere else ""
     if record is None:
         return "" if row.status is not Status.DONE else "from an earlier run"
     if record.status is not Status.DONE:
@@ -87,6 +94,7 @@ class PlainLines(AbstractContextManager["PlainLines"]):
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[Status, int]] = {}
+        self._said_stopping = False
         self._started = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
@@ -94,6 +102,9 @@ class PlainLines(AbstractContextManager["PlainLines"]):
 
     def __call__(self, board: Board) -> None:
         """Print what is new."""
+        if board.stopping_seconds is not None and not self._said_stopping:
+            self._said_stopping = True
+            message(f"{duration(time.monotonic() - self._started):>11}  {summary(board)}")
         for cell_id, row in board.rows.items():
             state = (row.status, int(row.share_done / PLAIN_STEP))
             before = self._said.setdefault(cell_id, (row.job.status, int(row.share_done / PLAIN_STEP)))
@@ -105,7 +116,7 @@ class PlainLines(AbstractContextManager["PlainLines"]):
         if row.status is Status.RUNNING and row.step:
             return f"{row.job.cell.name}: {row.share_done:.0%}, train loss {number(row.loss)}; {summary(board)}"
         if row.status is Status.RUNNING:
-            return f"{row.job.cell.name}: started"
+            return f"{row.job.cell.name}: {result(row) or 'started'}"
         test_loss = "test loss " if row.status is Status.DONE else ""
         return f"{row.job.cell.name}: {row.status}, {test_loss}{result(row)}, {duration(row.seconds)}; {summary(board)}"
 

@@ -32,7 +32,7 @@ def records(
     """
     from scaling.records import load_records, save_table
 
-    found = load_records(source)
+    found = load_records(source, each_stage=True)
     if export is not None:
         save_table(found, export)
         message(f"{len(found)} records written to {export}")
@@ -88,6 +88,7 @@ def _measured(row: dict[Any, Any]) -> bool:
 
 COLUMNS: dict[str, Callable[[dict[Any, Any]], str]] = {
     "design": lambda row: str(row["design"]),
+    "stage": lambda row: row["stage"] if isinstance(row.get("stage"), str) else "-",
     "status": lambda row: str(row.get("status", "-")),
     "from": lambda row: str(row.get("reference") or "-").replace("; Table", ",").replace("Adventurer README", "README"),
     "seed": _text("seed"),

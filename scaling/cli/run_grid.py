@@ -31,12 +31,23 @@ def run_grid(
         int | None, typer.Option(min=1, help="Cells at a time.", show_default="one per core or GPU")
     ] = None,
     only: Annotated[str | None, typer.Option(help="Run only designs that match, such as 'deit-*/8@*'.")] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often a cell is begun again after an input or output error.")
+    ] = 2,
+    grace: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds for running cells to save and stop when asked, before they are killed."),
+    ] = 25.0,
+    dead_after: Annotated[
+        float, typer.Option(min=1, help="Seconds without a sign of life after which other runners take over a cell.")
+    ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run nothing.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
     """Train every cell of a study and record loss, FLOPs and memory.
 
-    Running the same command again completes what is missing and touches nothing that is done.
+    Running the same command again completes what is missing and touches nothing that is done. Several of them, also on
+    machines that share a file system, share the work. Ctrl-C, SIGTERM and SIGUSR1 save and stop.
 
     [bold]Examples[/bold]
 
@@ -45,6 +56,8 @@ def run_grid(
     scaling run-grid digits-quick --dry-run
 
     scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
+
+    scaling run-grid my-study.toml --grace 110    [dim]# under: sbatch --signal=USR1@120[/dim]
     """
     from scaling.design import load_study, run_directory_of
     from scaling.grid import run_grid as run
@@ -58,13 +71,25 @@ def run_grid(
 
     started = time.monotonic()
     with progress() as observer:
-        outcome = run(chosen, folder, device.value, workers, only, observer)
+        outcome = run(
+            chosen,
+            folder,
+            device.value,
+            workers,
+            only,
+            observer,
+            retries=retries,
+            grace_seconds=grace,
+            dead_after_seconds=dead_after,
+        )
     if output is Format.JSON:
         print_json(_as_json(outcome))
     else:
         _report(outcome, time.monotonic() - started)
     for record in outcome.failed:
-        message(f"failed: {record.design} seed {record.seed}: {record.error} (see {outcome.path}/cells/{record.cell})")
+        place = f"{outcome.path}/cells/{record.cell}"
+        stage = f" ({record.stage})" if record.stage else ""
+        message(f"{record.status}: {record.design} seed {record.seed}{stage}: {record.error} (see {place})")
     if outcome.interrupted:
         message(f"stopped; run the same command again to complete {outcome.path}")
         raise typer.Exit(INTERRUPTED)
@@ -77,7 +102,7 @@ def _report(outcome: "GridResult", seconds: float) -> None:
     from scaling.records import RecordError, load_records
 
     try:
-        show_records(load_records(outcome.path))
+        show_records(load_records(outcome.path, each_stage=True))
     except RecordError:
         return  # stopped before the first cell was finished
     ran = len(outcome.ran)
@@ -102,7 +127,7 @@ def _list_cells(
     from scaling.records import FINISHED, RunDirectory
 
     place = find_device(device.value)
-    count = worker_count(workers, place, len(study.cells()))
+    count = worker_count(workers, place, len(study.cells()), study.resources.processes)
     run = RunDirectory(folder)
     run.check(study)
     jobs = with_status(plan_jobs(study, place, count, only), run)
@@ -127,6 +152,9 @@ def _list_cells(
         for job in jobs
     ]
     show_table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2)
+    for job in jobs:
+        if job.status not in FINISHED and (misfit := job.misfit) is not None:
+            message(f"would be {misfit.status}: {job.cell.name}: {misfit.error}")
     left = sum(job.training_flops for job in jobs if job.status not in FINISHED)
     to_do = f"{si(left)}FLOPs of training to do" if left else "nothing left to do"
     message(f"{to_do}; memory/step is weights, gradients, optimiser and activations")
@@ -141,14 +169,18 @@ def _job_json(job: "Job") -> dict[str, Any]:
         "cell": job.cell.id,
         "design": str(job.cell.design),
         "seed": job.cell.seed,
+        "stage": job.cell.stage,
+        "started_from_cell": job.cell.after.id if job.cell.after else None,
         "status": job.status.value,
         "sequence_length": job.cell.design.sequence_length,
         "parameters": job.cost.parameters.total,
         "forward_flops_per_image": job.cost.forward_flops_per_image,
         "training_flops_per_image": job.cost.training_flops_per_image,
         "training_flops": job.training_flops,
+        "earlier_training_flops": job.cost.earlier_training_flops,
         "activation_bytes_per_image": job.cost.activation_bytes_per_image,
         "micro_batch_size": job.micro_batch_size,
         "memory_bytes": job.memory_bytes,
+        "fits": job.misfit is None,
         **interval_fields("device_hours", job.device_hours),
     }

@@ -21,9 +21,16 @@ class StageCost:
 
 @dataclass(frozen=True, slots=True)
 class CellCost:
-    """What a cell's training costs over all its stages; the model is that of the last stage."""
+    """What a cell's own training costs over the stages of its patch schedule; the model is that of the last."""
 
     stages: tuple[StageCost, ...]
+    before: "CellCost | None" = None
+    """Of the cell that it starts from."""
+
+    @property
+    def earlier_training_flops(self) -> int:
+        """Forward and backward FLOPs of all pretrainings before; 0 without."""
+        return self.before.earlier_training_flops + self.before.training_flops if self.before else 0
 
     @property
     def final(self) -> Cost:
@@ -87,14 +94,21 @@ def head_of(cell: Cell) -> Head:
     return Head(cell.data.classes, dense=cell.design.head is not None, label_sides=cell.data.label_sides)
 
 
+def execution_of(cell: Cell, scan: Scan = "fused") -> Execution:
+    """How a cell is trained; `scan` says how an Adventurer's runs."""
+    checkpointing, averaged = cell.resources.activation_checkpointing, cell.recipe.ema_decay is not None
+    return Execution(cell.recipe.precision, scan=scan, checkpointing=checkpointing, ema=averaged)
+
+
 def cost_of_cell(cell: Cell, scan: Scan) -> CellCost:
     """Exact cost of a cell; `scan` says how an Adventurer's runs."""
-    head, execution = head_of(cell), Execution(cell.recipe.precision, scan=scan)
+    head, execution = head_of(cell), execution_of(cell, scan)
     return CellCost(
         tuple(
             StageCost(stage.design, stage.steps * cell.recipe.batch_size, cost_of(stage.design, head, execution))
             for stage in cell.stages
-        )
+        ),
+        cost_of_cell(cell.after, scan) if cell.after else None,
     )
 
 
@@ -103,7 +117,7 @@ def cell_speed(cell: Cell, cost: CellCost, hardware: Hardware, micro_batch_size:
 
     Over all stages; the interval is that of fully shared errors, since all run on the same device.
     """
-    execution = Execution(cell.recipe.precision)
+    execution = execution_of(cell)
     if execution.precision not in hardware.peak_flops:
         return None
     accumulation = cell.recipe.batch_size // micro_batch_size

@@ -11,7 +11,7 @@ from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAG
 from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Layout, check_divides_over
 from scaling.cost.shapes import Execution, Head
-from scaling.design import Design, DigitsData, Hardware
+from scaling.design import DATA_SECTIONS, Design, Hardware, parse_data
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,11 +123,11 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
 
 
 def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
-    """The head of a row; records of the digits say it in their columns data.*."""
+    """The head of a row; records of a study say it in their columns data.*."""
     dense = Design.parse(row.design).head is not None
-    if row.classes is None and known.get("data.name") == "digits":
+    if row.classes is None and known.get("data.name") in DATA_SECTIONS:
         values = {name.removeprefix("data."): value for name, value in known.items() if name.startswith("data.")}
-        data = DigitsData.model_validate(values)
+        data = parse_data(values)
         return Head(data.classes, dense, data.label_sides)
     return Head(row.classes or classes, dense)
 

@@ -19,6 +19,8 @@ class Row:
     estimate: CostEstimate
     budget: Budget | None
     of_study: bool = False
+    stage: str | None = None
+    """Name of the pretraining it is, of a study that has some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,13 @@ class Request:
         return [self._row(design, self._stages(design, epochs, recipe)) for design in designs]
 
     def study_rows(self, study: Study) -> list[Row]:
-        """A row for each design of a study, budgeted for all its seeds; each cell trains on `gpus`, or one."""
-        groups: dict[Design, list[Cell]] = {}
-        for cell in study.cells():
-            groups.setdefault(cell.design, []).append(cell)
+        """A row for each design of a study, budgeted for all its seeds; each cell trains on `gpus`, or one.
+
+        Pretrainings have rows of their own, since several designs may share one.
+        """
+        groups: dict[tuple[Design, str | None], list[Cell]] = {}
+        for cell in study.all_cells():
+            groups.setdefault((cell.design, cell.stage), []).append(cell)
         return [self._cells_row(cells) for cells in groups.values()]
 
     def _cells_row(self, cells: list[Cell]) -> Row:
@@ -60,7 +65,9 @@ class Request:
         several = len(cell.stages) > 1
         stages = [
             Stage(
-                f"{len(cells)} cells" + f" at patch {each.design.patch_size}" * several,
+                f"{len(cells)} cells"
+                + (f" of {cell.stage}" if cell.stage else "")
+                + f" at patch {each.design.patch_size}" * several,
                 each.design,
                 each.steps * batches,
             )
@@ -71,7 +78,7 @@ class Request:
             lambda stage: known if stage.design == cell.design else self._stage_of_cell(cell, stage.design, micro),
             self.price_per_gpu_hour,
         )
-        return Row(known, found, of_study=True)
+        return Row(known, found, of_study=True, stage=cell.stage)
 
     def _stage_of_cell(self, cell: Cell, design: Design, micro_batch_size: int | None) -> CostEstimate:
         head = head_of(cell)

@@ -1,12 +1,8 @@
 """Stages of published recipes: how long each trains, and at which input size."""
 
-import tomllib
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
-from typing import Any
 
-from scaling.design import Design
+from scaling.design import BuiltinRecipe, Design, builtin_recipes
 from scaling.errors import UsageError, nearest
 
 
@@ -20,15 +16,20 @@ class Stage:
     batch_size: int | None = None
 
 
-@cache
-def _recipes() -> dict[str, dict[str, Any]]:
-    text = (resources.files("scaling.cost") / "recipes.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
-
-
 def recipe_names() -> list[str]:
     """Names of the recipes that ship."""
-    return list(_recipes())
+    return list(builtin_recipes())
+
+
+def find_recipe(name: str) -> BuiltinRecipe:
+    """The recipe of this name.
+
+    Raises:
+        UsageError: for an unknown one, with the nearest.
+    """
+    if name not in recipe_names():
+        raise UsageError(f"unknown recipe '{name}': {nearest(name, recipe_names())}")
+    return builtin_recipes()[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,12 @@ def stage_rows(recipe: str, architecture: str, size: str, input_size: object) ->
     Raises:
         UsageError: for an unknown recipe.
     """
-    if recipe not in _recipes():
-        raise UsageError(f"unknown recipe '{recipe}': {nearest(recipe, recipe_names())}")
-    known = _recipes()[recipe]
-    rows = known["stages"] if known["architecture"] == architecture else []
+    known = find_recipe(recipe)
+    found = known.stages_to(size, input_size) if known.architecture == architecture else []
     return [
-        StageRow(row["name"], row.get("input_size"), row["epochs"], row["batch_size"])
-        for row in rows
-        if size in row["sizes"] and input_size in row.get("final_input_sizes", [input_size])
+        StageRow(stage.name, stage.input_size, each.epochs, each.batch_size)
+        for stage, each in found
+        if each.epochs is not None
     ]
 
 
@@ -67,7 +66,7 @@ def stages_of(recipe: str, design: Design) -> list[Stage]:
     """
     rows = stage_rows(recipe, design.architecture, design.size, design.input_size)
     if not rows:
-        source = _recipes()[recipe]["source"]
+        source = find_recipe(recipe).source
         raise UsageError(f"recipe '{recipe}' does not say how {design} is trained ({source}); give --epochs")
     return [
         Stage(row.name, replace(design, input_size=row.input_size or design.input_size), row.epochs, row.batch_size)

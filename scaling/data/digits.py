@@ -34,12 +34,13 @@ PIXEL_MEAN, PIXEL_STD = 0.28, 0.22
 class Scenes:
     """A batch of scenes.
 
-    images: float32, normalised; labels: int64, (B,) digits for classification,
-    (B, R, R) with 0 for background and digit + 1 elsewhere for segmentation.
+    images: float32, normalised; labels: int64, (B,) classes for classification,
+    (B, R, R) with 0 for background and digit + 1 elsewhere for segmentation; of mixed images
+    float32, (B, K) shares of the classes.
     """
 
     images: Float[Tensor, "B 3 S S"]
-    labels: Int[Tensor, "B"] | Int[Tensor, "B R R"]
+    labels: Int[Tensor, "B"] | Int[Tensor, "B R R"] | Float[Tensor, "B K"]
 
 
 @cache

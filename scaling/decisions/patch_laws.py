@@ -103,6 +103,8 @@ def patch_laws(source: str | Path, design: str, seed: int = 0) -> tuple[list[Pat
     study = RunDirectory(source).study()
     if study.recipe.stages:
         raise ScheduleError(f"{source}: was trained with a patch schedule itself; plan from a run at constant patches")
+    if study.pretraining:
+        raise ScheduleError(f"{source}: starts from pretrainings; plan from a run that was trained from scratch")
     final = _find(study, design)
     curves, left_out = _complete_curves(source, study, _patches_down_to(study, final))
     names = list(dict.fromkeys(curves["design"]))

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.design.recipes import PositiveInt, Precision, Section
+from scaling.design.recipes import Precision
+from scaling.design.sections import PositiveInt, Section
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")

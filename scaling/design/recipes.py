@@ -1,16 +1,16 @@
-"""What a study says about its data, training and measuring; every field is a TOML key."""
+"""What a study says about its training and measuring; every field is a TOML key."""
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from scaling.design.augmentation import Augmentation
+from scaling.design.sections import NonNegativeInt, PositiveInt, Section
 from scaling.errors import nearest
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-Task = Literal["classification", "segmentation"]
 Precision = Literal["fp32", "bf16", "fp16"]
 START_NAMES = ("architecture", "size", "patch_size")
 """Of a design, filled in for a checkpoint's path."""
@@ -20,53 +20,8 @@ Flip = Literal["alternate", "released"]
 """Which blocks of an Adventurer read backwards: every second one, or those of the paper's released code."""
 
 
-class Section(BaseModel):
-    """A TOML table: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DigitsData(Section):
-    """Scenes of real handwritten digits on a square canvas; ships with the package.
-
-    Classification has one digit and ten classes, segmentation several digits and eleven classes
-    (background first). The training stream is endless, the test set fixed. An input size other
-    than the canvas resamples the same scenes; losses are taken on the canvas' own pixels.
-    """
-
-    name: Literal["digits"] = "digits"
-    task: Task
-    canvas: Annotated[int, Field(ge=8, description="pixels per side of a scene")] = 32
-    digits: Annotated[PositiveInt, Field(description="digits per scene")] = 1
-    clutter: Annotated[NonNegativeInt, Field(description="torn glyph quarters per scene")] = 4
-    noise: Annotated[float, Field(ge=0, description="standard deviation of the grain")] = 0.1
-    test_images: Annotated[int, Field(ge=2, description="scenes in the fixed test set")] = 2048
-
-    @model_validator(mode="after")
-    def _classification_has_one_digit(self) -> "DigitsData":
-        if self.task == "classification" and self.digits != 1:
-            raise ValueError(f"data.digits: {self.digits} digits have no single class; use digits = 1")
-        return self
-
-    @property
-    def classes(self) -> int:
-        """Number of output classes."""
-        return 10 if self.task == "classification" else 11
-
-    @property
-    def label_sides(self) -> tuple[int, int] | None:
-        """Height and width of a label map; None for one label per image."""
-        return None if self.task == "classification" else (self.canvas, self.canvas)
-
-    @property
-    def label_pixels(self) -> int:
-        """Labels per image: one class, or one for each pixel of the canvas."""
-        return 1 if self.task == "classification" else self.canvas**2
-
-    @property
-    def epoch_images(self) -> int | None:
-        """Images in one epoch; None for an endless stream."""
-        return None
+OptimizerName = Literal["adamw", "adamw-8bit"]
+"""torch's fused AdamW, or bitsandbytes' with moments of 8 bits (Dettmers et al. 2021); CUDA only."""
 
 
 class PatchStage(Section):
@@ -76,8 +31,8 @@ class PatchStage(Section):
     share: Annotated[float, Field(gt=0, lt=1, description="of the training's images")]
 
 
-class Recipe(Section):
-    """How every cell of a study is trained: AdamW, linear warm-up, cosine decay to zero.
+class Recipe(Augmentation):
+    """How every cell of a study is trained: AdamW, linear warm-up, cosine decay.
 
     Exactly one of `steps`, `images` and `epochs` says how long, at most one of the `warmup_` keys
     how long the learning rate rises. `micro_batch_size` splits the batch, which changes the result
@@ -93,6 +48,17 @@ class Recipe(Section):
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None = None
     learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate_batch: Annotated[
+        PositiveInt | None, Field(description="learning_rate is for batches of this size, and scaled to batch_size")
+    ] = None
+    minimum_learning_rate: Annotated[float, Field(ge=0, description="where the cosine ends")] = 0.0
+    layer_decay: Annotated[
+        float | None, Field(gt=0, le=1, description="learning rate of each block, over that of the next one")
+    ] = None
+    ema_decay: Annotated[
+        float | None, Field(gt=0, lt=1, description="of an average of the weights, which is then tested and kept")
+    ] = None
+    optimizer: OptimizerName = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     gradient_clip: Annotated[float, Field(ge=0, description="global norm; 0 switches it off")] = 1.0
@@ -115,17 +81,25 @@ class Recipe(Section):
     def _keys_agree(self) -> "Recipe":
         _given(self, "", at_least=1)
         _given(self, "warmup_", at_least=0)
-        for key in ("resize_patches", "new_head"):
-            if getattr(self, key) and self.start_from is None:
-                raise ValueError(f"recipe.{key}: there is no checkpoint; give recipe.start_from")
         for name in re.findall(r"\{(.*?)\}", self.start_from or ""):
             if name not in START_NAMES:
                 raise ValueError(f"recipe.start_from: unknown name {{{name}}}: {nearest(name, START_NAMES)}")
         micro = self.micro_batch_size
         if micro and self.batch_size % micro:
             raise ValueError(f"recipe.micro_batch_size: {micro} does not divide batch_size {self.batch_size}")
+        if self.minimum_learning_rate > self.peak_learning_rate:
+            raise ValueError(
+                f"recipe.minimum_learning_rate: {self.minimum_learning_rate:g} is above the highest learning rate, "
+                f"{self.peak_learning_rate:g}"
+            )
         _check_shrinking(self.stages)
+        self.check_batch(self.batch_size)
         return self
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after the warm-up, scaled to the batch where the recipe says so (Goyal et al. 2017)."""
+        return self.learning_rate * (self.batch_size / self.learning_rate_batch if self.learning_rate_batch else 1)
 
     def training_steps(self, epoch_images: int | None) -> int:
         """Optimiser steps, at least one."""
@@ -147,6 +121,14 @@ class Recipe(Section):
 
 
 _UNITS = ("steps", "images", "epochs")
+
+
+def settings_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a recipe over those of another; a duration takes the place of one in another unit."""
+    replaced = {
+        prefix + unit for prefix in ("", "warmup_") for unit in _UNITS if any(prefix + given in own for given in _UNITS)
+    }
+    return {key: value for key, value in base.items() if key not in replaced} | dict(own)
 
 
 def _check_shrinking(stages: tuple[PatchStage, ...]) -> None:

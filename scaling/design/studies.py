@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -13,15 +13,21 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from scaling.design.architectures import MODELLED_HEADS, DesignError, find_architecture, find_shape
+from scaling.design.datasets import NOT_IDENTITY, Data, DigitsData
 from scaling.design.designs import Design, check_divides, check_known
 from scaling.design.hardware import Hardware
-from scaling.design.recipes import START_NAMES, DigitsData, Measure, NonNegativeInt, PositiveInt, Recipe, Section
-from scaling.design.schedules import TrainingStage, check_stages, training_stages
+from scaling.design.pretraining import Pretraining, check_trainings
+from scaling.design.recipes import START_NAMES, Measure, Recipe
+from scaling.design.resources import Resources, check_resources
+from scaling.design.schedules import TrainingStage, training_stages
+from scaling.design.sections import NonNegativeInt, PositiveInt, Section
+from scaling.design.sized_recipes import StudyRecipe
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Raised when the same specification would no longer give the same result; a new key with a default
 # that changes nothing leaves ids alone, since they are made of what differs from the defaults.
 CELL_GENERATION = 1
+STREAM_STRIDE = 2**32  # between the seeds of a stage's images and of those of the stage before
 
 
 class Grid(Section):
@@ -62,14 +68,19 @@ class Exclusion(Section):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One design and seed of a study: the unit that is trained and recorded."""
+    """One design and seed of a study, or of one of its pretrainings: the unit that is trained and recorded."""
 
     study: str
     design: Design
     seed: int
-    data: DigitsData
+    data: Data
     recipe: Recipe
     measure: Measure
+    stage: str | None = None
+    """Name of the pretraining it is; None for a cell of the study itself."""
+    after: "Cell | None" = None
+    """The cell whose checkpoint it starts from."""
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def id(self) -> str:
@@ -78,15 +89,23 @@ class Cell:
             "generation": CELL_GENERATION,
             "design": str(self.design),
             "seed": self.seed,
-            "data": {"name": self.data.name} | self.data.model_dump(mode="json", exclude_defaults=True),
+            "data": {"name": self.data.name}
+            | self.data.model_dump(mode="json", exclude_defaults=True, exclude=set(NOT_IDENTITY)),
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"micro_batch_size"}),
         }
+        if self.after is not None:
+            identity["after"] = self.after.id
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
-        """Short name with the seed, for tables and messages."""
-        return f"{self.design} seed {self.seed}"
+        """Short name with the seed, and of a pretraining its name, for tables and messages."""
+        return f"{self.design} seed {self.seed}" + (f" ({self.stage})" if self.stage else "")
+
+    @property
+    def stream_seed(self) -> int:
+        """Seed of the order of training images; every stage sees others than the one before."""
+        return self.seed if self.after is None else self.after.stream_seed + STREAM_STRIDE
 
     @property
     def stages(self) -> tuple[TrainingStage, ...]:
@@ -104,6 +123,14 @@ class Cell:
         return Path(path)
 
 
+def with_earlier_stages(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells and, once each, all that they start from: first the first stages, those of the study itself last."""
+    stages = [list(cells)]
+    while earlier := {cell.after.id: cell.after for cell in stages[0] if cell.after is not None}:
+        stages.insert(0, list(earlier.values()))
+    return [cell for stage in stages for cell in stage]
+
+
 def matches(name: str, pattern: str) -> bool:
     """Whether a short name matches a shell pattern; the head may be left out of the pattern."""
     return fnmatchcase(name, pattern) or fnmatchcase(name.split("+")[0], pattern)
@@ -114,28 +141,36 @@ class Study(Section):
 
     name: Annotated[str, Field(pattern=STUDY_NAME)]
     description: str = ""
-    data: DigitsData
+    data: Data
     grid: Grid
     exclude: tuple[Exclusion, ...] = ()
-    recipe: Recipe
+    recipe: StudyRecipe
+    pretraining: tuple[Pretraining, ...] = ()
+    """Stages before the study's own recipe, in order."""
     measure: Measure = Measure()
+    resources: Resources = Resources()
     hardware: dict[str, Hardware] = Field(default_factory=dict)
     """Devices of your own, by name, for `scaling estimate --hardware`."""
 
     @model_validator(mode="after")
     def _is_runnable(self) -> "Study":
         self._check_axes()
-        steps = self.recipe.training_steps(self.data.epoch_images)
-        warmup = self.recipe.warmup(self.data.epoch_images)
-        if warmup > steps:
-            raise ValueError(f"recipe: the warm-up of {warmup} steps is longer than the training of {steps}")
+        recipes = {"": self.recipe} | {f"pretraining[{i}].": stage.recipe for i, stage in enumerate(self.pretraining)}
+        for place, recipe in recipes.items():
+            if isinstance(self.data, DigitsData) and (keys := recipe.augmentation_keys):
+                raise ValueError(
+                    f"{place}recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key"
+                )
         designs = list(self._designs())
         if not designs:
             raise ValueError("exclude: the rules leave no cell; loosen one")
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
             raise ValueError(f"grid.designs: {twice} is in the grid twice")
-        check_stages(designs, self.recipe, self.data.epoch_images)
+        check_trainings(designs, self.pretraining, self.recipe, self.data.epoch_images)
+        for size in {design.size for design in designs}:
+            for recipe in (*(stage.recipe for stage in self.pretraining), self.recipe):
+                check_resources(self.resources, recipe.of_size(size))
         names = [self._name(*axes) for axes in product(*self._axes())] + list(self.grid.designs)
         for index, rule in enumerate(self.exclude):
             if not any(matches(name, rule.design) for name in names):
@@ -143,12 +178,23 @@ class Study(Section):
         return self
 
     def cells(self) -> list[Cell]:
-        """Every cell of the study, in the order of the axes."""
-        return [
-            Cell(self.name, design, seed, self.data, self.recipe, self.measure)
-            for design in self._designs()
-            for seed in self.grid.seeds
-        ]
+        """Every cell of the study itself, in the order of the axes."""
+        return [self._cell(design, seed) for design in self._designs() for seed in self.grid.seeds]
+
+    def all_cells(self) -> list[Cell]:
+        """The cells of the pretrainings too, each once; every cell comes after the one it starts from."""
+        return with_earlier_stages(self.cells())
+
+    def _cell(self, design: Design, seed: int) -> Cell:
+        before = None
+        for stage in self.pretraining:
+            recipe = stage.recipe.of_size(design.size)
+            before = Cell(
+                *(self.name, stage.design_of(design), seed, self.data, recipe, self.measure),
+                *(stage.name, before, self.resources),
+            )
+        recipe = self.recipe.of_size(design.size)
+        return Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
 
     def _heads(self) -> tuple[str | None, ...]:
         if self.data.task == "classification":

@@ -10,7 +10,9 @@ from typing import Any, TypeGuard, get_args
 import tomli_w
 from pydantic import ValidationError
 
-from scaling.design.recipes import Section
+from scaling.design.datasets import DATA_SECTIONS, DIGITS
+from scaling.design.recipe_files import with_base
+from scaling.design.sections import Section
 from scaling.design.studies import STUDY_NAME, Study
 from scaling.errors import UsageError, nearest
 
@@ -71,6 +73,7 @@ def parse_study(text: str, origin: str) -> Study:
 
 def build_study(values: dict[str, Any], origin: str = "study") -> Study:
     """Check plain values and make a study of them, refusing every bad value with its dotted path."""
+    values = _with_bases(values, origin)
     try:
         # By way of JSON, whose strict mode takes lists for tuples but no text for numbers.
         return Study.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -82,9 +85,26 @@ def build_study(values: dict[str, Any], origin: str = "study") -> Study:
     raise StudyError("\n".join(lines))
 
 
+def _with_bases(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The values with recipes that ship filled in where a recipe names one as its base."""
+    stages, data = values.get("pretraining"), values.get("data")
+    drawn = not isinstance(data, dict) or data.get("name", DIGITS) == DIGITS
+    try:
+        if isinstance(stages, list):
+            values = values | {"pretraining": [_with_base(stage, drawn) for stage in stages]}
+        return _with_base(values, drawn)
+    except UsageError as error:
+        raise StudyError(f"{origin}: {error}") from None
+
+
+def _with_base(table: Any, drawn: bool) -> Any:
+    recipe = table.get("recipe") if isinstance(table, dict) else None
+    return table | {"recipe": with_base(recipe, drawn)} if isinstance(recipe, dict) and "base" in recipe else table
+
+
 def study_to_toml(study: Study) -> str:
     """TOML with every default written out, so that it means the same to a later version."""
-    unused = None if study.hardware else {"hardware"}
+    unused = {key for key in ("hardware", "pretraining") if not getattr(study, key)}
     return tomli_w.dumps(study.model_dump(mode="json", exclude_none=True, exclude=unused))
 
 
@@ -119,20 +139,31 @@ def write_new_study(path: Path, text: str) -> None:
 
 def _explain(problem: Any) -> str:
     """One line for one pydantic problem: dotted path, value, fix."""
-    path = _dotted(problem["loc"])
+    path = _dotted(_written(problem["loc"]))
     kind, message, value = problem["type"], problem["msg"], problem["input"]
+    if kind == "union_tag_invalid":
+        return f"{path}.name: {problem['ctx']['tag']!r} is not known; {nearest(problem['ctx']['tag'], DATA_SECTIONS)}"
+    if kind == "union_tag_not_found":
+        return f"{path}: {value!r}: should be a table, [{path}]"
     if kind == "extra_forbidden":
         return f"{path}: unknown key; {nearest(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
     if kind == "missing":
         return f"{path}: missing; add it (see 'scaling init' for a complete study)"
     if kind == "value_error":
-        own = str(problem["ctx"]["error"])
-        return own if not path or own.startswith(path.split(".")[0]) else f"{path}: {own}"
+        own, (place, _, key) = str(problem["ctx"]["error"]), path.rpartition(".")
+        if key and not own.startswith(key.split("[")[0]):
+            return f"{path}: {own}"
+        return f"{place}.{own}" if place else own
     if kind == "literal_error":
         return f"{path}: {value!r} is not allowed; use {problem['ctx']['expected']}"
     if kind == "tuple_type":
         message = "Input should be a list, in square brackets"
     return f"{path}: {value!r}: {message[0].lower()}{message[1:]}"
+
+
+def _written(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A place as the file has it: without the name of the data set that pydantic puts after `data`."""
+    return location[:1] + location[2:] if location[:1] == ("data",) else location
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:
@@ -142,6 +173,8 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
     """Keys that are legal where an unknown one stands."""
     keys = Study.model_fields
+    if location[0] == "data":
+        return list(DATA_SECTIONS[str(location[1])].model_fields)
     for part in location[:-1]:
         if part in keys:  # neither an index nor the name of a table of the user's
             annotation = keys[part].annotation

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scaling.decisions.outcomes import Array, Outcome
 from scaling.decisions.planning.amounts import UNIT_NAMES, Budget, BudgetUnit
 from scaling.decisions.planning.outlook import point_predictions
-from scaling.design import Design, DesignError, known_architectures
+from scaling.design import known_architectures
 from scaling.figures import check_file, write_figure
 from scaling.figures.labels import Label, add_labels
 from scaling.figures.layout import ARCHITECTURES, OTHERS
@@ -161,33 +161,25 @@ def _draw_measured(axis: Axes, plan: "Plan") -> None:
 
 def _measured(plan: "Plan") -> list[tuple[str, float, float]]:
     """Architecture, cost and outcome of the records' designs that keep within all limits but the budget."""
-    space, costs, kept = plan.state.space, _costs(plan), plan.state.limits.but("budget")
-    models = {(model.architecture, model.size, model.head): place for place, model in enumerate(space.models)}
-    found = []
-    for name, value in zip(plan.evidence.designs, plan.evidence.values, strict=True):
-        try:
-            design = Design.parse(name)
-        except DesignError:
-            continue
-        model = models.get((design.architecture, design.size, design.head), -1)
-        same = (
-            (space.model == model) & (space.patch_size == design.patch_size) & (space.input_size == design.input_size)
-        )
-        found += [(design.architecture, float(costs[place]), float(value)) for place in np.flatnonzero(same & kept)]
-    return found
+    state, evidence, costs = plan.state, plan.evidence, _costs(plan)
+    tried, kept = evidence.tried(state.places), state.limits.but("budget")
+    return [
+        (evidence.kinds[state.places.kinds[place]][0], float(costs[place]), float(evidence.values[tried[place]]))
+        for place in np.flatnonzero((tried >= 0) & kept)
+    ]
 
 
 def _draw_choice(axis: Axes, plan: "Plan") -> None:
     x, y = _choice(plan)
+    found = plan.chosen.predictions[plan.evidence.outcome.column]
+    axis.vlines(x, *shown(plan.evidence.outcome, np.array([found.low, found.high])), color=INK, lw=1.1, zorder=4)
     look = {"markersize": 11, "color": "#b5523b", "markeredgecolor": INK, "markeredgewidth": 0.8}
     axis.plot(x, y, linestyle="", marker="*", label="chosen", zorder=5, **look)
 
 
 def _choice(plan: "Plan") -> tuple[float, float]:
-    chosen = plan.chosen
-    amounts = {"flops": chosen.training_flops, "dollars": chosen.dollars or 0.0}
-    value = next(iter(chosen.predictions.values())).estimate
-    return amounts.get(plan.cost_unit, chosen.gpu_hours.estimate), float(shown(plan.evidence.outcome, value))
+    value = plan.chosen.predictions[plan.evidence.outcome.column].estimate
+    return plan.chosen.cost(plan.cost_unit), float(shown(plan.evidence.outcome, value))
 
 
 def _draw_limits(axis: Axes, plan: "Plan") -> None:

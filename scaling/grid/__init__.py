@@ -5,17 +5,21 @@ from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import Check, examine, require_training
 from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
 from scaling.grid.runner import GridResult, run_grid, worker_count
+from scaling.grid.status import CellStatus, GridStatus, grid_status
 
 __all__ = [
     "Board",
+    "CellStatus",
     "Check",
     "Device",
     "GridResult",
+    "GridStatus",
     "Job",
     "Row",
     "check_trainable",
     "examine",
     "find_device",
+    "grid_status",
     "plan_jobs",
     "require_training",
     "run_grid",

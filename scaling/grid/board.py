@@ -20,6 +20,8 @@ class Row:
     started: float | None = None
     seconds: float | None = None
     record: Record | None = None
+    elsewhere: str | None = None
+    """Host and process of another runner that runs the cell."""
 
     @property
     def share_done(self) -> float:
@@ -35,15 +37,22 @@ class Board:
     def __init__(self, jobs: list[Job], workers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rows = {job.cell.id: Row(job, job.status) for job in jobs}
         self.workers = workers
+        self.stopping_seconds: float | None = None
+        """Time that running cells have to save and stop, once that was asked for."""
         self.already_done = sum(row.status in FINISHED for row in self.rows.values())
         self._clock = clock
 
     def start(self, cell_id: str) -> None:
         """A worker took the cell."""
         row = self.rows[cell_id]
-        row.status, row.started, row.step = Status.RUNNING, self._clock(), 0
+        row.status, row.started, row.step, row.elsewhere = Status.RUNNING, self._clock(), 0, None
 
-    def progress(self, cell_id: str, step: int, steps: int, loss: float) -> None:
+    def leave(self, cell_id: str, elsewhere: str) -> None:
+        """Another runner has the cell."""
+        row = self.rows[cell_id]
+        row.status, row.started, row.elsewhere = Status.RUNNING, None, elsewhere
+
+    def progress(self, cell_id: str, step: int, steps: int, loss: float | None) -> None:
         """The cell's training moved on."""
         row = self.rows[cell_id]
         row.step, row.steps, row.loss = step, steps, loss

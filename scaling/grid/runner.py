@@ -1,29 +1,27 @@
 """The local runner: cells in processes of their own, records that survive whatever happens."""
 
-import fcntl
-import multiprocessing
-import os
-import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scaling.design import Study, load_study
 from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
+from scaling.grid.crew import Crew, Ended, Lost, Moved
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import require_training
+from scaling.grid.errors import is_full_disk, is_transient
 from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
-from scaling.records import FINISHED, Record, RunDirectory, Status, describe
+from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
+from scaling.grid.order import by_urgency, check_checkpoints, not_started
+from scaling.grid.stopping import Stopping
+from scaling.records import FINISHED, Record, RunDirectory, Status
 
 REFRESH_SECONDS = 0.25
+LOOK_SECONDS = 2.0  # between two looks at cells that others hold
+GRACE_SECONDS = 25.0  # Slurm and Kubernetes kill 30 s after SIGTERM
 
 Observer = Callable[[Board], None]
 """Called whenever the state of the grid changed, and a few times a second."""
@@ -44,14 +42,6 @@ class GridResult:
         return tuple(record for record in self.records if record.status not in FINISHED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    job: Job
-    process: BaseProcess
-    pipe: Connection
-    slot: int
-
-
 def run_grid(
     study: Study | str | Path,
     out: str | Path | None = None,
@@ -59,11 +49,16 @@ def run_grid(
     workers: int | None = None,
     only: str | None = None,
     observer: Observer | None = None,
+    *,
+    retries: int = 2,
+    grace_seconds: float = GRACE_SECONDS,
+    dead_after_seconds: float = DEAD_AFTER_SECONDS,
 ) -> GridResult:
     """Train every cell of a study that has no record yet; running again completes what is missing.
 
-    In a script, call it under `if __name__ == "__main__":`, since cells run in processes that
-    import the script again.
+    Several runners, on machines that share a file system, may work on one study: each takes cells that no other has.
+    SIGTERM, SIGUSR1 and Ctrl-C make running cells save and stop, if this is the main thread. In a script, call it under
+    `if __name__ == "__main__":`, since cells run in processes that import the script again.
 
     Args:
         study: a Study, the name of a built-in one, or the path of a TOML file.
@@ -72,27 +67,32 @@ def run_grid(
         workers: cells at a time; one per core or GPU by default.
         only: pattern of design names, such as 'deit-*/8@*'.
         observer: called with the state of the grid as it changes.
+        retries: how often a cell is begun again after an error of input or output.
+        grace_seconds: time for running cells to save and stop, before they are killed.
+        dead_after_seconds: without a sign of life for this long, other runners take over a cell of this one.
 
     Raises:
-        UsageError: for a bad argument or a cell that does not fit the device.
-        ScalingError: if a record is broken, the folder is in use or cannot be written, or torch
-            is missing.
+        UsageError: for a bad argument.
+        ScalingError: if a record is broken, the folder cannot be written, the disk is full, or torch is missing.
     """
     study = study if isinstance(study, Study) else load_study(study)
     run = RunDirectory(out or Path("runs") / study.name)
     place = find_device(device)
-    count = worker_count(workers, place, len(study.cells()))
+    count = worker_count(workers, place, len(study.cells()), study.resources.processes)
+    if retries < 0 or grace_seconds < 0 or dead_after_seconds <= 0:
+        raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
     require_training()
     jobs = plan_jobs(study, place, count, only)
     run.check(study)
     run.create()
-    with _only_runner(run.path):
-        jobs = with_status(jobs, run)
-        check_trainable(job for job in jobs if job.status not in FINISHED)
-        run.prepare(study)
-        board = Board(jobs, count)
-        interrupted = _run(jobs, run, place, count, board, observer or (lambda _: None))
-    ran = tuple(cell for cell, row in board.rows.items() if row.record is not None)
+    jobs = with_status(jobs, run)
+    check_trainable(job for job in jobs if job.status not in FINISHED)
+    check_checkpoints(jobs, run)
+    run.prepare(study)
+    board, crew = Board(jobs, count), Crew(run, place, count, retries)
+    grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds)
+    interrupted = grid.work_off([job for job in jobs if job.status not in FINISHED])
+    ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
     return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
 
 
@@ -104,127 +104,148 @@ def _records(board: Board, run: RunDirectory) -> Iterator[Record]:
             yield record
 
 
-def worker_count(asked: int | None, device: Device, cells: int) -> int:
-    """Cells at a time: what was asked for, else one per core or GPU, never more than cells."""
+def worker_count(asked: int | None, device: Device, cells: int, processes: int = 1) -> int:
+    """Cells at a time: what was asked for, else one per core or GPU or so many of them, never more than cells."""
     if asked is not None and asked < 1:
         raise UsageError(f"--workers {asked}: at least 1 is needed")
-    return min(asked or device.count, cells)
+    return min(asked or max(1, device.count // processes), cells)
 
 
-@contextmanager
-def _only_runner(path: Path) -> Iterator[None]:
-    """Hold the run directory against a second runner on this machine; released however we end."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
+@dataclass
+class _Grid:
+    """Works off the cells of a run, together with whoever else does."""
+
+    run: RunDirectory
+    board: Board
+    crew: Crew
+    observer: Observer
+    grace_seconds: float
+    dead_after_seconds: float
+    disk_is_full: bool = False
+    todo: list[Job] = field(default_factory=list)
+    failures: dict[str, Record | None] = field(default_factory=dict)
+    """What was noted of the cells before this run."""
+
+    def work_off(self, jobs: list[Job]) -> bool:
+        """Run the open jobs, most urgent first; returns whether it was stopped. No worker outlives this call."""
+        self.todo = by_urgency(jobs)
+        self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}
+        self.observer(self.board)
+        stopping = Stopping()
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ScalingError(f"{path}: another 'scaling run-grid' is at work there; wait or stop it") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(folder)
+            with stopping:
+                self._loop(stopping)
+        except OSError as error:
+            if not is_full_disk(error, self.run.path):
+                raise ScalingError(f"{self.run.path}: {error}") from None
+            self.disk_is_full = True
+        finally:
+            self.crew.kill()
+        if self.disk_is_full:
+            raise ScalingError(
+                f"{self.run.path}: no space left on its file system; stopped, finished records are intact;\n"
+                "free some space and run the same command again"
+            )
+        return stopping.asked is not None
 
+    def _loop(self, stopping: Stopping) -> None:
+        killed_at, look_at = float("inf"), 0.0
+        while self.crew.workers or (self.todo and not stopping.asked and not self.disk_is_full):
+            if (stopping.asked or self.disk_is_full) and not self.crew.asked_to_stop:
+                self.crew.stop()
+                self.board.stopping_seconds = self.grace_seconds
+                killed_at = time.monotonic() + self.grace_seconds
+            if stopping.insisted or time.monotonic() > killed_at:
+                self.crew.kill()
+            if not self.crew.asked_to_stop and time.monotonic() >= look_at and self._has_room:
+                self._hand_out()
+                look_at = time.monotonic() + LOOK_SECONDS
+            for news in self.crew.news(REFRESH_SECONDS):
+                look_at = look_at if isinstance(news, Moved) else 0.0
+                self._take(news)
+            self.observer(self.board)
 
-def _run(jobs: list[Job], run: RunDirectory, device: Device, workers: int, board: Board, observer: Observer) -> bool:
-    """Run the open jobs, longest first; returns whether Ctrl-C ended it. No worker outlives this call."""
-    open_jobs = [job for job in jobs if job.status not in FINISHED]
-    pending = deque(sorted(open_jobs, key=lambda job: -job.training_flops))
-    running: dict[str, _Running] = {}
-    observer(board)
-    try:
-        context = _process_context()
-        while pending or running:
-            while pending and len(running) < workers:
-                slot = min(set(range(workers)) - {entry.slot for entry in running.values()})
-                job = pending.popleft()
-                board.start(job.cell.id)
-                running[job.cell.id] = _start(job, run, device, workers, slot, context)
-            wait([entry.pipe for entry in running.values()], timeout=REFRESH_SECONDS)
-            for entry in list(running.values()):
-                record = _listen(entry, run, board)
-                if record is not None:
-                    del running[record.cell]
-                    entry.process.join()
-                    board.finish(record)
-            observer(board)
-    except KeyboardInterrupt:
+    @property
+    def _has_room(self) -> bool:
+        return len(self.crew.workers) < self.crew.size
+
+    def _take(self, news: Moved | Ended | Lost) -> None:
+        if isinstance(news, Moved):
+            self.board.progress(news.cell, news.step, news.steps, news.loss)
+        elif isinstance(news, Ended):
+            self.board.finish(news.record)
+            self.disk_is_full = self.disk_is_full or news.disk_is_full
+        else:
+            row = self.board.rows[news.cell]
+            self.board.leave(news.cell, "another runner")
+            self.todo.append(row.job)
+
+    def _hand_out(self) -> None:
+        """Start free cells while there is room, and see what became of those that others hold."""
+        try:
+            now = file_system_time(self.run.path)
+            for job in list(self.todo):
+                if self._has_room and self._settle(job, now):
+                    self.todo.remove(job)
+        except OSError as error:
+            if not is_transient(error, self.run.path):
+                raise
+            # The file system is out of order; the next look may find it well again.
+
+    def _settle(self, job: Job, now: float) -> bool:
+        """Start a cell, or learn how it ended; False while it waits for another, or another runner has it."""
+        cell, folder = job.cell.id, self.run.cell_folder(job.cell.id)
+        if self._has_ended(cell):
+            return True
+        before = self._before(job)
+        if job.cell.after is not None and before is None:
+            return False
+        misfit = not_started(job.cell, before) if before and before.status is not Status.DONE else job.misfit
+        if misfit is not None and misfit.status is Status.PREEMPTED:
+            self.board.finish(misfit)  # nothing to note: it goes on with the cell before
+            return True
+        folder.mkdir(parents=True, exist_ok=True)
+        lease = take_lease(folder, Holder.here(self.crew.device.kind, self.crew.threads, self.dead_after_seconds), now)
+        if lease is None:
+            holder = find_holder(folder, now).holder
+            self.board.leave(cell, f"{holder.host}, process {holder.runner}" if holder else "another runner")
+            return False
+        if self._has_ended(cell):  # between our looking and our taking
+            lease.remove()
+        elif misfit is not None:
+            self._note(misfit, job, lease)
+        else:
+            self.board.start(cell)
+            self.crew.start(job, lease)
         return True
-    finally:
-        for entry in running.values():
-            entry.process.terminate()
-        for entry in running.values():
-            entry.process.join()
-    return False
 
+    def _before(self, job: Job) -> Record | None:
+        """How the cell that this one starts from has ended, if there is one and it has."""
+        if job.cell.after is None:
+            return None
+        return self.board.rows[job.cell.after.id].record or self.run.record(job.cell.after.id)
 
-def _process_context() -> Any:
-    """Processes forked from a server that imported torch once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.grid.worker"])
-    resource_tracker.ensure_running()  # before, since it lifts the block
-    # Ctrl-C reaches every process of the terminal; the server inherits the block, and leaves it to us.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return context
+    def _has_ended(self, cell: str) -> bool:
+        """Whether the cell is finished, or another runner tried it since we began and failed."""
+        ended = self.run.record(cell)
+        if ended is None:
+            failure = self.run.failure(cell)
+            ended = failure if failure != self.failures[cell] else None
+        if ended is None or ended.status is Status.PREEMPTED:
+            return False
+        self.board.finish(ended)
+        return True
 
-
-def _start(job: Job, run: RunDirectory, device: Device, workers: int, slot: int, context: Any) -> _Running:
-    threads = max(1, device.count // workers) if device.kind == "cpu" else 1
-    ours, theirs = context.Pipe(duplex=False)
-    arguments = (
-        job.cell,
-        run.path,
-        device.kind,
-        slot % device.count,
-        threads,
-        job.micro_batch_size,
-        job.images_per_second.estimate if job.images_per_second else None,
-        time.time(),
-        theirs,
-    )
-    process = context.Process(target=_work, args=arguments, name=job.cell.name)
-    process.start()
-    theirs.close()
-    return _Running(job, process, ours, slot)
-
-
-def _work(*arguments: Any) -> None:
-    """Entry of a worker; the import happens in the worker's process, not in the runner's."""
-    from scaling.grid.worker import work
-
-    work(*arguments)
-
-
-def _listen(entry: _Running, run: RunDirectory, board: Board) -> Record | None:
-    """Take what a worker sent; returns the record if the cell has ended, however it ended."""
-    try:
-        while entry.pipe.poll():
-            message = entry.pipe.recv()
-            if isinstance(message, Record):
-                return message
-            board.progress(entry.job.cell.id, *message)
-    except (EOFError, OSError):
-        return _lost(entry, run)
-    return None
-
-
-def _lost(entry: _Running, run: RunDirectory) -> Record:
-    """The record of a worker that vanished: its own if it got that far, else a failure."""
-    entry.process.join()
-    finished = run.record(entry.job.cell.id)
-    if finished is not None:
-        return finished
-    cell, code = entry.job.cell, entry.process.exitcode
-    reason = f"worker killed by signal {-code}" if code is not None and code < 0 else f"worker exited with {code}"
-    if code == -9:
-        reason += " (out of memory?)"
-    record = Record(**describe(cell), status=Status.FAILED, error=reason)
-    with suppress(OSError):  # a full disk: the other cells go on, and the message is shown
-        run.begin(cell)
-        run.fail(record, reason)
-    return record
+    def _note(self, misfit: Record, job: Job, lease: Lease) -> None:
+        """Record a cell that need not be begun."""
+        misfit = misfit.model_copy(update={"finished_at": utc_now()})
+        self.run.begin(job.cell)
+        self.board.start(misfit.cell)
+        if misfit.status in FINISHED:
+            self.run.finish(misfit)
+            lease.remove()
+        else:
+            self.run.fail(misfit, misfit.error or "")
+            with suppress(OSError):
+                lease.release()
+        self.board.finish(misfit)

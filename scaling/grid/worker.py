@@ -3,71 +3,121 @@
 import os
 import signal
 import threading
+import time
 import traceback
 from contextlib import suppress
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
-from scaling.design import Cell
-from scaling.records import Record, RunDirectory, Status, describe
+from scaling.errors import ScalingError
+from scaling.grid.crew import Ended, Task
+from scaling.grid.errors import is_full_disk, is_transient, pause_before
+from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
+from scaling.grid.stopping import Stopping
+from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 from scaling.training import provenance, run_cell
+from scaling.training.probe import DoesNotFitError, probe_cell
 
 
-def work(
-    cell: Cell,
-    run_path: Path,
-    device: str,
-    device_index: int,
-    threads: int,
-    micro_batch_size: int,
-    estimated_images_per_second: float | None,
-    started: float,
-    pipe: Connection,
-) -> None:
-    """Run a cell, write its record (or why it failed), and tell the runner."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which ends us
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    if device == "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = _visible(device_index)
-    run = RunDirectory(run_path)
-
-    def report(step: int, steps: int, loss: float) -> None:
-        pipe.send((step, steps, loss))
-
+def work(task: Task, pipe: Connection) -> None:
+    """Run a cell, write its record (or why there is none), and tell the runner."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which tells us
+    stopping = Stopping()
+    stopping.listen(*SCHEDULER_SIGNALS)
+    threading.Thread(target=die_with_parent, daemon=True).start()
     try:
-        folder = run.begin(cell)
-        _redirect_output(folder / "log.txt")
-        record = run_cell(cell, folder, device, micro_batch_size, started, report)
-        record = record.model_copy(update={"estimated_images_per_second": estimated_images_per_second})
-        run.finish(record)
+        lease = task.lease.hand_to(os.getpid())
+    except (LeaseLostError, FileNotFoundError):
+        os._exit(Heartbeat.LOST)
+    heartbeat = Heartbeat(lease)
+    heartbeat.start()
+    pipe.send((0, 0, None))
+    torch.set_num_threads(task.threads)
+    if task.device == "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
+    run, try_ = RunDirectory(task.run), _Tries(task, pipe, stopping, heartbeat)
+    full = False
+    try:
+        _redirect_output(run.begin(task.cell) / "log.txt")
+        record = try_.until_done(run.cell_folder(task.cell.id))
+        heartbeat.beat()
+        if record.status in FINISHED:
+            run.finish(record)
+        else:
+            run.fail(record, record.error or "")
     except Exception as error:
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
-        record = Record(**describe(cell), **provenance(cell, device), status=Status.FAILED, error=message)
+        record, full = _failure(task, error, stopping, try_.count), is_full_disk(error, task.run)
+        heartbeat.beat()
         with suppress(OSError):  # a full disk must not hide the first error
-            run.fail(record, traceback.format_exc())
-    pipe.send(record)
+            run.finish(record) if record.status in FINISHED else run.fail(record, traceback.format_exc())
+    with suppress(OSError):
+        lease.remove() if record.status in FINISHED else lease.release()
+    pipe.send(Ended(record, full))
+
+
+@dataclass
+class _Tries:
+    """Running the cell, again after errors that may pass by themselves."""
+
+    task: Task
+    pipe: Connection
+    stopping: Stopping
+    heartbeat: Heartbeat
+    count: int = 0
+
+    def until_done(self, folder: Path) -> Record:
+        """The record of the first try that came to an end."""
+        task = self.task
+        while True:
+            self.count += 1
+            try:
+                began = task.started if self.count == 1 else time.time()
+                probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory_bytes)
+                record = run_cell(
+                    task.cell, folder, task.device, probe.micro_batch_size, began, self._report, self._stop
+                )
+                known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
+                known["peak_memory_bytes_per_image"] = probe.bytes_per_image
+                return record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
+            except Exception as error:
+                if self.count > task.retries or self._stop() or not is_transient(error, folder):
+                    raise
+                print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
+            pause_before(self.count, self._stop)
+
+    def _report(self, step: int, steps: int, loss: float) -> None:
+        self.pipe.send((step, steps, loss))
+
+    def _stop(self) -> bool:
+        self.heartbeat.check()
+        return self.stopping.asked is not None
+
+
+def _failure(task: Task, error: Exception, stopping: Stopping, tries: int) -> Record:
+    """What is noted of a cell that ended with an error; one on the way out is of the way out."""
+    status = Status.PREEMPTED if stopping.asked else Status.FAILED
+    status = Status.OOM if isinstance(error, DoesNotFitError) else status
+    known = describe(task.cell) | provenance(task.cell, task.device)
+    return Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())
+
+
+def _one_line(error: Exception) -> str:
+    own = isinstance(error, ScalingError)
+    return (str(error) if own else f"{type(error).__name__}: {error}").splitlines()[0]
 
 
 def _redirect_output(path: Path) -> None:
     """Send what libraries print to the cell's log, so that it does not tear the runner's table."""
-    with path.open("w") as log:
+    with path.open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
 
-def _visible(index: int) -> str:
-    """The GPU of this index among those the user made visible."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[index] if visible else str(index)
-
-
-def _die_with_parent() -> None:
-    """A runner that was killed must not leave workers behind that write to its cells."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _visible(index: int, count: int) -> str:
+    """The GPUs of one cell among those the user made visible: the index-th group of so many."""
+    visible, own = os.environ.get("CUDA_VISIBLE_DEVICES"), range(index * count, (index + 1) * count)
+    return ",".join(visible.split(",")[each] if visible else str(each) for each in own)

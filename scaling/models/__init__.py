@@ -5,7 +5,7 @@ from torch import nn
 from scaling.design import Design, Flip
 from scaling.errors import UsageError
 from scaling.models.adventurer import Adventurer, build_adventurer
-from scaling.models.checkpoints import load_checkpoint, save_checkpoint
+from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.heads import LinearSegmenter
 from scaling.models.mamba2 import kernels_on
@@ -13,6 +13,7 @@ from scaling.models.switching import Replaced, change_patch_size
 
 __all__ = [
     "Adventurer",
+    "CheckpointError",
     "DeiT",
     "LinearSegmenter",
     "Replaced",
@@ -20,6 +21,7 @@ __all__ = [
     "build_deit",
     "build_model",
     "change_patch_size",
+    "design_of_checkpoint",
     "has_flash_attention",
     "kernels_on",
     "load_checkpoint",

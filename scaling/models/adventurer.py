@@ -6,6 +6,7 @@ Shapes: B images, S and W input sides, L patches, T = L + 1 tokens with the clas
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +135,11 @@ class Adventurer(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the input of each block, and run blocks again in backward."""
         self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns of parameter names from the input to the output, as timm's layer decay asks for them."""
+        blocks = r"^layers\.(\d+)"
+        return {"stem": r"^cls_token|pos_embed|patch_embed", "blocks": [(blocks, None), (r"^norm_f", (99999,))]}
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are never decayed; those with one dimension are not either."""

@@ -131,6 +131,24 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None,
     return {_plain(str(name)): tensor for name, tensor in state.items()}, None, None
 
 
+def design_of_checkpoint(path: Path) -> Design | None:
+    """The design that a file of ours says it is of; None for other files.
+
+    Raises:
+        CheckpointError: if it is no safetensors file, or the design is unknown to this version.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+        return Design.parse(about["design"]) if "design" in about else None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: is not a safetensors file: {error}") from None
+    except DesignError as error:
+        raise CheckpointError(f"{path}: says it is of a design that this version does not know: {error}") from None
+
+
 def _plain(name: str) -> str:
     """A tensor's name without what data parallelism and torch.compile put before it."""
     while name.startswith(WRAPPERS):

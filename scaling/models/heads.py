@@ -1,5 +1,7 @@
 """Task heads. Shapes: B images, L patches, D width, K classes, S and W, R and C pixels."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,6 +30,16 @@ class LinearSegmenter(nn.Module):
             return logits
         return F.interpolate(logits, size=self.label_sides, mode="bilinear")
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns of parameter names from the input to the output: the backbone's, and then the head."""
+        own: dict[str, Any] = self.backbone.group_matcher(coarse)
+        return {"stem": _inside(own["stem"]), "blocks": [(_inside(part), order) for part, order in own["blocks"]]}
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are never decayed."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
+
+
+def _inside(pattern: str) -> str:
+    """A pattern of the backbone's names, for the same names in a dense model."""
+    return rf"^backbone\.(?:{pattern.removeprefix('^')})"

@@ -2,11 +2,20 @@
 
 from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
-from scaling.records.store import RecordError, RunDirectory, write_whole
-from scaling.records.tables import check_results, is_published, load_learning_curves, load_records, notes_on, save_table
+from scaling.records.store import RESUME, RecordError, RunDirectory, flush, read_cell, write_whole
+from scaling.records.tables import (
+    check_results,
+    check_writable_table,
+    is_published,
+    load_learning_curves,
+    load_records,
+    notes_on,
+    save_table,
+)
 
 __all__ = [
     "FINISHED",
+    "RESUME",
     "PublishedStudy",
     "SCHEMA_VERSION",
     "Record",
@@ -14,13 +23,16 @@ __all__ = [
     "RunDirectory",
     "Status",
     "check_results",
+    "check_writable_table",
     "describe",
+    "flush",
     "is_published",
     "load_learning_curves",
     "load_records",
     "notes_on",
     "published_studies",
     "published_study",
+    "read_cell",
     "save_table",
     "write_whole",
 ]

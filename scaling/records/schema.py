@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from scaling.design import Cell
+from scaling.design import Augmentation, Cell, DigitsData, Recipe
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +37,8 @@ class Record(BaseModel):
     schema_version: Literal[1] = SCHEMA_VERSION
     cell: str
     """Cell id: a hash of everything that determines the result."""
+    stage: str | None = None
+    """Name of the pretraining that the cell is; None for a cell of the study itself."""
     study: str
     design: str
     """Short name, such as 'deit-base/16@224'; of a published figure that names no model, 'unnamed/16'."""
@@ -69,6 +71,10 @@ class Record(BaseModel):
     """Half a pixel of the figure that a loss was read from."""
     accuracy: float | None = None
     """Top-1 accuracy, 0 to 1."""
+    accuracy_top5: float | None = None
+    """Of classification with more than five classes."""
+    calibration_error: float | None = None
+    """Of classification: expected difference between confidence and accuracy, 15 bins (Guo et al. 2017)."""
     mean_iou: float | None = None
     pixel_accuracy: float | None = None
     box_ap: float | None = None
@@ -100,7 +106,7 @@ class Record(BaseModel):
 
     With a patch schedule, of the stage that saves most."""
     peak_memory_bytes_per_image: int | None = None
-    """Slope of peak allocated memory over two batch sizes; CUDA only."""
+    """Slope of peak allocated memory over two batch sizes, by the probe before training; CUDA only."""
     estimated_parameters: int | None = None
     """Total, by the closed form; of published records, whose printed number is rounded."""
     estimated_training_flops_per_image: int | None = None
@@ -113,6 +119,10 @@ class Record(BaseModel):
     """By the closed form."""
     estimated_images_per_second: float | None = None
     """By the roofline, where the device is one it knows; without waiting for data."""
+    memory_needed_bytes: int | None = None
+    """Of a training step that was not tried since it would not fit; by the closed form."""
+    tries: int | None = None
+    """How often the cell was begun in its last run; above 1 after input or output errors."""
 
     steps: int | None = None
     batch_size: int | None = None
@@ -125,13 +135,20 @@ class Record(BaseModel):
     """Part of training_seconds spent on making batches."""
     evaluation_seconds: float | None = None
     overhead_seconds: float | None = None
-    """From the start of the cell's process to its record, less training and evaluation."""
+    """From the start of the cell's process to its record, less training and evaluation; over all tries."""
     gpu_hours: float | None = None
     """Training only; None on a CPU."""
     gpu_hours_per_epoch: float | None = None
     """As a source prints it; of measured records see gpu_hours."""
     device: str | None = None
     threads: int | None = None
+    """Of each process."""
+    resources: dict[str, Any] | None = None
+    """How it was carried out: processes, sharding, activation checkpointing and more; see docs/studies.md."""
+    rolled_back_steps: int | None = None
+    """Steps that were undone, once, because the loss exploded; their images were skipped."""
+    resume_note: str | None = None
+    """Why a checkpoint of an earlier try was not continued from."""
     attention: str | None = None
     """Kernel of a DeiT's attention."""
     scan: str | None = None
@@ -142,21 +159,55 @@ class Record(BaseModel):
     recipe: dict[str, Any] | None = None
     started_from: dict[str, str] | None = None
     """The checkpoint that training started from: file, sha256, and how positions, patches and head were fitted."""
+    started_from_cell: str | None = None
+    """Id of the cell whose checkpoint that is; None where it is no cell's."""
+    earlier_images_seen: int | None = None
+    """Images of all stages before this one. A pretraining that several cells share counts in full for each."""
+    earlier_training_flops: float | None = None
+    """FLOPs of the trainings of all stages before this one."""
+    earlier_training_seconds: float | None = None
+    earlier_gpu_hours: float | None = None
     data: dict[str, Any] | None = None
+    data_fingerprint: str | None = None
+    """Hash of the names and sizes of all images, or of the files' contents; None for scenes that are drawn."""
     versions: dict[str, str] | None = None
     commit: str | None = None
     """Commit of the repository the command was given in; None outside one."""
     finished_at: str | None = None
     """UTC, ISO 8601."""
 
+    @property
+    def training_flops(self) -> float | None:
+        """FLOPs of this cell's own training."""
+        if self.training_flops_per_image is None or self.images_seen is None:
+            return None
+        return float(self.training_flops_per_image) * self.images_seen
+
+    def costs_until_its_end(self) -> dict[str, float | None]:
+        """The fields `earlier_` of a cell that starts from this one: this training and all before it."""
+        names = ("images_seen", "training_flops", "training_seconds", "gpu_hours")
+        own = {name: getattr(self, name) for name in names}
+        if self.started_from_cell is None:
+            return {f"earlier_{name}": value for name, value in own.items()}
+        before = {name: getattr(self, f"earlier_{name}") for name in names}
+        return {
+            f"earlier_{name}": None if own[name] is None or before[name] is None else own[name] + before[name]
+            for name in names
+        }
+
 
 def describe(cell: Cell) -> dict[str, Any]:
     """The fields of a record that are known before anything is run."""
     design = cell.design
-    # Without stages as records had them before there were any, so that old and new ones say the same.
-    unused = None if cell.recipe.stages else {"stages"}
+    # Without later keys at their defaults as records had them before, so that old and new ones say the same.
+    later = ("stages", "minimum_learning_rate", "optimizer")
+    unused = {key for key in later if getattr(cell.recipe, key) == Recipe.model_fields[key].default}
+    if isinstance(cell.data, DigitsData):
+        unused |= {*Augmentation.model_fields}
     return {
         "cell": cell.id,
+        "stage": cell.stage,
+        "started_from_cell": cell.after.id if cell.after else None,
         "study": cell.study,
         "design": str(design),
         "architecture": design.architecture,
@@ -173,4 +224,5 @@ def describe(cell: Cell) -> dict[str, Any]:
         "batch_size": cell.recipe.batch_size,
         "recipe": cell.recipe.model_dump(mode="json", exclude_none=True, exclude=unused),
         "data": cell.data.model_dump(mode="json"),
+        "resources": cell.resources.model_dump(mode="json", exclude_none=True),
     }

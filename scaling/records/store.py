@@ -5,21 +5,31 @@ cells/<cell id>/cell.json         what the cell is
 cells/<cell id>/metrics.jsonl     training loss, written as it goes
 cells/<cell id>/log.txt           what libraries printed
 cells/<cell id>/checkpoint/       the trained weights
+cells/<cell id>/resume/           what an unfinished cell continues from; gone once it is finished
 cells/<cell id>/record.json       exists once the cell is finished, and never changes then
-cells/<cell id>/failure.json      why the last try failed; the next run tries again
+cells/<cell id>/failure.json      why the last try did not finish; the next run tries again
+cells/<cell id>/lease-N.json      who runs the cell, see scaling/grid/leases.py
 """
 
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from scaling.design import Cell, Study, load_study, study_to_toml
+from scaling.design import NOT_IDENTITY, Cell, Study, build_study, load_study, study_to_toml
+from scaling.design.sections import Section
 from scaling.errors import ScalingError
 from scaling.records.schema import SCHEMA_VERSION, Record, Status
+
+FITTING = ("start_from", "resize_patches", "new_head")
+"""Keys of a recipe on the checkpoint that a training starts from."""
+RESUME = "resume"
+"""Folder of a cell with what an unfinished training continues from."""
 
 
 class RecordError(ScalingError):
@@ -28,17 +38,48 @@ class RecordError(ScalingError):
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader or a crash never meets half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    part = _part(path, text)
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)  # makes the new name survive a power cut too
+    flush(path.parent)
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write a file whole; where one of this name is there, or comes first from another machine, it stays as it is."""
+    if path.exists():
+        return
+    part = _part(path, text)
     try:
-        os.fsync(folder)
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        part.replace(path)
     finally:
-        os.close(folder)
+        part.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def _part(path: Path, text: str) -> Path:
+    """A file beside `path` with the text safely on the disk."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def flush(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class RunDirectory:
@@ -60,6 +101,10 @@ class RunDirectory:
         """Folder of one cell; it need not exist."""
         return self.path / "cells" / cell_id
 
+    def checkpoint(self, cell_id: str) -> Path:
+        """The trained weights of a cell; they need not exist."""
+        return self.cell_folder(cell_id) / "checkpoint" / "model.safetensors"
+
     def prepare(self, study: Study) -> None:
         """Create the directory for a study, or check that it already belongs to it.
 
@@ -73,7 +118,9 @@ class RunDirectory:
         self.create()
         try:
             (self.path / "cells").mkdir(exist_ok=True)
-            write_whole(self.study_file, study_to_toml(study))
+            text = study_to_toml(study)
+            if not self.study_file.exists() or self.study_file.read_text(encoding="utf-8") != text:
+                write_whole(self.study_file, text)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -95,15 +142,17 @@ class RunDirectory:
     def _check_same(self, there: Study, here: Study) -> None:
         if there.name != here.name:
             raise RecordError(f"{self.path} belongs to study '{there.name}', not '{here.name}'; choose another --out")
-        for section in ("data", "recipe"):
-            old, new = (getattr(study, section).model_dump(exclude={"micro_batch_size"}) for study in (there, here))
-            changed = [key for key in new if old.get(key) != new[key]]
-            if changed:
-                key = changed[0]
-                raise RecordError(
-                    f"{self.path} was made with {section}.{key} = {old.get(key)}, the study now says {new[key]}; "
-                    "choose another --out"
-                )
+        kept = sorted(_sizes(there) & _sizes(here)) or [""]  # settings by size are free for those that are new
+        old, new = _settings(there, kept), _settings(here, kept)
+        for key in {**new, **old}:
+            for size in kept:
+                before, now = (settings.get(key, {}).get(size) for settings in (old, new))
+                if before != now:
+                    of = f" for size {size}" if here.recipe.by_size or there.recipe.by_size else ""
+                    raise RecordError(
+                        f"{self.path} was made with {key} = {before}{of}, the study now says {now}; "
+                        "choose another --out"
+                    )
 
     def begin(self, cell: Cell) -> Path:
         """Create a cell's folder and describe the cell in it; returns the folder."""
@@ -117,12 +166,12 @@ class RunDirectory:
     def finish(self, record: Record) -> None:
         """Write a cell's record, once; a record that exists is never touched."""
         folder = self.cell_folder(record.cell)
-        if not (folder / "record.json").exists():
-            write_whole(folder / "record.json", record.model_dump_json(indent=2) + "\n")
+        write_once(folder / "record.json", record.model_dump_json(indent=2) + "\n")
         (folder / "failure.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / RESUME, ignore_errors=True)
 
     def fail(self, record: Record, details: str) -> None:
-        """Note why a try failed; `details` may be a traceback."""
+        """Note why a try did not finish; `details` may be a traceback."""
         failure = {"record": record.model_dump(mode="json"), "details": details}
         write_whole(self.cell_folder(record.cell) / "failure.json", json.dumps(failure, indent=2) + "\n")
 
@@ -153,19 +202,65 @@ class RunDirectory:
         return record.status if record else Status.PLANNED
 
     def failure(self, cell_id: str) -> Record | None:
-        """The record of a cell's last try, if that failed."""
+        """The record of a cell's last try, if that failed or was preempted."""
         path = self.cell_folder(cell_id) / "failure.json"
         return _read_record(path, within="record") if path.exists() else None
 
+    def earlier_costs(self, cell: Cell) -> dict[str, Any]:
+        """Fields of a cell's record on the stages before it; none for a cell that starts from no other."""
+        before = self.record(cell.after.id) if cell.after else None
+        return before.costs_until_its_end() if before else {}
+
     def records(self) -> Iterator[Record]:
-        """The finished and the failed cells of the study, in its order.
+        """The finished, failed and preempted cells of the study, pretrainings first, in its order.
 
         Cells in the folder that the study no longer has are left out.
         """
-        for cell in self.study().cells():
+        for cell in self.study().all_cells():
             record = self.record(cell.id) or self.failure(cell.id)
             if record is not None:
                 yield record
+
+
+def _sizes(study: Study) -> set[str]:
+    return {cell.design.size for cell in study.cells()}
+
+
+def _settings(study: Study, sizes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What may not change in a run directory, by dotted key and model size; how a batch is split may."""
+    found: dict[str, dict[str, Any]] = {}
+    stages = {f"pretraining[{index}]": stage for index, stage in enumerate(study.pretraining)}
+    recipes = {"recipe": study.recipe} | {f"{place}.recipe": stage.recipe for place, stage in stages.items()}
+    for size in sizes:
+        sections: dict[str, Section] = {"data": study.data, **stages}
+        sections |= {place: recipe.of_size(size) for place, recipe in recipes.items()}
+        for place, section in sections.items():
+            for key, value in section.model_dump(exclude={"micro_batch_size", "recipe", *NOT_IDENTITY}).items():
+                found.setdefault(f"{place}.{key}", {})[size] = value
+    return found
+
+
+def read_cell(folder: Path, changes: dict[str, Any] | None = None) -> Cell:
+    """The cell that a cell's folder is of; `changes` replace parts of its data.
+
+    Raises:
+        RecordError: if its cell.json is missing or broken.
+        StudyError: if the changed data cannot be.
+    """
+    path = folder / "cell.json"
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = {
+            "name": about["study"],
+            "grid": {"designs": [about["design"]], "seeds": [about["seed"]]},
+            "data": about["data"] | (changes or {}),
+            # What fits a checkpoint is of no use without one; a stage's is that of the cell before.
+            "recipe": {key: value for key, value in about["recipe"].items() if key not in FITTING},
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: cut off or not the description of a cell ({error})") from None
+    (cell,) = build_study(values, origin=str(path)).cells()
+    return cell
 
 
 def _read_record(path: Path, within: str | None = None) -> Record:

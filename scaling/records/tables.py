@@ -12,26 +12,64 @@ from scaling.records.store import RecordError, RunDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
-RATES = ("accuracy", "mean_iou", "pixel_accuracy", "box_ap", "mask_ap")
+RATES = ("accuracy", "accuracy_top5", "calibration_error", "mean_iou", "pixel_accuracy", "box_ap", "mask_ap")
 NUMBERS = (
     *("patch_size", "input_size", "sequence_length", "extended_length", "test_loss", *RATES),
     *("parameters", "training_flops_per_image", "images_seen", "activation_bytes_per_image", "training_seconds"),
     *("peak_memory_bytes_per_image", "gpu_hours", "gpu_hours_per_epoch"),
 )
 """Columns that figures, tables and comparisons compute with."""
+STAGE_COLUMNS = ("stage", "started_from_cell")
+SUMMED = ("images_seen", "training_seconds", "gpu_hours")
+EARLIER = tuple(f"earlier_{name}" for name in (*SUMMED, "training_flops"))
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
-def load_records(source: str | Path) -> "pd.DataFrame":
+def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame":
     """One row per record, in the order of the study; failed cells included, see the column `status`.
 
     Args:
         source: a run directory, a CSV or Parquet file with named columns, or the name of a study of published
             records that ships, such as 'paper'.
+        each_stage: a row for every pretraining too, and of every row its own costs; otherwise a row is one whole
+            training, see `whole_trainings`.
 
     Raises:
         RecordError: if there is no such source, or a record in it is broken.
     """
+    table = _read_table(source)
+    return table if each_stage else whole_trainings(table, str(source))
+
+
+def whole_trainings(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    """The rows of a study itself, each with the costs of all its stages: what laws, comparisons and plans take.
+
+    Images, seconds and GPU-hours are sums from the first pretraining on, and `training_flops_per_image` is the mean
+    over all these images; a pretraining that several cells share counts in full for each. A sum of which a part is
+    not known is not known. Results, parameters, memory and speed are those of the last stage. A table without
+    pretrainings keeps its costs.
+
+    Raises:
+        RecordError: if there is no row but of pretrainings.
+    """
+    if not {*STAGE_COLUMNS, *EARLIER} <= set(table):
+        return table  # not of records, or made whole before it was saved
+    own = table[table["stage"].isna()].drop(columns="stage").reset_index(drop=True)
+    if own.empty:
+        raise RecordError(f"{name}: only pretrainings are finished so far; 'scaling run-grid' does the rest")
+    later = own["started_from_cell"].notna()
+    if not later.any():
+        return own.drop(columns=["started_from_cell", *EARLIER])
+    numbers = own[["training_flops_per_image", *SUMMED, *EARLIER]].astype(float)
+    flops = numbers["training_flops_per_image"] * numbers["images_seen"] + numbers["earlier_training_flops"]
+    for column in SUMMED:
+        own[column] = numbers[column].where(~later, numbers[column] + numbers[f"earlier_{column}"])
+    per_image = numbers["training_flops_per_image"]
+    own["training_flops_per_image"] = per_image.where(~later, flops / own["images_seen"])
+    return own.drop(columns=list(EARLIER))
+
+
+def _read_table(source: str | Path) -> "pd.DataFrame":
     import pandas as pd
 
     path = Path(source)
@@ -46,8 +84,7 @@ def load_records(source: str | Path) -> "pd.DataFrame":
         return pd.DataFrame([_flat(record) for record in published_study(str(source)).records])
     if not path.is_file():
         raise RecordError(f"{path}: no such run directory or table, nor a study of records that ships")
-    if path.suffix not in TABLE_SUFFIXES:
-        raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
+    _check_suffix(path)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError) as error:
@@ -73,11 +110,11 @@ def notes_on(table: "pd.DataFrame", designs: Iterable[str]) -> list[str]:
 
 
 def load_learning_curves(source: str | Path) -> "pd.DataFrame":
-    """Training loss against images seen of every cell that has begun, finished or not.
+    """Training loss against images seen of every cell of the study itself that has begun, finished or not.
 
     Columns: cell (its name), design, seed, images_seen, training_loss, final_images, which the whole training
-    sees, and of the moment training_flops, spent so far by the closed form, and trained_patch_size, which
-    differs from the design's in the first stages of a patch schedule.
+    sees, and of the moment training_flops, spent so far by the closed form, pretrainings included, and
+    trained_patch_size, which differs from the design's in the first stages of a patch schedule.
 
     Raises:
         RecordError: if the source is no run directory, or no cell has begun.
@@ -93,7 +130,7 @@ def load_learning_curves(source: str | Path) -> "pd.DataFrame":
         same = {"cell": cell.name, "design": str(cell.design), "seed": cell.seed, "final_images": cost.images}
         for images, loss in run.learning_curve(cell.id):
             moment = {
-                "training_flops": cost.training_flops_after(images),
+                "training_flops": cost.earlier_training_flops + cost.training_flops_after(images),
                 "trained_patch_size": cost.patch_size_after(images),
             }
             rows.append(same | {"images_seen": images, "training_loss": loss} | moment)
@@ -123,10 +160,27 @@ def check_results(table: "pd.DataFrame") -> None:
             )
 
 
-def save_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table as CSV or Parquet, by the suffix of its path."""
+def check_writable_table(path: Path) -> None:
+    """Raise RecordError, before long work, where a table could not be written to this path."""
+    _check_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _check_suffix(path: Path) -> None:
     if path.suffix not in TABLE_SUFFIXES:
         raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
+
+
+def save_table(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV or Parquet, by the suffix of its path; RecordError where it cannot be written."""
+    _check_suffix(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":

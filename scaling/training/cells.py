@@ -1,7 +1,7 @@
 """Run one cell: build, measure, train, evaluate, and make its record."""
 
-import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,105 +13,112 @@ import torch
 from torch import nn
 
 from scaling.cost import cost_of_cell
-from scaling.data import held_out_scenes
-from scaling.design import Cell, Design
-from scaling.models import build_model, has_flash_attention, kernels_on, load_checkpoint, save_checkpoint
+from scaling.data import data_fingerprint, held_out_batches
+from scaling.design import Cell
+from scaling.models import save_checkpoint
 from scaling.records import Record, Status, describe
+from scaling.training.building import checkpoint_activations, example_of, model_of
+from scaling.training.check import reentrant_checkpoints
 from scaling.training.evaluate import evaluate
-from scaling.training.loop import DivergedError, Progress, Trained, build_accelerator, train
-from scaling.training.measure import Example, activation_bytes_per_image, count_flops, peak_memory_bytes_per_image
-from scaling.training.provenance import commit, device_name, versions
+from scaling.training.fresh import is_out_of_memory
+from scaling.training.launch import run_on_processes
+from scaling.training.loop import DivergedError, PreemptedError, Progress, Stop, Task, train
+from scaling.training.measure import activation_bytes_per_image, count_flops
+from scaling.training.parallel import build_accelerator, part
+from scaling.training.provenance import commit, device_name, kernels_of, versions
+from scaling.training.resume import Position
 
 EVALUATION_BATCHES = 4  # micro-batches at once, since no activations are kept for backward
-OUT_OF_MEMORY_WORDS = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-def run_cell(cell: Cell, folder: Path, device: str, micro_batch_size: int, started: float, report: Progress) -> Record:
-    """Train, evaluate and measure a cell in this process.
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def run_cell(
+    cell: Cell,
+    folder: Path,
+    device: str,
+    micro_batch_size: int,
+    started: float,
+    report: Progress,
+    stop: Stop = never,
+) -> Record:
+    """Train, evaluate and measure a cell in this process, or in as many as its study says; see docs/training.md.
+
+    A cell that was begun before continues from its last checkpoint. In a process that was started for a rank, by RANK
+    and WORLD_SIZE in the environment, it takes this rank's part; then the record of rank 0 is the cell's.
 
     Args:
         cell: what to run.
-        folder: of the cell; metrics.jsonl and checkpoint/ are written there.
+        folder: of the cell; metrics.jsonl, resume/ and checkpoint/ are written there.
         device: 'cpu' or 'cuda'.
-        micro_batch_size: images per forward pass; divides the recipe's batch.
+        micro_batch_size: images per forward pass of one process; times the processes, it divides the recipe's batch.
         started: time.time() at which the cell was handed out, for its overhead.
         report: called as training moves on.
+        stop: asked after every optimiser step whether to save and stop.
 
     Returns:
-        A record with status done, or oom or diverged, which are results too and keep what was
-        measured before.
+        A record with status done, preempted if it was stopped, or oom or diverged, which are results too and keep
+        what was measured before.
+
+    Raises:
+        ScalingError: when a checkpoint cannot be written or read, or a process of the cell died.
+        UsageError: when the batch cannot be divided among the processes.
     """
+    if cell.resources.processes > 1 and "RANK" not in os.environ:
+        return run_on_processes(run_cell, (cell, folder, device, micro_batch_size, started), report, stop)
     found: dict[str, Any] = describe(cell) | provenance(cell, device) | {"micro_batch_size": micro_batch_size}
+    position = Position()
     try:
-        for part in _parts(cell, folder, device, micro_batch_size, report):
-            found |= part
+        for known in _parts(cell, folder, device, micro_batch_size, started, report, stop, position):
+            found |= known
         status, error = Status.DONE, None
     except DivergedError as reason:
         status, error = Status.DIVERGED, str(reason)
+    except PreemptedError as reason:
+        status, error = Status.PREEMPTED, str(reason)
+        found |= _times(position, cell, device)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
-        if not _is_out_of_memory(reason):
+        if not is_out_of_memory(reason):
             raise
         status, error = Status.OOM, str(reason).splitlines()[0] if str(reason) else "out of memory"
+    found |= {key: getattr(position, key) for key in ("started_from", "rolled_back_steps", "resume_note")}
     spent = found.get("training_seconds", 0.0) + found.get("evaluation_seconds", 0.0)
-    found["overhead_seconds"] = time.time() - started - spent if status is Status.DONE else None
+    elapsed = position.earlier_seconds + time.time() - started
+    found["overhead_seconds"] = elapsed - spent if status is Status.DONE else None
     return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def model_of(cell: Cell, design: Design | None = None) -> nn.Module:
-    """The untrained model of a cell, or of the design of one of its stages."""
-    data, recipe = cell.data, cell.recipe
-    return build_model(
-        design or cell.design, data.classes, data.label_sides, recipe.drop_path, recipe.position_init, recipe.flip
-    )
-
-
-def example_of(cell: Cell) -> Example:
-    """What one image of a cell and its label look like."""
-    return Example(cell.design.input_sides, cell.data.label_sides)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch's allocator on a CPU raises a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS)
-
-
-def _parts(cell: Cell, folder: Path, device: str, micro_batch_size: int, report: Progress) -> Iterator[dict[str, Any]]:
+def _parts(
+    cell: Cell,
+    folder: Path,
+    device: str,
+    micro_batch_size: int,
+    started: float,
+    report: Progress,
+    stop: Stop,
+    position: Position,
+) -> Iterator[dict[str, Any]]:
     """Fields of the record, as they become known."""
-    torch.manual_seed(cell.seed)
-    model = model_of(cell, cell.stages[0].design)
-    if start := cell.starting_checkpoint:
-        yield {
-            "started_from": load_checkpoint(model, start, cell.recipe.resize_patches, cell.recipe.new_head).to_json()
-        }
-    # What is counted and tested; a patch schedule trains another model first, whose patches then shrink.
-    final = model if len(cell.stages) == 1 else model_of(cell)
-    yield _costs(final, cell)
+    yield {"data_fingerprint": data_fingerprint(cell.data)}  # first, since it finds what is wrong with the data
     accelerator = build_accelerator(cell, device, micro_batch_size)
-    final.to(accelerator.device)
-    slope = peak_memory_bytes_per_image(final, example_of(cell), micro_batch_size, lambda: accelerator.autocast())
-    del final
-    yield {"peak_memory_bytes_per_image": slope}
-    model.to(accelerator.device)
-    # Measuring must not move the random state that training starts from.
-    torch.manual_seed(cell.seed)
-    with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
-
-        def note(step: int, steps: int, loss: float) -> None:
-            row = {"step": step, "images": step * cell.recipe.batch_size, "loss": loss}
-            print(json.dumps(row), file=log, flush=True)
-            report(step, steps, loss)
-
-        trained = train(model, cell, accelerator, micro_batch_size, note)
+    if accelerator.is_main_process:
+        # What is counted and tested; a patch schedule trains another model first, whose patches then shrink.
+        yield _costs(model_of(cell), cell)
+    task = Task(cell, accelerator, micro_batch_size, folder, started, report, stop)
+    model = train(task, position)
+    if not part(accelerator):
+        return
     (folder / "checkpoint").mkdir(exist_ok=True)
-    weights = folder / "checkpoint" / "model.safetensors"
-    save_checkpoint(accelerator.unwrap_model(trained.model), cell.design, weights)
-    yield _times(trained, cell, device)
+    save_checkpoint(model, cell.design, folder / "checkpoint" / "model.safetensors")
+    yield _times(position, cell, device)
     asked = time.perf_counter()
-    batches = held_out_scenes(cell.data, cell.design.input_size, EVALUATION_BATCHES * micro_batch_size)
+    batches = held_out_batches(cell, EVALUATION_BATCHES * micro_batch_size, cell.resources.data_workers)
     dense = cell.data.task != "classification"
-    result = asdict(evaluate(trained.model, batches, cell.data.classes, dense, accelerator.device))
+    with accelerator.autocast():
+        result = asdict(evaluate(model, batches, cell.data.classes, dense, accelerator.device))
     if not math.isfinite(result["test_loss"]):
         raise DivergedError(f"test loss is {result['test_loss']} after the last step")
     yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
@@ -130,7 +137,11 @@ def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:
     total = sum(parameter.numel() for parameter in final.parameters())
     if total != parts.total:
         raise RuntimeError(f"{cell.design}: the model has {total} parameters, the closed form says {parts.total}")
-    saved = (activation_bytes_per_image(model, example, cell.recipe.precision) for model in (*earlier, final))
+    models = (*earlier, final)
+    for model in models:
+        checkpoint_activations(model, cell)
+    with reentrant_checkpoints():
+        saved = max(activation_bytes_per_image(model, example, cell.recipe.precision) for model in models)
     return {
         "parameters": total,
         "parameters_without_positions": parts.without_positions,
@@ -139,30 +150,22 @@ def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:
         "training_flops_per_image": round(training / cost.images),
         "fvcore_forward_flops_per_image": flops.fvcore_forward,
         "flops_note": flops.note,
-        "activation_bytes_per_image": max(saved),
+        "activation_bytes_per_image": saved,
         "estimated_forward_flops_per_image": cost.forward_flops_per_image,
         "estimated_activation_bytes_per_image": cost.activation_bytes_per_image,
     }
 
 
-def _times(trained: Trained, cell: Cell, device: str) -> dict[str, Any]:
-    images_seen = trained.steps * cell.recipe.batch_size
+def _times(position: Position, cell: Cell, device: str) -> dict[str, Any]:
+    images_seen = position.step * cell.recipe.batch_size
     return {
-        "steps": trained.steps,
+        "steps": position.step,
         "images_seen": images_seen,
-        "images_per_second": images_seen / trained.seconds,
-        "training_seconds": trained.seconds,
-        "data_seconds": trained.data_seconds,
-        "gpu_hours": trained.seconds / 3600 if device == "cuda" else None,
+        "images_per_second": images_seen / position.seconds,
+        "training_seconds": position.seconds,
+        "data_seconds": position.data_seconds,
+        "gpu_hours": cell.resources.processes * position.seconds / 3600 if device == "cuda" else None,
     }
-
-
-def _kernels(cell: Cell, device: str) -> dict[str, str]:
-    if cell.design.architecture == "adventurer":
-        kernels = kernels_on(device)
-        return {"scan": kernels.scan, "convolution": kernels.convolution}
-    flash = device == "cuda" and cell.recipe.precision != "fp32" and has_flash_attention()
-    return {"attention": "flash-attn" if flash else "sdpa"}
 
 
 def provenance(cell: Cell, device: str) -> dict[str, Any]:
@@ -170,7 +173,7 @@ def provenance(cell: Cell, device: str) -> dict[str, Any]:
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        **_kernels(cell, device),
+        **kernels_of(cell.design, cell.recipe.precision, device),
         "versions": versions(),
         "commit": commit(),
     }

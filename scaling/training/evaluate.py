@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassJaccardIndex
 
 from scaling.data import Scenes
 
 IGNORED_LABEL = -100
+CALIBRATION_BINS = 15  # of confidence, of equal width (Guo et al. 2017)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class Evaluation:
     test_loss: float
     test_loss_standard_error: float
     accuracy: float | None
+    accuracy_top5: float | None
+    """None with five classes or fewer."""
+    calibration_error: float | None
+    """Expected difference between confidence and accuracy (Guo et al. 2017)."""
     mean_iou: float | None
     pixel_accuracy: float | None
     images: int
@@ -47,6 +53,9 @@ def evaluate(
     model.eval()
     accuracy = MulticlassAccuracy(classes, average="micro").to(device)
     overlap = MulticlassJaccardIndex(classes).to(device) if dense else None
+    top5 = MulticlassAccuracy(classes, top_k=5, average="micro").to(device) if not dense and classes > 5 else None
+    calibration = None if dense else MulticlassCalibrationError(classes, CALIBRATION_BINS).to(device)
+    of_logits = [metric for metric in (accuracy, top5, overlap) if metric is not None]
     sums, counts = [], []
     for scenes in batches:
         labels = scenes.labels.to(device)
@@ -54,16 +63,23 @@ def evaluate(
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
         sums.append(losses.double().view(len(labels), -1).sum(1))
         counts.append((labels != IGNORED_LABEL).double().view(len(labels), -1).sum(1))
-        accuracy.update(logits, labels)
-        if overlap is not None:
-            overlap.update(logits, labels)
+        for metric in of_logits:
+            metric.update(logits, labels)
+        if calibration is not None:
+            calibration.update(logits.softmax(1), labels)  # of logits it guesses by their range whether they are
     mean, error = mean_and_error(torch.cat(sums).cpu(), torch.cat(counts).cpu())
     right = float(accuracy.compute())
     return Evaluation(
         test_loss=mean,
         test_loss_standard_error=error,
         accuracy=None if dense else right,
-        mean_iou=float(overlap.compute()) if overlap is not None else None,
+        accuracy_top5=_value(top5),
+        calibration_error=_value(calibration),
+        mean_iou=_value(overlap),
         pixel_accuracy=right if dense else None,
         images=sum(map(len, sums)),
     )
+
+
+def _value(metric: Metric | None) -> float | None:
+    return None if metric is None else float(metric.compute())

@@ -1,90 +1,218 @@
-"""The training loop of one cell, through accelerate: precision, accumulation, clipping."""
+"""The training loop of one cell, through accelerate: precision, accumulation, clipping, checkpoints, rollback."""
 
+import json
+import math
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
-from scaling.data import DigitStream
+from scaling.data import Scenes, training_batches
 from scaling.design import Cell
-from scaling.models import change_patch_size
-from scaling.training.optimizer import build_optimizer, build_schedule, replace_parameters
+from scaling.records import RESUME
+from scaling.training.building import Training, begin, capture, plain_model, starting_checkpoint
+from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over, synchronise
+from scaling.training.resume import Position, ResumeFolder
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+EXPLODED = 5.0  # times the loss of guessing, ln(classes): the mean of a logged interval above it is no training
+GO_ON, SAVE, STOP = 0, 1, 2
+
 Progress = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the mean training loss since the last call."""
+Stop = Callable[[], bool]
+"""Asked after every optimiser step whether to save and stop."""
 
 
 class DivergedError(Exception):
-    """The training loss is not finite."""
+    """The training loss is not finite, or far above that of guessing."""
+
+
+class PreemptedError(Exception):
+    """Training was asked to stop, and has saved itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A trained model and how long it took."""
+class Task:
+    """A cell in one process: what stays the same while it is trained."""
 
-    model: nn.Module
-    steps: int
-    seconds: float
-    data_seconds: float
+    cell: Cell
+    accelerator: Accelerator
+    micro_batch_size: int
+    folder: Path
+    """Of the cell; metrics.jsonl and resume/ are written there, by the first process."""
+    started: float
+    """time.time() at which this try was handed out."""
+    report: Progress
+    stop: Stop
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.cell.recipe.training_steps(self.cell.data.epoch_images)
+
+    @property
+    def curve(self) -> Path:
+        """Training losses as they are logged."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> ResumeFolder:
+        """What an unfinished training continues from."""
+        return ResumeFolder(self.folder / RESUME, self.cell.id)
 
 
-def build_accelerator(cell: Cell, device: str, micro_batch_size: int) -> Accelerator:
-    """Accelerate for one process, with the recipe's precision and accumulation."""
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=MIXED_PRECISION[cell.recipe.precision],
-        gradient_accumulation_steps=cell.recipe.batch_size // micro_batch_size,
-    )
+def train(task: Task, position: Position) -> nn.Module:
+    """Train a cell from its last checkpoint or from the start; returns the model that is to be tested.
 
+    With a patch schedule there is one schedule of the learning rate, and no logged loss spans two stages. A training
+    that diverges is rolled back once to its last checkpoint, and goes on with the images that come after those that
+    it diverged on.
 
-def train(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_size: int, report: Progress) -> Trained:
-    """Train a model as its cell says.
-
-    With a patch schedule, the model comes with the patches of the first stage and leaves with the design's own;
-    there is one schedule of the learning rate, and no logged loss spans two stages.
+    Args:
+        task: what to train, and where.
+        position: a new one; it says how far the training is, also when this raises.
 
     Raises:
-        DivergedError: when the training loss stops being finite.
+        DivergedError: when the training diverges again.
+        PreemptedError: when it was asked to stop; it has saved itself.
+        ScalingError: when a checkpoint cannot be written.
     """
-    recipe, data = cell.recipe, cell.data
-    steps = recipe.training_steps(data.epoch_images)
-    optimizer = build_optimizer(model, recipe)
-    schedule = build_schedule(optimizer, steps, recipe.warmup(data.epoch_images))
+    saved, note = task.checkpoints.load(task.curve)
+    if saved is not None:
+        position.become(saved.position)
+    position.resume_note = "; ".join(filter(None, (position.resume_note, note))) or None
+    while True:
+        training = begin(task.cell, task.accelerator, position, saved, starting_checkpoint(task.cell, task.folder))
+        try:
+            _run(training, task, position)
+        except DivergedError:
+            if position.rolled_back_steps is not None:
+                raise
+        else:
+            return plain_model(training, task.cell, task.accelerator)
+        del training
+        task.accelerator.free_memory()
+        saved, _ = task.checkpoints.load(task.curve)
+        _roll_back(position, saved.position if saved else Position())
+
+
+def _roll_back(position: Position, kept: Position) -> None:
+    """Return to an earlier position, and leave out the images since then."""
+    undone = position.step - kept.step
+    skipped = position.skipped_steps + undone
+    notes = {"resume_note": position.resume_note, "earlier_seconds": position.earlier_seconds}
+    position.become(replace(kept, skipped_steps=skipped, rolled_back_steps=undone, **notes))
+
+
+def _run(training: Training, task: Task, position: Position) -> None:
+    """Train from a position to the end."""
+    cell, accelerator, steps = task.cell, task.accelerator, task.steps
     switches = {stage.first_step: stage.design.patch_size for stage in cell.stages[1:]}
-    model, optimizer = accelerator.prepare(model, optimizer)
-    stream = DigitStream(data, cell.seed, cell.design.input_size)
-    model.train()
-    started, data_seconds = time.perf_counter(), 0.0
-    loss_sum, loss_count = torch.zeros((), device=accelerator.device), 0
-    for step in range(steps):
-        if step in switches:
-            replace_parameters(optimizer, change_patch_size(accelerator.unwrap_model(model), switches[step]))
-        for start in range(step * recipe.batch_size, (step + 1) * recipe.batch_size, micro_batch_size):
-            asked = time.perf_counter()
-            scenes = stream.batch(start, micro_batch_size)
-            data_seconds += time.perf_counter() - asked
-            with accelerator.accumulate(model):
-                logits = model(scenes.images.to(accelerator.device))
-                labels = scenes.labels.to(accelerator.device)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients and recipe.gradient_clip:
-                    accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-                optimizer.step()
-                optimizer.zero_grad()
-            loss_sum += loss.detach()
-            loss_count += 1
-        schedule.step()
-        if (step + 1) % cell.measure.log_every_steps == 0 or step + 1 in {steps, *switches}:
-            mean_loss = float(loss_sum) / loss_count
-            if not torch.isfinite(loss_sum):
-                raise DivergedError(f"training loss is {mean_loss} at step {step + 1} of {steps}")
-            report(step + 1, steps, mean_loss)
-            loss_sum, loss_count = torch.zeros_like(loss_sum), 0
-    seconds = time.perf_counter() - started
-    return Trained(model, steps, seconds, data_seconds)
+    share = share_of(cell, accelerator, task.micro_batch_size, position.step + position.skipped_steps)
+    first, resources = accelerator.is_main_process, cell.resources
+    batches = training_batches(cell, share, resources.data_workers)
+    if first:
+        _cut_back(task.curve, position.curve_bytes)
+    training.model.train()
+    loss_sum = torch.tensor(position.loss_sum if first else 0.0, device=accelerator.device)
+    mark = last_save = time.perf_counter()
+    while position.step < steps:
+        if position.step in switches:
+            training.change_patch_size(switches[position.step], accelerator)
+        for _ in range(share.micro_steps):
+            loss_sum += _micro_step(training, task, _next(batches, position))
+        position.loss_count += share.micro_steps * share.ranks
+        training.schedule.step()
+        position.step += 1
+        if training.average is not None:
+            training.average.update(accelerator.unwrap_model(training.model), position.step)
+        if position.step % cell.measure.log_every_steps == 0 or position.step in {steps, *switches}:
+            _log(_mean(loss_sum, position, task), position, task)
+            loss_sum.zero_()
+        late = time.perf_counter() - last_save > 60 * resources.save_every_minutes
+        due = late or (resources.save_every_steps and position.step % resources.save_every_steps == 0)
+        wish = agree(STOP if task.stop() else SAVE if due else GO_ON, accelerator)
+        if wish == GO_ON:
+            continue
+        position.loss_sum = _healthy_loss_sum(loss_sum, training, position, task)
+        position.seconds += time.perf_counter() - mark
+        _save(training, task, position)
+        if wish == STOP:
+            raise PreemptedError(f"asked to stop after step {position.step} of {steps}")
+        mark = last_save = time.perf_counter()
+    position.seconds += time.perf_counter() - mark
+
+
+def _next(batches: Iterator[Scenes], position: Position) -> Scenes:
+    asked = time.perf_counter()
+    scenes = next(batches)
+    position.data_seconds += time.perf_counter() - asked
+    return scenes
+
+
+def _micro_step(training: Training, task: Task, scenes: Scenes) -> Tensor:
+    """Forward and backward pass of one micro-batch, and in the last of a step the update; returns the loss."""
+    accelerator, recipe, model = task.accelerator, task.cell.recipe, training.model
+    images, labels = scenes.images.to(accelerator.device), scenes.labels.to(accelerator.device)
+    with accelerator.accumulate(model):
+        synchronise(model, accelerator)
+        with autocast(model, accelerator):
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        accelerator.backward(loss)
+        if accelerator.sync_gradients and recipe.gradient_clip:
+            accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+        training.optimizer.step()
+        training.optimizer.zero_grad()
+    return loss.detach()
+
+
+def _mean(loss_sum: Tensor, position: Position, task: Task) -> float:
+    return float(sum_over(loss_sum, task.accelerator)) / position.loss_count
+
+
+def _log(loss: float, position: Position, task: Task) -> None:
+    """Write a finite loss to the curve, and raise for one that is no training."""
+    if math.isfinite(loss) and task.accelerator.is_main_process:
+        row = {"step": position.step, "images": position.step * task.cell.recipe.batch_size, "loss": loss}
+        with task.curve.open("a", encoding="utf-8") as file:
+            print(json.dumps(row), file=file)
+        task.report(position.step, task.steps, loss)
+    _check(loss, position, task)
+    position.loss_count = 0
+
+
+def _check(loss: float, position: Position, task: Task) -> None:
+    if not loss <= EXPLODED * math.log(task.cell.data.classes):
+        raise DivergedError(f"training loss is {loss:g} at step {position.step} of {task.steps}")
+
+
+def _healthy_loss_sum(loss_sum: Tensor, training: Training, position: Position, task: Task) -> float:
+    """The sum of losses that belongs into a checkpoint; raises where nothing should be continued from here."""
+    if position.loss_count:
+        _check(_mean(loss_sum, position, task), position, task)
+    if not is_finite(training.model.parameters()):
+        raise DivergedError(f"weights are not finite at step {position.step} of {task.steps}")
+    return float(sum_over(loss_sum, task.accelerator))
+
+
+def _save(training: Training, task: Task, position: Position) -> None:
+    saved = capture(training, task.accelerator, position)
+    if task.accelerator.is_main_process:
+        with task.curve.open("a") as file:
+            os.fsync(file.fileno())
+        saved.position.curve_bytes = position.curve_bytes = task.curve.stat().st_size
+        saved.position.earlier_seconds += time.time() - task.started
+        task.checkpoints.save(saved)
+
+
+def _cut_back(curve: Path, length: int) -> None:
+    """Leave out of a learning curve what was logged after the checkpoint that training continues from."""
+    curve.touch()
+    os.truncate(curve, length)

@@ -7,7 +7,7 @@ nor allocates anything, whatever the size of the model.
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,30 +158,3 @@ def _forced_autocast(device: str, enabled: bool) -> Iterator[None]:
         torch.set_autocast_enabled(device, before[0])
         torch.set_autocast_dtype(device, before[1])
         torch.clear_autocast_cache()
-
-
-def peak_memory_bytes_per_image(
-    model: nn.Module, example: Example, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
-) -> int | None:
-    """Slope of peak allocated CUDA memory of a training step over two batch sizes up to `batch_size`.
-
-    None on a CPU, or where only one image fits.
-    """
-    if batch_size < 2 or not next(model.parameters()).is_cuda:
-        return None
-
-    def peak(count: int) -> int:
-        images, labels = example.batch(count, "cuda")
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        with autocast():
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()
-        torch.cuda.synchronize()
-        model.zero_grad(set_to_none=False)
-        return torch.cuda.max_memory_allocated()
-
-    half = batch_size // 2
-    peak(half)  # allocates gradients and workspaces, which would count for the smaller batch only
-    small, large = peak(half), peak(2 * half)
-    return (large - small) // half

@@ -1,8 +1,8 @@
-"""AdamW with the recipe's schedule: linear warm-up, then a cosine to zero."""
+"""AdamW with the recipe's schedule: linear warm-up, then a cosine to zero or the least rate."""
 
 import math
 
-from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -11,11 +11,25 @@ from scaling.design import Recipe
 from scaling.models import Replaced
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
-    """AdamW; biases, norms, positions and class tokens are not decayed."""
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """AdamW; biases, norms, positions and class tokens are not decayed.
+
+    With `layer_decay` each block learns at so much of the next one's rate, and the embedding at the least
+    (Bao et al. 2022, 'BEiT', by timm).
+    """
     undecayed: set[str] = model.no_weight_decay()  # pyright: ignore[reportCallIssue, reportAssignmentType]
-    groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=undecayed)
-    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    rate = recipe.peak_learning_rate
+    if recipe.layer_decay is None:
+        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=undecayed)
+    else:
+        groups = param_groups_layer_decay(model, recipe.weight_decay, undecayed, layer_decay=recipe.layer_decay)
+        for group in groups:
+            group["lr"] = rate * group.pop("lr_scale")
+    if recipe.optimizer == "adamw-8bit":
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+
+        return AdamW8bit(groups, lr=rate, betas=recipe.betas)
+    return AdamW(groups, lr=rate, betas=recipe.betas, fused=True)
 
 
 def replace_parameters(optimizer: Optimizer, replaced: Replaced) -> None:
@@ -30,14 +44,14 @@ def replace_parameters(optimizer: Optimizer, replaced: Replaced) -> None:
         optimizer.state.pop(parameter, None)
 
 
-def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate at optimiser step `step` (from 0): rises linearly, then a half cosine."""
+def learning_rate_factor(step: int, steps: int, warmup: int, least: float = 0.0) -> float:
+    """Factor on the learning rate at optimiser step `step` (from 0): rises linearly, then a half cosine to `least`."""
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return least + (1 - least) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def build_schedule(optimizer: AdamW, steps: int, warmup: int) -> LambdaLR:
-    """Schedule to be stepped once per optimiser step."""
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warmup))
+def build_schedule(optimizer: Optimizer, steps: int, warmup: int, least: float = 0.0) -> LambdaLR:
+    """Schedule to be stepped once per optimiser step; `least` is the share of the rate where it ends."""
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warmup, least))

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+from scaling.design import Design
+from scaling.models import has_flash_attention, kernels_on
+
 PACKAGES = ("patch-scaling", "torch", "timm", "accelerate", "numpy", "flash-attn", "mamba-ssm")
 
 
@@ -20,6 +23,15 @@ def device_name(device: str) -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def kernels_of(design: Design, precision: str, device: str) -> dict[str, str]:
+    """The kernels that a model runs on: of a DeiT's attention, of an Adventurer's scan and convolution."""
+    if design.architecture == "adventurer":
+        kernels = kernels_on(device)
+        return {"scan": kernels.scan, "convolution": kernels.convolution}
+    flash = device == "cuda" and precision != "fp32" and has_flash_attention()
+    return {"attention": "flash-attn" if flash else "sdpa"}
 
 
 def versions() -> dict[str, str]:

@@ -82,6 +82,13 @@ def test_breakdown_sums_to_the_totals() -> None:
     assert "scan flops by convention" in scaling("estimate", "adventurer-tiny/16@224", "--breakdown").stdout
 
 
+def test_the_stages_of_a_study_are_told_apart() -> None:
+    shown = scaling("estimate", "--study", "imagenet-adventurer", "--hardware", "a100-80gb").stdout
+    assert "adventurer-base/8@128 (pretraining)" in shown
+    assert "adventurer-base/8@224 (intermediate)" in shown
+    assert shown.count("adventurer-base/8@224") == 2
+
+
 def test_a_study_and_its_own_device(tmp_path: Path) -> None:
     device = {
         "memory_bytes": 16_000_000_000,

@@ -57,7 +57,7 @@ def test_a_path_and_the_figures(tmp_path: Path) -> None:
     assert (tmp_path / "plan.pdf").read_bytes().startswith(b"%PDF"), drawn.stderr
 
 
-def test_pilots_become_a_study_that_can_be_planned_again(tmp_path: Path) -> None:
+def test_pilots_and_a_simulated_study_as_json(tmp_path: Path) -> None:
     run = str(ROOT / "runs" / "digits-quick")
     cpu = ("--hardware", "cpu", "--scan", "recomputed", "--study", run, "--gpus", "1")
     asked = ("plan", *cpu, "--budget", "0.5 gpu-hours", "--sizes", "nano,micro", "--patch-sizes", "12,8,6,4,3,2")
@@ -91,6 +91,7 @@ def test_a_schedule_of_patches(tmp_path: Path) -> None:
         (("--budget", "1e21 flops", "--deadline", "3 days"), 2, "Add --gpus or --nodes"),
         (("--budget", "1e21 flops", "--gpus", "48"), 2, "use 32 or 64"),
         (("--budget", "1e21 flops", "--patch-sizes", "x"), 2, "whole numbers"),
+        (("--budget", "1e21 flops", "--sizes", ","), 2, "--sizes ',': names nothing"),
         (("--budget", "1e21 flops", "--epochs", "3", "--recipe", "deit"), 2, "give one"),
         (("--budget", "1e21 flops", "--y", "box_ap", "--epochs", "12"), 2, "head cascade is not known yet"),
         (("--budget", "1e21 flops", "--precision", "fp8"), 2, "unknown precision 'fp8'"),

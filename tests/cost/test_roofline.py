@@ -267,6 +267,13 @@ def test_records_say_how_they_were_trained() -> None:
     assert found.cost == cost_of(design, Head(11, dense=True, label_sides=(24, 24)), Execution("fp32"))
 
 
+def test_records_of_image_files_say_their_classes() -> None:
+    about = {"name": "image-folder", "task": "classification", "path": "x", "classes": 7.0, "train_images": 90.0}
+    values = {f"data.{key}": value for key, value in about.items()}  # numbers of a table with gaps are floats
+    (found,) = read_measurements(pd.DataFrame(row(design="deit-nano/8@32", **values)), "a100-80gb")
+    assert found.cost == cost_of(Design.parse("deit-nano/8@32"), Head(7), Execution("fp16"))
+
+
 def test_speeds_of_patch_schedules_are_no_design_s() -> None:
     plain = {"design": "deit-tiny/16@224", "images_per_second": 500.0}
     staged = {"design": "deit-tiny/8@224", "images_per_second": 200.0, "recipe.stages": "[{'patch_size': 16, ...}]"}

@@ -49,10 +49,36 @@ def test_status_comes_from_the_run_directory(tmp_path: Path) -> None:
     assert statuses == [Status.DONE, Status.FAILED, Status.PLANNED]
 
 
-def test_an_input_too_large_for_the_device_is_refused_before_anything_runs() -> None:
+def test_a_cell_too_large_for_the_device_is_a_result_and_one_that_workers_crowd_out_is_not() -> None:
     study = small_study(grid__input_sizes=[2048], grid__patch_sizes=[1])
-    with pytest.raises(UsageError, match=r"deit-nano/1@2048\+linear: needs .* GiB for 1 image"):
-        plan_jobs(study, ROOMY, 1)
+    (job,) = plan_jobs(study, ROOMY, 1)
+    assert job.misfit is not None
+    assert job.misfit.status is Status.OOM
+    assert job.misfit.memory_needed_bytes == job.memory_bytes > 8 << 30
+    assert job.misfit.error is not None
+    assert job.misfit.error.startswith(
+        f"needs {job.memory_bytes / 2**30:.1f} GiB for 1 image(s) per step, there is 7.2"
+    )
+    enough = Device("cpu", count=4, memory_bytes=int(1.2 * job.memory_bytes))
+    assert plan_jobs(study, enough, 1)[0].misfit is None
+    (crowded,) = plan_jobs(study, enough, 2)
+    assert crowded.misfit is not None
+    assert crowded.misfit.status is Status.FAILED
+    assert "use fewer --workers" in (crowded.misfit.error or "")
+
+
+def test_a_micro_batch_that_was_asked_for_is_not_made_smaller() -> None:
+    study = small_study(grid__patch_sizes=[8], recipe__batch_size=64, recipe__micro_batch_size=32)
+    (job,) = plan_jobs(study, Device("cpu", 1, 1 << 20), 1)
+    assert job.micro_batch_size == 32
+    assert job.misfit is not None
+
+
+def test_what_may_not_fit_a_gpu_is_left_to_the_probe() -> None:
+    study = small_study(grid__input_sizes=[2048], grid__patch_sizes=[1])
+    (job,) = plan_jobs(study, Device("cuda", 1, 1 << 30), 1)
+    assert job.micro_batch_size == 1
+    assert job.memory.worker_bytes == int(0.9 * 2**30) < job.memory_bytes
 
 
 @pytest.mark.usefixtures("twins")

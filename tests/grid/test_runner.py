@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaling.design import Study, study_to_toml
+from scaling.design import Study, build_study, study_to_toml
 from scaling.grid import Board, run_grid
 from scaling.records import RecordError, RunDirectory, Status
-from tests.conftest import small_study
+from tests.conftest import small_study, study_values
 
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
 
 
 def records_of(path: Path) -> dict[str, bytes]:
@@ -36,13 +37,15 @@ class CommandLine:
     """`scaling run-grid` of a study with one short and one long cell, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.study: Study = small_study(grid__patch_sizes=[8, 2], recipe__steps=150, measure__log_every_steps=5)
+        self.study: Study = small_study(
+            grid__patch_sizes=[8, 2], recipe__steps=60, measure__log_every_steps=1, measure__fvcore=False
+        )
         self.file, self.out = folder / "small.toml", folder / "run"
         self.file.write_text(study_to_toml(self.study))
         # The longest cell runs first, so with one worker the short one is the second.
         self.second, self.first = (cell.id for cell in self.study.cells())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, limit_file_bytes: int | None = None) -> subprocess.Popen[str]:
         command = [
             sys.executable,
             "-m",
@@ -54,6 +57,8 @@ class CommandLine:
             "--workers",
             "1",
         ]
+        if limit_file_bytes is not None:
+            command = ["prlimit", f"--fsize={limit_file_bytes}", *command]
         return subprocess.Popen(
             [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -116,17 +121,6 @@ def test_a_killed_runner_leaves_no_worker_and_no_damage(command: CommandLine) ->
     assert set(after) == {command.first, command.second}
 
 
-def test_ctrl_c_stops_cleanly(command: CommandLine) -> None:
-    process = command.start()
-    wait_until(lambda: command.training(command.first), process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130
-    assert "run the same command again" in err
-    assert "Traceback" not in err
-    assert records_of(command.out) == {}
-
-
 def test_ctrl_c_in_the_first_second_stops_cleanly_too(command: CommandLine) -> None:
     process = command.start()
     wait_until((command.out / "study.toml").exists, process)  # torch is being imported now
@@ -149,20 +143,155 @@ def test_a_failing_observer_leaves_no_worker(tmp_path: Path) -> None:
     assert not [worker for worker in workers_of(os.getpid()) if worker.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_second_runner_is_refused(command: CommandLine) -> None:
+def test_two_runners_share_the_work_and_one_outlives_the_other(command: CommandLine) -> None:
+    first = command.start("--dead-after", "600")
+    wait_until(lambda: command.training(command.first), first)
+    (worker,) = workers_of(first.pid)
+    worker.suspend()  # so that it is at work for as long as we like
+    second = command.start()
+    wait_until((command.out / "cells" / command.second / "record.json").exists, second)
+    assert not (command.out / "cells" / command.first / "record.json").exists()
+    first.kill()
+    first.wait()
+    worker.resume()
+    first.communicate(timeout=PATIENCE_SECONDS)
+    _out, err = second.communicate(timeout=PATIENCE_SECONDS)
+    assert second.returncode == 0, err
+    assert set(records_of(command.out)) == {command.first, command.second}
+    assert f"deit-nano/2@16+linear seed 0: on {socket.gethostname()}, process {first.pid}" in err
+    assert not list(command.out.glob("cells/*/lease-*"))
+
+
+def test_two_runners_at_once_do_no_cell_twice(tmp_path: Path) -> None:
+    study = tmp_path / "many.toml"
+    study.write_text(study_to_toml(small_study(grid__seeds=[0, 1], measure__fvcore=False)))
+    arguments = ("run-grid", str(study), "--out", str(tmp_path / "run"), "--workers", "1", "--format", "json")
+    command = [sys.executable, "-m", "scaling", *arguments]
+    runners = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    values = [json.loads(runner.communicate(timeout=PATIENCE_SECONDS)[0]) for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0]
+    ran = [cell for value in values for cell in value["ran"]]
+    assert sorted(ran) == sorted(records_of(tmp_path / "run"))
+    assert len(ran) == len(set(ran)) == 4
+    assert [len(value["records"]) for value in values] == [4, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(
+    command: CommandLine, number: signal.Signals
+) -> None:
     process = command.start()
     wait_until(lambda: command.training(command.first), process)
-    study = (command.out / "study.toml").read_bytes()
-    command.file.write_text(
-        command.file.read_text().replace("patch_sizes = [\n    8,", "patch_sizes = [\n    16,\n    8,")
-    )
-    second = command.finish()
-    assert (command.out / "study.toml").read_bytes() == study
-    process.kill()
+    os.killpg(process.pid, number)  # as a terminal and a scheduler do
+    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert "died" not in err
+    assert records_of(command.out) == {}
+    run = RunDirectory(command.out)
+    failure = run.failure(command.first)
+    assert failure is not None
+    assert failure.status is Status.PREEMPTED
+    assert (failure.error or "").startswith("asked to stop after step ")
+    assert run.status(command.second) is Status.PLANNED
+    if number is signal.SIGTERM:
+        assert command.finish().returncode == 0
+        assert set(records_of(command.out)) == {command.first, command.second}
+
+
+def test_a_worker_that_is_asked_to_stop_stops_alone(command: CommandLine) -> None:
+    process = command.start()
+    wait_until(lambda: command.training(command.first), process)
+    for worker in workers_of(process.pid):
+        worker.terminate()
+    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert "preempted, asked to stop after step" in err
+    assert set(records_of(command.out)) == {command.second}
+
+
+def test_who_does_not_stop_in_time_is_killed(command: CommandLine) -> None:
+    process = command.start("--grace", "0")
+    wait_until(lambda: command.training(command.first), process)
+    for worker in workers_of(process.pid):
+        worker.suspend()
+    process.terminate()
     process.communicate(timeout=PATIENCE_SECONDS)
-    assert second.returncode == 1
-    assert second.stderr.startswith("error: ")
-    assert "another 'scaling run-grid' is at work there" in second.stderr
+    assert process.returncode == 130
+    failure = RunDirectory(command.out).failure(command.first)
+    assert failure is not None
+    assert (failure.status, failure.error) == (Status.PREEMPTED, "worker killed by signal 9 before it had saved")
+
+
+@pytest.mark.slow
+def test_a_paused_worker_loses_its_cell_and_writes_nothing_more(command: CommandLine) -> None:
+    first = command.start("--dead-after", "2", "--only", "*/2@*")
+    wait_until(lambda: command.training(command.first), first)
+    (worker,) = workers_of(first.pid)
+    worker.suspend()
+    second = command.start("--only", "*/2@*")
+    wait_until((command.out / "cells" / command.first / "record.json").exists, second)
+    before = records_of(command.out)
+    worker.resume()
+    _out, err = first.communicate(timeout=PATIENCE_SECONDS)
+    assert first.returncode == 0, err
+    second.communicate(timeout=PATIENCE_SECONDS)
+    assert records_of(command.out) == before
+    assert not (command.out / "cells" / command.first / "failure.json").exists()
+
+
+def test_a_full_disk_stops_everything_with_the_records_intact(command: CommandLine) -> None:
+    assert command.finish("--only", "*/8@*").returncode == 0
+    before = records_of(command.out)
+    limited = command.start(limit_file_bytes=60_000)  # a checkpoint is larger
+    _out, err = limited.communicate(timeout=PATIENCE_SECONDS)
+    assert limited.returncode == 1
+    assert f"error: {command.out}: no space left on its file system" in err
+    assert "Traceback" not in err
+    assert records_of(command.out) == before
+    assert command.finish().returncode == 0
+    assert records_of(command.out).items() > before.items()
+
+
+def test_an_error_of_input_or_output_is_tried_again(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[8])
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    folder = run.begin(study.cells()[0])
+    loop = folder / "metrics.jsonl"
+    loop.symlink_to(loop)  # opening it is an OSError that is none of a missing file or a right
+
+    def heal(_board: Board) -> None:
+        if loop.is_symlink() and (folder / "log.txt").exists() and "try 2" in (folder / "log.txt").read_text():
+            loop.unlink()
+
+    result = run_grid(study, run.path, device="cpu", observer=heal)
+    assert [(record.status, record.tries) for record in result.records] == [(Status.DONE, 3)]
+    assert "Too many levels of symbolic links" in (folder / "log.txt").read_text()
+
+
+def test_errors_that_last_end_the_cell_after_the_retries(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[8])
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    loop = run.begin(study.cells()[0]) / "metrics.jsonl"
+    loop.symlink_to(loop)
+    (record,) = run_grid(study, run.path, device="cpu", retries=1).records
+    assert (record.status, record.tries) == (Status.FAILED, 2)
+
+
+def test_a_cell_that_does_not_fit_is_recorded_and_the_grid_goes_on(tmp_path: Path) -> None:
+    values = study_values(grid__input_sizes=[16, 16384], grid__patch_sizes=[16, 1])
+    values["exclude"] = [{"design": "*/1@16"}, {"design": "*/16@16384"}]
+    small, large = run_grid(build_study(values), tmp_path / "run", device="cpu", workers=1).records
+    assert (small.design, small.status) == ("deit-nano/16@16+linear", Status.DONE)
+    assert (large.design, large.status) == ("deit-nano/1@16384+linear", Status.OOM)
+    assert large.memory_needed_bytes is not None
+    assert large.memory_needed_bytes > 1 << 40
+    assert "GiB for 1 image(s) per step, there is" in (large.error or "")
+    assert large.finished_at is not None
+    assert run_grid(build_study(values), tmp_path / "run", device="cpu", workers=1).ran == ()
 
 
 def test_json_output_is_json_and_a_second_run_has_nothing_to_do(command: CommandLine) -> None:

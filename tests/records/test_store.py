@@ -161,3 +161,13 @@ def test_folders_that_are_no_run_or_hold_no_record(tmp_path: Path) -> None:
     RunDirectory(tmp_path).prepare(small_study())
     with pytest.raises(RecordError, match="no cell is finished yet"):
         load_records(tmp_path)
+
+
+def test_a_grid_grows_by_a_size_with_settings_of_its_own(tmp_path: Path) -> None:
+    run, table = RunDirectory(tmp_path / "run"), {"sizes": ["micro"], "drop_path": 0.1}
+    run.prepare(small_study())
+    grown = small_study(grid__sizes=["nano", "micro"], recipe__by_size=[table])
+    run.prepare(grown)
+    other = small_study(grid__sizes=["nano", "micro"], recipe__by_size=[table | {"drop_path": 0.2}])
+    with pytest.raises(RecordError, match=r"recipe.drop_path = 0.1 for size micro, the study now says 0.2; choose"):
+        run.prepare(other)

@@ -135,7 +135,7 @@ def test_a_diverging_cell_is_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_cuda_agrees_with_the_cpu_and_measures_memory(precision: str, tmp_path: Path) -> None:
+def test_cuda_agrees_with_the_cpu(precision: str, tmp_path: Path) -> None:
     from accelerate.state import AcceleratorState
 
     expected = run(small_study(recipe__steps=20).cells()[1], tmp_path).test_loss
@@ -146,9 +146,6 @@ def test_cuda_agrees_with_the_cpu_and_measures_memory(precision: str, tmp_path: 
     assert record.test_loss == pytest.approx(expected, rel=0.03)
     assert record.gpu_hours is not None
     assert record.gpu_hours > 0
-    assert record.peak_memory_bytes_per_image is not None
-    assert record.activation_bytes_per_image is not None
-    assert record.peak_memory_bytes_per_image >= record.activation_bytes_per_image
 
 
 GOLDEN = Path(__file__).parent / "golden_loss.json"

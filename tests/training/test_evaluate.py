@@ -66,3 +66,28 @@ def test_unlabelled_pixels_do_not_count() -> None:
     draws = torch.randint(0, 500, (4000, 500), generator=random)  # bootstrap over images as the oracle
     spread = (sums[draws].sum(1) / counts[draws].sum(1)).std()
     assert error == pytest.approx(float(spread), rel=0.06)
+
+
+def test_top_5_and_calibration_equal_numpy() -> None:
+    random = torch.Generator().manual_seed(3)
+    logits, labels = 2 * torch.randn(200, 8, generator=random), torch.randint(0, 8, (200,), generator=random)
+    result = evaluate(Replay(logits), batches(labels, 64), 8, False, CPU)
+    chances = np.exp(log_softmax(logits.double().numpy(), axis=1))
+    truth, confidence = labels.numpy(), chances.max(1)
+    right = chances.argmax(1) == truth
+    bins = np.ceil(confidence * 15)
+    apart = [abs(right[bins == one].sum() - confidence[bins == one].sum()) for one in np.unique(bins)]
+    assert result.calibration_error == pytest.approx(sum(apart) / 200, rel=1e-5)
+    five = (np.argsort(-chances, axis=1)[:, :5] == truth[:, None]).any(1).mean()
+    assert result.accuracy == pytest.approx(right.mean())
+    assert result.accuracy_top5 == pytest.approx(five)
+
+
+def test_five_classes_have_no_top_5_and_pixels_no_calibration() -> None:
+    random = torch.Generator().manual_seed(4)
+    few = evaluate(Replay(torch.randn(9, 5, generator=random)), batches(torch.arange(9) % 5, 4), 5, False, CPU)
+    assert few.accuracy_top5 is None
+    assert few.calibration_error is not None
+    dense = torch.randn(9, 7, 6, 6, generator=random)
+    found = evaluate(Replay(dense), batches(torch.randint(0, 7, (9, 6, 6), generator=random), 4), 7, True, CPU)
+    assert (found.accuracy_top5, found.calibration_error) == (None, None)

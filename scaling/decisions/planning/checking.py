@@ -61,7 +61,7 @@ def check_held_out(evidence: Evidence, table: "pd.DataFrame", expression: str) -
     if rows.empty:
         raise PlanError(f"--hold-out '{expression}': no row of it has a {evidence.outcome.label}")
     tried = gather_candidates(rows, evidence.outcome).candidates
-    used, places = places_of_designs(tried, evidence.kinds, rows)
+    used, _, places = places_of_designs(tried, rows, evidence.kinds)
     if not used:
         raise PlanError(f"--hold-out '{expression}': no record left is of the same architecture and head")
     found = predictions(evidence, places)

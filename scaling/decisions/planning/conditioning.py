@@ -38,14 +38,13 @@ class Beliefs:
     factors: tuple[Array, ...] = ()
     """(M,) each, one for every result so far; their squares' sum is what the variances have lost."""
 
-    def innovation(self, candidate: int | Array, luck: Array) -> Array:
-        """How far results lie off what was foreseen, (R,) or (R, C), with standard normal luck (R,)."""
-        luck = luck if np.ndim(candidate) == 0 else luck[:, None]
+    def innovation(self, candidate: int, luck: Array) -> Array:
+        """How far a result lies off what was foreseen, (R,), with standard normal luck (R,)."""
         return self.results[:, candidate] + self.noise[candidate] * luck - self.foreseen[:, candidate]
 
-    def slopes(self, candidates: Array) -> Array:
-        """By how much the targets' means follow an innovation, (K, C)."""
-        return self.covariances[:, candidates] / self._spread(candidates)
+    def told(self, candidates: Array, weights: Array) -> Array:
+        """Variance of the targets, weighted by (K,), that the result of each candidate would take away, (C,)."""
+        return weights @ self.covariances[:, candidates] ** 2 / self._spread(candidates)
 
     def after(self, candidate: int, luck: Array) -> "Beliefs":
         """With the result of one candidate, in every world its own.

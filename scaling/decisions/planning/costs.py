@@ -66,6 +66,11 @@ def decide_training(question: "Question", evidence: "Evidence") -> Training:
     architectures = {architecture for architecture, _ in evidence.kinds}
     if question.recipe is not None:
         return Training(dict.fromkeys(architectures, question.recipe), None, batch, f"recipe '{question.recipe}'")
+    if evidence.has_pretrainings:
+        raise UsageError(
+            f"{question.study} was trained in stages, and plans do not know what those of another design would cost;\n"
+            "give --epochs at the design's own input and patch"
+        )
     if evidence.images_seen is not None:
         return Training({}, evidence.images_seen, batch, f"{evidence.images_seen:,.0f} images, as the records were")
     known = {name: name for name in architectures if name in recipe_names()}
@@ -116,7 +121,10 @@ def decide_setting(question: "Question", evidence: "Evidence") -> Setting:
         from scaling.cost import calibrate, read_measurements  # late: they need scipy
 
         measured = read_measurements(
-            load_records(Path(question.calibration)), hardware, execution=execution, classes=evidence.head.classes
+            load_records(Path(question.calibration), each_stage=True),
+            hardware,
+            execution=execution,
+            classes=evidence.head.classes,
         )
         constants = calibrate(measured, f"{question.calibration}: {len(measured)} measured")
     return Setting(hardware, execution, constants, evidence.head, question)

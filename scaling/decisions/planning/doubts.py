@@ -96,7 +96,7 @@ def luck(evidence: "Evidence", known: Array, seeds: Array | int = 1) -> Array:
         known: (C,) of bool, designs that have been run.
         seeds: (C,), further seeds of each.
     """
-    own = float(evidence.noise.estimate(float(np.median(evidence.values))))
+    own = evidence.own_noise
     total = float(np.mean(evidence.surface.sigma**2))
     misfit = np.sqrt(max(total - own**2 / evidence.seeds, 0.0))
     return luck_of_runs(float(misfit), own, np.where(known, evidence.seeds, 0.0), seeds)

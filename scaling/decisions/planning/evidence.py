@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 NOISE_WEIGHT = 4.0  # points that the seed noise counts for; laws miss by more than seeds differ
 ALIKE = 1e-6  # of identities of designs
+LEAST_SHARE = 0.001  # of draws, for what records do not refute
+FOLLOWED = 0.01  # by how much curves lie off a law that they follow, of logarithms
 SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
+
+
+Kind: TypeAlias = tuple[str, str | None]
+"""An architecture and its head."""
 
 
 class PlanError(ScalingError):
@@ -41,13 +47,15 @@ class Evidence:
     values: Array
     """(N,), the outcome, averaged over seeds."""
     places: Places
-    kinds: tuple[tuple[str, str | None], ...]
+    kinds: tuple[Kind, ...]
     """Architectures with their heads, in the order of `Places.kinds`."""
     noise: SeedNoise
     seeds: float
     """Of a design, on average."""
     images_seen: float | None
     """Of the longest training; None where records do not say."""
+    has_pretrainings: bool
+    """Whether the images were seen in several stages, each at a cost of its own."""
     batch_size: int | None
     task: str
     dataset: str
@@ -65,6 +73,22 @@ class Evidence:
     def draws(self) -> int:
         """Of the surface, R."""
         return self.surface.draws
+
+    @property
+    def may_follow(self) -> bool:
+        """Whether curves may follow the law: in one draw of a thousand or more they lie off it by 2 % or less."""
+        return bool(np.mean(self.surface.deviations < 2 * FOLLOWED) >= LEAST_SHARE)
+
+    def as_if_followed(self, draws: int, seed: int) -> "Evidence":
+        """The same records, all of whose curves are taken to follow the law but for a hundredth.
+
+        Args:
+            draws: of the surface.
+            seed: of the draws.
+        """
+        noise = self.own_noise / np.sqrt(self.seeds)
+        y, kinds = self.outcome.inner(self.values), len(self.kinds)
+        return replace(self, surface=fit_surface(self.places, y, noise, NOISE_WEIGHT, kinds, draws, seed, FOLLOWED))
 
     def tried(self, places: Places) -> Array:
         """For each place the index of the record at it, (M,), or -1."""
@@ -135,9 +159,8 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
     except CompareError as error:
         words = str(error).replace("can be compared", "can be planned").replace("to compare", "to plan from")
         raise PlanError(words) from None
-    kinds = tuple(dict.fromkeys(_kind(each) for each in tried.candidates if _is_plain(each)))
     rows = _rows_of(seen, tried, found)
-    used, places = places_of_designs(tried.candidates, kinds, rows)
+    used, kinds, places = places_of_designs(tried.candidates, rows)
     if not used:
         raise PlanError(
             f"no record with a {found.label} is of a design whose cost is known; there is nothing to plan from"
@@ -172,6 +195,7 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
         noise=noise,
         seeds=seeds,
         images_seen=_largest(rows, "images_seen"),
+        has_pretrainings="started_from_cell" in rows and bool(rows["started_from_cell"].notna().any()),
         batch_size=_most_common(rows, "batch_size"),
         task=tried.task,
         dataset=tried.dataset,
@@ -228,12 +252,21 @@ def _rows_of(table: "pd.DataFrame", tried: Field, outcome: Outcome) -> "pd.DataF
 
 
 def places_of_designs(
-    candidates: Sequence[Candidate], kinds: tuple[tuple[str, str | None], ...], table: "pd.DataFrame"
-) -> tuple[list[Candidate], Places]:
-    """The candidates of these kinds that have a result and a known cost, and where they lie on a surface."""
-    used = [each for each in candidates if _is_plain(each) and _kind(each) in kinds]
+    candidates: Sequence[Candidate], table: "pd.DataFrame", kinds: tuple[Kind, ...] | None = None
+) -> tuple[list[Candidate], tuple[Kind, ...], Places]:
+    """The candidates that have a result and a known cost, their kinds, and where they lie on a surface.
+
+    Args:
+        candidates: designs that were tried.
+        table: their rows.
+        kinds: the only ones that count; by default all.
+    """
+    sized = [(each, size) for each in candidates if (size := _size_of(each)) is not None]
+    found = kinds or tuple(dict.fromkeys(_kind(each) for each, _ in sized))
+    sized = [(each, size) for each, size in sized if _kind(each) in found]
+    used = [each for each, _ in sized]
     scales = {
-        "parameters": np.array([parameters_of(Design.parse(each.design)) for each in used]),
+        "parameters": np.array([size for _, size in sized]),
         "input": np.array([each.fields["input_size"] for each in used], float),
         "patch": np.array([each.fields["patch_size"] for each in used], float),
     }
@@ -241,23 +274,22 @@ def places_of_designs(
         seen = table.groupby("design")["images_seen"].mean().reindex([each.design for each in used]).to_numpy(float)
         if np.isfinite(seen).all():
             scales["data"] = seen
-    return used, Places(scales, np.array([kinds.index(_kind(each)) for each in used], int))
+    return used, found, Places(scales, np.array([found.index(_kind(each)) for each in used], int))
 
 
-def _kind(candidate: Candidate) -> tuple[str, str | None]:
+def _kind(candidate: Candidate) -> Kind:
     return candidate.fields["architecture"], candidate.fields["head"]
 
 
-def _is_plain(candidate: Candidate) -> bool:
-    """Whether a design has a result and a known cost, and its tokens are those of its input."""
+def _size_of(candidate: Candidate) -> float | None:
+    """Parameters of a design with a result, a known cost, and the tokens of its input alone; None for others."""
     fields = candidate.fields
     if candidate.value is None or fields["extended_length"] is not None or fields["input_size"] is None:
-        return False
+        return None
     try:
-        parameters_of(Design.parse(candidate.design))
+        return parameters_of(Design.parse(candidate.design))
     except (DesignError, UsageError):
-        return False
-    return True
+        return None
 
 
 def _head(study: str, dataset: str, head: str | None) -> Head:

@@ -37,8 +37,9 @@ class Prediction:
 
 
 def places_of(space: "Space", evidence: "Evidence", images: float | None) -> Places:
-    """A space as the surface sees it."""
-    kinds = np.array([evidence.kind(model.architecture, model.head) for model in space.models])
+    """A space as the surface sees it; kinds that its records lack are -1, and it says nothing of them."""
+    known = [evidence.kind(model.architecture, model.head) for model in space.models]
+    kinds = np.array([-1 if kind is None else kind for kind in known])
     scales = {
         "parameters": model_parameters(space, evidence)[space.model],
         "input": space.input_size,

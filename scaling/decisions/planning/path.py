@@ -265,6 +265,3 @@ def _notes(plan: Plan, field: _Field, found: Race, budgets: Array) -> list[str]:
 def _short(value: float) -> str:
     """Three digits: '47,900' and '1.32e+22'."""
     return f"{float(f'{value:.3g}'):,.0f}" if 100 <= value < 1e12 else f"{value:.3g}"
-
-
-__all__ = ["OptimalPath", "PathPoint", "optimal_path"]

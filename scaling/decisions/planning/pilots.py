@@ -1,7 +1,11 @@
 """Pilots: the next runs that would most make a plan's choice surer, for what they cost.
 
-A choice is worth improving by what it can lose: pilots are chosen by the regret that they are expected to save,
-not by the chance of choosing wrongly, which near ties keep high although nothing hangs on them.
+A choice hangs on how far the contenders lie from each other. Pilots are chosen one after another by how much of the
+variance of these distances they take away per cost (Bayesian I-optimal design, Chaloner and Verdinelli 1995), in worlds
+whose curves follow the law: there few cheap runs pin down exponents and floor, on which every design depends. In the
+plan's own worlds every untried curve may lie off the law, and only a dear run at a contender's own size and input would
+tell; chosen so, few hours of pilots told less in simulation, even where curves do lie off. Where records show that they
+do, pilots are chosen in the plan's own worlds. Doubts are those of the plan's own worlds.
 Shapes: R draws, K contenders, C candidates.
 """
 
@@ -10,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.decisions.outcomes import Array, Outcome
+from scaling.decisions.outcomes import Array
 from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.conditioning import Beliefs, beliefs
-from scaling.decisions.planning.doubts import Doubt, contenders, doubt, luck, regrets, worlds
+from scaling.decisions.planning.doubts import Doubt, contenders, doubt, luck, worlds
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
+    from scaling.decisions.planning.evidence import Evidence
     from scaling.decisions.planning.plan import Plan
 
-CHUNK = 2**21  # elements of draws x candidates x contenders at once
-SURE = 3.0  # standard errors by which a pilot must save regret, of all that could
+LEAST_TOLD = 0.01  # share of the variance that a pilot must take away
+LEAST_WEIGHT = 1e-3  # of a contender, besides its chance of being the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Pilots:
 
 
 def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
-    """The runs that save most of the expected regret, for what they cost.
+    """The runs that tell most of how far the contenders lie from each other, for what they cost.
 
     Args:
         plan: whose choice is to be made surer.
@@ -107,16 +112,19 @@ def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
             pilot, with the cheapest.
     """
     _check(plan, count, budget)
-    state, outcome = plan.state, plan.evidence.outcome
+    state = plan.state
     places, costs = _affordable(plan, budget)
     targets = contenders(plan)
     names = [str(state.space.design(int(place))) for place in places]
     known = np.isin(names, plan.evidence.designs)
-    drawn, results = (worlds(plan.evidence, state.places.chosen(each)) for each in (targets, places))
-    held = beliefs(drawn, results, luck(plan.evidence, known))
-    lucks = np.random.default_rng(plan.question.seed).standard_normal((count, len(held.targets)))
-    tried = [_greedy(held, costs, budget.amount, outcome, lucks, power) for power in (1.0, 0.0)]
-    chosen = min(tried, key=lambda steps: steps[-1][1].regret if steps else np.inf)
+    held, weights = _against_each_other(_as_followed(plan), plan, targets, places, known)
+    lucks = np.random.default_rng(plan.question.seed).standard_normal((count, plan.evidence.draws))
+    chosen = _greedy(held, weights, costs, budget.amount, lucks)
+    doubts = _doubts(plan, targets, places[chosen], known[chosen], lucks)
+    if len(chosen) == count:  # what one run tells then matters more than what it costs
+        other = _greedy(held, weights, costs, budget.amount, lucks, power=0.0)
+        after = _doubts(plan, targets, places[other], known[other], lucks)
+        chosen, doubts = min((chosen, doubts), (other, after), key=lambda found: found[1][-1].regret)
     return Pilots(
         pilots=tuple(
             Pilot(
@@ -127,14 +135,44 @@ def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
                 days=float(state.costs.days[places[place]]),
                 after=after,
             )
-            for place, after in chosen
+            for place, after in zip(chosen, doubts[1:], strict=True)
         ),
-        now=doubt(held.targets, held.means, outcome),
+        now=doubts[0],
         budget=budget,
         contenders=tuple(str(state.space.design(int(place))) for place in targets),
         candidates=len(places),
-        unit="loss" if outcome.is_loss else "points",
+        unit="loss" if plan.evidence.outcome.is_loss else "points",
     )
+
+
+def _as_followed(plan: "Plan") -> "Evidence":
+    """The records as if all curves followed the law, unless they show that these do not."""
+    if not plan.evidence.may_follow:
+        return plan.evidence
+    return plan.evidence.as_if_followed(plan.question.draws, plan.question.seed)
+
+
+def _against_each_other(
+    evidence: "Evidence", plan: "Plan", targets: Array, places: Array, known: Array
+) -> tuple[Beliefs, Array]:
+    """Beliefs of the contenders' distances from their mean, weighted by the chance of being best; the weights."""
+    drawn = worlds(evidence, plan.state.places.chosen(targets))
+    weights = np.bincount(drawn.argmin(axis=1), minlength=len(targets)) / len(drawn) + LEAST_WEIGHT
+    weights /= weights.sum()
+    results = worlds(evidence, plan.state.places.chosen(places))
+    return beliefs(drawn - (drawn @ weights)[:, None], results, luck(evidence, known)), weights
+
+
+def _doubts(plan: "Plan", targets: Array, places: Array, known: Array, lucks: Array) -> list[Doubt]:
+    """In the plan's own worlds, now and after each of some runs with those before it."""
+    evidence, state = plan.evidence, plan.state
+    drawn, results = (worlds(evidence, state.places.chosen(each)) for each in (targets, places))
+    held = beliefs(drawn, results, luck(evidence, known))
+    found = [doubt(held.targets, held.means, evidence.outcome)]
+    for place, own in enumerate(lucks[: len(places)]):
+        held = held.after(place, own)
+        found.append(doubt(held.targets, held.means, evidence.outcome))
+    return found
 
 
 def _check(plan: "Plan", count: int, budget: Budget) -> None:
@@ -161,42 +199,29 @@ def _affordable(plan: "Plan", budget: Budget) -> tuple[Array, Array]:
     return places, costs[places]
 
 
-def _greedy(
-    held: Beliefs, costs: Array, left: float, outcome: Outcome, lucks: Array, power: float
-) -> list[tuple[int, Doubt]]:
-    """Candidates one after another, each with the doubt that it leaves; by saving over cost^power."""
-    found: list[tuple[int, Doubt]] = []
-    open_ = np.ones(len(costs), dtype=bool)
+def _greedy(held: Beliefs, weights: Array, costs: Array, left: float, lucks: Array, power: float = 1.0) -> list[int]:
+    """Candidates one after another, by the variance that each takes away over cost^power.
+
+    Args:
+        held: of contenders against each other.
+        weights: (K,), of their variances.
+        costs: (C,).
+        left: of the budget.
+        lucks: (count, R), standard normal.
+        power: 1 for what is told per cost, 0 for what is told.
+    """
+    least = LEAST_TOLD * float(weights @ held.targets.var(axis=0))
+    found: list[int] = []
+    open_ = np.isfinite(held.noise)
     for own in lucks:
-        places = np.flatnonzero(open_ & (costs <= left) & np.isfinite(held.noise))
-        if not len(places):
+        places = np.flatnonzero(open_ & (costs <= left))
+        told = held.told(places, weights)
+        worth = np.where(told > least, told / costs[places] ** power, 0.0)
+        if not np.any(worth > 0):
             break
-        savings, errors = saved(held, places, own, outcome)
-        worth = np.where(savings > SURE * errors, savings / costs[places] ** power, 0.0)
-        best = int(np.argmax(worth))
-        if not worth[best] > 0:
-            break
-        place = int(places[best])
+        place = int(places[np.argmax(worth)])
         held = held.after(place, own)
         left -= costs[place]
         open_[place] = False
-        found.append((place, doubt(held.targets, held.means, outcome)))
+        found.append(place)
     return found
-
-
-def saved(held: Beliefs, candidates: Array, own: Array, outcome: Outcome) -> tuple[Array, Array]:
-    """Regret that the result of one candidate more is expected to save, (C,), and its standard error.
-
-    Every candidate is judged in the same worlds, with the same luck (R,).
-    """
-    before = regrets(held.targets, held.means.argmin(axis=1), outcome)
-    size = max(1, CHUNK // held.targets.size)
-    means, errors = [], []
-    for start in range(0, len(candidates), size):
-        some = candidates[start : start + size]
-        steps = held.innovation(some, own)[:, :, None] * held.slopes(some).T
-        after = regrets(held.targets, (held.means[:, None, :] + steps).argmin(axis=2), outcome)
-        difference = before[:, None] - after
-        means.append(difference.mean(axis=0))
-        errors.append(difference.std(axis=0) / np.sqrt(len(difference)))
-    return np.concatenate(means), np.concatenate(errors)

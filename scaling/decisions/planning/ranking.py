@@ -8,12 +8,14 @@ from statistics import NormalDist
 import numpy as np
 
 from scaling.cost.roofline import INTERVAL
+from scaling.decisions.planning.amounts import BudgetUnit
 from scaling.decisions.planning.costs import HOURS_PER_DAY, Setting, Training, full_estimate
 from scaling.decisions.planning.evidence import Evidence
 from scaling.decisions.planning.outlook import Prediction, places_of, point_predictions, predictions
 from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.search import State
 
+BEYOND = 1.05  # factor from which a design is called beyond the records
 SMALLEST_SPREAD = 1e-6  # of a logarithm, for speeds known exactly
 
 
@@ -48,6 +50,17 @@ class Ranked:
     """Of the forward FLOPs."""
     beyond_data: float
     """Factor outside the range of the records; 1 inside."""
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether it lies beyond the records by more than rounding."""
+        return self.beyond_data > BEYOND
+
+    def cost(self, unit: BudgetUnit) -> float:
+        """Of its training, in the unit of a budget."""
+        if unit == "flops":
+            return self.training_flops
+        return self.gpu_hours.estimate if unit == "gpu_hours" else self.dollars or 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,12 @@ def _space(designs: list[Design], evidence: "Evidence") -> Space:
     for design in designs:
         if evidence.kind(design.architecture, design.head) is None:
             kinds = ", ".join(architecture + (f"+{head}" if head else "") for architecture, head in evidence.kinds)
-            raise UsageError(f"{design}: the records have nothing of its kind; they have {kinds}")
+            raise UsageError(
+                f"--simulate: of {design} the records have nothing of its kind; they have {kinds}; "
+                "leave it out, or plan from records of it"
+            )
         if not isinstance(design.input_size, int) or design.extended_length is not None:
-            raise UsageError(f"{design}: surfaces are over square inputs without extension; leave it out")
+            raise UsageError(f"--simulate: {design}: surfaces are over square inputs without extension; leave it out")
     models = [Model(each.architecture, each.size, each.shape, each.head) for each in designs]
     sides, patches = ([getattr(each, name) for each in designs] for name in ("input_size", "patch_size"))
     return Space(tuple(models), np.arange(len(models)), np.array(sides, float), np.array(patches, float))

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaling.decisions.planning.amounts import Budget
 from scaling.decisions.planning.limits import WORDS
 from scaling.decisions.planning.outlook import Prediction
 from scaling.decisions.verdict import chance_words
@@ -13,11 +12,9 @@ from scaling.decisions.verdict import chance_words
 if TYPE_CHECKING:
     from scaling.decisions.outcomes import Outcome
     from scaling.decisions.planning.plan import Plan
-    from scaling.decisions.planning.ranking import Ranked
 
 UNSURE = 0.8  # chance of being best below which the runner-up is named as a rival
 SAFE = 0.9  # chance of keeping within the budget below which a warning is due
-BEYOND = 1.05  # factor from which a design is called beyond the records
 
 
 def sentences(plan: "Plan") -> list[str]:
@@ -45,11 +42,6 @@ def interval_words(found: Prediction, outcome: "Outcome") -> str:
     return f"{100 * found.estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def cost_words(amount: float, plan: "Plan") -> str:
-    """An amount in the plan's unit."""
-    return str(Budget(amount, plan.cost_unit))
-
-
 def _answer(plan: "Plan") -> Iterator[str]:
     best, outcome = plan.chosen, plan.evidence.outcome
     found = best.predictions[outcome.column]
@@ -58,7 +50,7 @@ def _answer(plan: "Plan") -> Iterator[str]:
     hours = best.gpu_hours
     cost = f"{_hours(hours.estimate)} GPU-hours ({_hours(hours.low)} to {_hours(hours.high)})"
     where = f"{_days(best.days)} on {best.gpus} GPUs" if best.gpus > 1 else f"{_days(best.days)} on one GPU"
-    far = f"; it lies {best.beyond_data:.2g}x beyond the records" if best.beyond_data > BEYOND else ""
+    far = f"; it lies {best.beyond_data:.2g}x beyond the records" if best.extrapolated else ""
     if plan.question.target is None:
         odds = f"the best of {plan.feasible:,} designs with probability {chance_words(best.chance_best)}"
         yield f"Train {best.design}: {reach}, {odds}, for {cost}, {where}{far}."
@@ -106,7 +98,7 @@ def _cheaper(plan: "Plan") -> Iterator[str]:
     expected = best.predictions[outcome.column].estimate
     noise = plan.evidence.noise.estimate(expected)
     inner = float(outcome.inner(np.array(expected)))
-    chosen_cost = _cost_of(best, plan)
+    chosen_cost = best.cost(plan.cost_unit)
     close = [
         point
         for point in plan.frontier
@@ -136,14 +128,6 @@ def _next_step(plan: "Plan") -> Iterator[str]:
                 f"the budget."
             )
             return
-
-
-def _cost_of(ranked: "Ranked", plan: "Plan") -> float:
-    return (
-        ranked.training_flops
-        if plan.cost_unit == "flops"
-        else ranked.gpu_hours.estimate * (plan.question.price or 1.0 if plan.cost_unit == "dollars" else 1.0)
-    )
 
 
 def _hours(value: float) -> str:

@@ -44,6 +44,8 @@ class Posterior:
     """Expected standard deviation of a point."""
     noise_weight: float
     """Degrees of freedom of that expectation."""
+    deviations: float = DEVIATION_SCALE
+    """Scale of tau."""
 
     @cached_property
     def features(self) -> Array:
@@ -104,7 +106,7 @@ class Posterior:
         linear, quadratic = self._prior
         squares = np.exp(2 * values[:, -2:])
         total = self._log_likelihood(values) + values @ linear - values**2 @ quadratic
-        total -= squares[:, 0] / (2 * DEVIATION_SCALE**2) + self.noise_weight * self.noise**2 / 2 / squares[:, 1]
+        total -= squares[:, 0] / (2 * self.deviations**2) + self.noise_weight * self.noise**2 / 2 / squares[:, 1]
         return np.where(inside, total, -np.inf)
 
     def _free_density(self, free: Array) -> Array:

@@ -9,7 +9,7 @@ from scaling.laws.law import Array
 from scaling.laws.points import FitError
 from scaling.laws.surface.deviations import Waves
 from scaling.laws.surface.form import Form
-from scaling.laws.surface.posterior import WALKERS, Posterior
+from scaling.laws.surface.posterior import DEVIATION_SCALE, WALKERS, Posterior
 
 SCALES = {"parameters": -1, "input": -1, "data": -1, "patch": 1}
 """Scales of a surface in their order, and the sign with which more of each is worse."""
@@ -59,6 +59,11 @@ class Surface:
         """R."""
         return len(self.values)
 
+    @property
+    def deviations(self) -> Array:
+        """(R,), standard deviation of curves around the law, of logarithms."""
+        return np.exp(self.values[:, -2])
+
     def log_losses(self, places: Places, draws: slice = slice(None)) -> Array:
         """Draws (R, N) of y: the logarithm of a loss, or of the odds of an error; without the noise of one run.
 
@@ -99,6 +104,7 @@ def fit_surface(
     kinds: int,
     draws: int = DRAWS,
     seed: int = 0,
+    deviations: float = DEVIATION_SCALE,
 ) -> Surface:
     """Draw surfaces that agree with points.
 
@@ -110,6 +116,7 @@ def fit_surface(
         kinds: architectures and heads that `places` tells apart.
         draws: rounded up to a multiple of the walkers.
         seed: of the draws.
+        deviations: by how much curves are expected to lie off the law, of logarithms.
 
     Raises:
         FitError: if no scale varies, or there are too few points for those that do.
@@ -130,7 +137,7 @@ def fit_surface(
     generator = np.random.default_rng(seed)
     waves = Waves.spread(names[:-1], kinds)
     posterior = Posterior(
-        form, waves, signed - centre[:, None], places.kinds, np.asarray(y) - level, noise, noise_weight
+        form, waves, signed - centre[:, None], places.kinds, np.asarray(y) - level, noise, noise_weight, deviations
     )
     rounded = -(-draws // WALKERS) * WALKERS
     values, weights, sigma = posterior.draw(rounded, generator)

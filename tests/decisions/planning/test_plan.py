@@ -235,3 +235,13 @@ def test_a_choice_that_may_miss_its_deadline_says_so() -> None:
     assert (found.chosen.chance_within < 0.9) == any("more than there is" in each for each in sentences(found))
     sure = answer(None, gpus=64, deadline_days=days * 20, hardware="h100", only=(found.chosen.design,))
     assert sure.chosen.chance_within == pytest.approx(1, abs=1e-3)
+
+
+def test_a_kind_without_this_outcome_is_not_ranked_and_stops_nothing() -> None:
+    """Records of one architecture may have a loss where those of the other have none."""
+    table = load_records("paper")
+    table = table[table["task"] == "classification"].copy()
+    table.loc[table["architecture"] == "deit", "test_loss"] = np.nan
+    found = plan(ask("5000 gpu-hours"), table)
+    assert found.evidence.outcome.column == "accuracy"
+    assert {"accuracy"} <= set(found.chosen.predictions)

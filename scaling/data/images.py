@@ -1,0 +1,145 @@
+"""Labelled images with random access, whatever they are stored in."""
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scaling.errors import UsageError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+# What Pillow raises for files that are no images, or are cut off or broken inside.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+class DataError(UsageError):
+    """Data that are not there, or are not what the study says."""
+
+
+class UnreadableImageError(Exception):
+    """One image that cannot be decoded, and why."""
+
+
+class Images(ABC):
+    """The images of a split in a fixed order, with the number of each one's class.
+
+    Args:
+        where: what to call the split in messages.
+        classes: their names, by number.
+        labels: (N,) numbers of classes.
+    """
+
+    def __init__(self, where: str, classes: Iterable[str], labels: NDArray[np.int64]) -> None:
+        self.where, self.classes, self.labels = where, tuple(classes), labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call an image in messages."""
+
+    @abstractmethod
+    def read(self, index: int) -> bytes | NDArray[np.uint8]:
+        """An encoded image, or its pixels; raises OSError where the storage fails."""
+
+    @abstractmethod
+    def listing(self) -> Iterator[bytes]:
+        """Lines that change when the images do: names and sizes, or digests."""
+
+    def image(self, index: int) -> Image.Image:
+        """An image in RGB.
+
+        Raises:
+            UnreadableImageError: if it cannot be decoded.
+            OSError: if the storage fails.
+        """
+        found = self.read(index)
+        try:
+            with warnings.catch_warnings():  # Pillow warns of odd metadata, which change no pixel
+                warnings.simplefilter("ignore", UserWarning)
+                opened = Image.fromarray(found) if isinstance(found, np.ndarray) else Image.open(io.BytesIO(found))
+                return opened.convert("RGB")
+        except BROKEN as error:
+            reason = str(error).partition("<")[0].strip() or type(error).__name__  # without the buffer's address
+            raise UnreadableImageError(reason) from None
+
+
+class ArrayImages(Images):
+    """Images held in memory: (N, H, W) or (N, H, W, 3) pixels, read from `files`."""
+
+    def __init__(
+        self,
+        where: str,
+        classes: Iterable[str],
+        labels: NDArray[np.int64],
+        pixels: NDArray[np.uint8],
+        files: Iterable[Path],
+    ) -> None:
+        super().__init__(where, classes, labels)
+        self.pixels, self.files = pixels, tuple(files)
+
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Its pixels."""
+        return self.pixels[index]
+
+    def listing(self) -> Iterator[bytes]:
+        """Digests of the files."""
+        for path in self.files:
+            with path.open("rb") as file:
+                yield f"{path.name}\t{hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The images to train on and those to test on, of the same classes."""
+
+    train: Images
+    test: Images
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of a hash of what both splits list."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            for line in split.listing():
+                digest.update(line + b"\n")
+            digest.update(b"\n")
+        return digest.hexdigest()[:16]
+
+
+def shown(names: Iterable[str], most: int = 5) -> str:
+    """Some names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def numbered_classes(where: str, labels: NDArray[np.int64], names: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Names of the classes that occur, for labels that are numbers.
+
+    Raises:
+        DataError: for numbers that do not run from 0 without a gap.
+    """
+    found = np.unique(labels)
+    if len(found) and (found[0] != 0 or found[-1] != len(found) - 1):
+        raise DataError(
+            f"data.path: {where}: its {len(found)} classes are numbered {found[0]} to {found[-1]}; "
+            f"number them 0 to {len(found) - 1}"
+        )
+    known = list(names or ())
+    return tuple(known[number] if number < len(known) else str(number) for number in found)

@@ -1,0 +1,79 @@
+"""The batches a cell is trained and tested on, whatever its data set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scaling.data.digits import DigitStream, Scenes, held_out_scenes
+from scaling.data.loading import HeldOutImages, Order, TrainingImages, default_workers, load
+from scaling.data.opening import open_data
+from scaling.data.transforms import PairMixer, test_transform, training_transform
+from scaling.design import Cell, DigitsData
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which images of every step one process takes, and from which step on.
+
+    Step s takes images s x batch to (s + 1) x batch of the stream; its micro-batches are cut from them in order and
+    dealt to the processes in turn, so that the images of a step are the same however many processes there are.
+    """
+
+    batch_size: int
+    """Images of an optimiser step, over all processes."""
+    micro_batch_size: int
+    """Images of a forward pass of one process; times the processes, it divides the batch."""
+    first_step: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def micro_steps(self) -> int:
+        """Forward passes of one process in an optimiser step."""
+        return self.batch_size // (self.micro_batch_size * self.ranks)
+
+    def starts(self) -> Iterator[int]:
+        """Place in the stream of the first image of each micro-batch of this process; without end."""
+        start = self.first_step * self.batch_size + self.rank * self.micro_batch_size
+        while True:
+            yield start
+            start += self.micro_batch_size * self.ranks
+
+
+def training_batches(cell: Cell, share: Share, workers: int | None = None) -> Iterator[Scenes]:
+    """A process's micro-batches of a cell's training stream, in order and without end.
+
+    Image i of the stream, and what augmentation makes of it, follow from the cell alone, however many `workers` load
+    it (None for one for each core) and however steps are cut and dealt.
+
+    Raises:
+        DataError: for data that are not what the study says, or with too many images that cannot be decoded.
+    """
+    if isinstance(cell.data, DigitsData):
+        stream = DigitStream(cell.data, cell.stream_seed, cell.design.input_size)
+        for start in share.starts():
+            yield stream.batch(start, share.micro_batch_size)
+        return
+    images, recipe = open_data(cell.data).train, cell.recipe
+    order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation)
+    mixer = PairMixer(recipe, cell.data.classes) if recipe.mixes else None
+    transform = training_transform(recipe, cell.design.input_sides[0])
+    stream = TrainingImages(images, order, share.micro_batch_size, transform, mixer)
+    yield from load(stream, share.starts(), images, cell.data.max_corrupt_share, _count(workers))
+
+
+def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) -> Iterator[Scenes]:
+    """The test set of a cell in batches; the last one may be short.
+
+    Raises:
+        DataError: as `training_batches`.
+    """
+    if isinstance(cell.data, DigitsData):
+        yield from held_out_scenes(cell.data, cell.design.input_size, batch_size)
+        return
+    images, design = open_data(cell.data).test, cell.design
+    stream = HeldOutImages(images, batch_size, test_transform(cell.recipe, design.patch_size, design.input_sides[0]))
+    yield from load(stream, range(0, len(images), batch_size), images, cell.data.max_corrupt_share, _count(workers))
+
+
+def _count(workers: int | None) -> int:
+    return default_workers() if workers is None else workers

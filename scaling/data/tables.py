@@ -1,0 +1,103 @@
+"""Hugging Face data sets on disk, through `datasets`: Parquet files, or a saved data set.
+
+Rows are read from Arrow files mapped into memory, which `datasets` makes of Parquet files once, in its cache. Parquet
+is not streamed: rows of a row group cannot be read one by one, so a stream is shuffled in a buffer only, which does not
+resume exactly.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.data.images import DataError, DataSet, Images, numbered_classes
+from scaling.design import HuggingFaceData
+from scaling.errors import nearest
+
+
+class TableImages(Images):
+    """Rows of a table, with an encoded image in one column and a class number in another."""
+
+    def __init__(self, where: str, table: Any, data: HuggingFaceData, files: list[Path]) -> None:
+        for key in ("image_column", "label_column"):
+            if (column := getattr(data, key)) not in table.column_names:
+                raise DataError(f"data.{key}: {where} has no column '{column}'; {nearest(column, table.column_names)}")
+        labels = np.asarray(table.with_format("numpy")[:][data.label_column])
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"data.label_column: '{data.label_column}' of {where} holds {labels.dtype}, not numbers")
+        names = getattr(table.features[data.label_column], "names", None)
+        super().__init__(where, numbered_classes(where, labels, names), labels.astype(np.int64))
+        # As stored: `datasets` would decode a column that it knows to be of images.
+        self.column = table.select_columns(data.image_column).with_format("arrow")
+        self.files = files
+
+    def name(self, index: int) -> str:
+        """Its row."""
+        return f"row {index} of {self.where}"
+
+    def read(self, index: int) -> bytes:
+        """The bytes in its row, or the file that the row names."""
+        value = self.column[index].column(0)[0].as_py()
+        if isinstance(value, dict):
+            value = value["bytes"] if value.get("bytes") is not None else Path(value["path"]).read_bytes()
+        return value or b""
+
+    def listing(self) -> Iterator[bytes]:
+        """Names and sizes of the files."""
+        for file in self.files:
+            yield f"{file.name}\t{file.stat().st_size}".encode()
+
+
+def open_table(path: Path, data: HuggingFaceData) -> DataSet:
+    """Open both splits of a data set on disk.
+
+    Raises:
+        DataError: where `datasets` is not installed, or for a split or column that is not there.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise DataError(
+            "data.name: huggingface needs the package datasets; pip install 'patch-scaling[data]'"
+        ) from None
+    datasets.disable_progress_bars()
+    opened = _saved(path, data, datasets) if (path / "dataset_dict.json").is_file() else _parquet(path, data, datasets)
+    return DataSet(*opened)
+
+
+def _saved(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[TableImages]:
+    splits = datasets.load_from_disk(str(path))
+    for key, split in _splits(data):
+        _check_split(key, split, splits.keys(), path)
+        yield TableImages(f"{path}/{split}", splits[split], data, sorted((path / split).glob("*.arrow")))
+
+
+def _parquet(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[TableImages]:
+    files = sorted(path.rglob("*.parquet"))
+    if not files:
+        raise DataError(
+            f"data.path: {path} holds neither Parquet files nor a saved data set with splits (docs/data.md)"
+        )
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(file.stem.split("-")[0], []).append(file)
+    for key, split in _splits(data):
+        _check_split(key, split, by_split.keys(), path)
+        names = list(map(str, by_split[split]))
+        try:
+            table = datasets.Dataset.from_parquet(names)
+        except Exception as error:  # of datasets or of pyarrow, for files that are broken in any way
+            cause = str(error.__cause__ or error).splitlines()[0]
+            raise DataError(f"data.path: the Parquet files of {path}/{split} cannot be read: {cause}") from None
+        yield TableImages(f"{path}/{split}", table, data, by_split[split])
+
+
+def _splits(data: HuggingFaceData) -> Iterator[tuple[str, str]]:
+    for key in ("train_split", "test_split"):
+        yield key, getattr(data, key)
+
+
+def _check_split(key: str, split: str, known: Any, path: Path) -> None:
+    if split not in known:
+        raise DataError(f"data.{key}: {path} has no split '{split}'; {nearest(split, known)}")

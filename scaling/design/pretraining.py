@@ -1,0 +1,106 @@
+"""Stages before a study's own training: pretrainings at other inputs or larger patches, each a cell of its own.
+
+Not to be mixed up with `recipe.stages`, the patch schedule within one training (docs/schedules.md).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+
+from scaling.design.architectures import DesignError
+from scaling.design.designs import Design
+from scaling.design.recipes import Recipe
+from scaling.design.schedules import check_stages
+from scaling.design.sections import PositiveInt, Section
+from scaling.design.sized_recipes import StudyRecipe
+
+STAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Pretraining(Section):
+    """A stage that the next one starts from: at its own input and patch size where it says so; see docs/stages.md."""
+
+    name: Annotated[str, Field(pattern=STAGE_NAME)]
+    input_size: Annotated[PositiveInt | None, Field(description="pixels per side; the design's own if left out")] = None
+    patch_size: Annotated[PositiveInt | None, Field(description="the design's own if left out")] = None
+    recipe: StudyRecipe
+
+    def design_of(self, design: Design) -> Design:
+        """What is trained in this stage on the way to a design.
+
+        Raises:
+            DesignError: if the patch does not divide the input.
+        """
+        return replace(
+            design, patch_size=self.patch_size or design.patch_size, input_size=self.input_size or design.input_size
+        )
+
+
+def check_trainings(
+    designs: Iterable[Design], pretraining: tuple[Pretraining, ...], recipe: StudyRecipe, epoch_images: int | None
+) -> None:
+    """Raise ValueError, naming the place, for a stage that one of the designs cannot be trained with."""
+    designs = list(designs)
+    names = [stage.name for stage in pretraining]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"pretraining[{index}].name: '{name}' is given twice")
+    chains = [_chain(design, pretraining) for design in designs]
+    recipes = [*(stage.recipe for stage in pretraining), recipe]
+    places = [*(f"pretraining[{index}]." for index in range(len(pretraining))), ""]
+    for depth, (place, each) in enumerate(zip(places, recipes, strict=True)):
+        with _at(place):
+            _check_start(each, first=depth == 0)
+            by_size: dict[str, list[Design]] = {}
+            for chain in chains:
+                by_size.setdefault(chain[depth].size, []).append(chain[depth])
+            for size, trained in by_size.items():
+                _check_lengths(each.of_size(size), epoch_images)
+                check_stages(dict.fromkeys(trained), each.of_size(size), epoch_images)
+
+
+def _chain(design: Design, pretraining: tuple[Pretraining, ...]) -> list[Design]:
+    """The designs of all stages on the way to a design, which is the last."""
+    chain = []
+    for index, stage in enumerate(pretraining):
+        if design.extended_length is not None:
+            raise ValueError(f"pretraining[{index}]: the tokens of {design} are extended, not patches; leave it out")
+        try:
+            chain.append(stage.design_of(design))
+        except DesignError as error:
+            raise ValueError(f"pretraining[{index}]: {error}") from None
+    chain.append(design)
+    for index, (before, after) in enumerate(pairwise(chain)):
+        if before.patch_size < after.patch_size:
+            raise ValueError(
+                f"pretraining[{index}].patch_size: {before.patch_size} is below the patch of {after}, which starts "
+                "from it; patches only shrink from stage to stage"
+            )
+    return chain
+
+
+def _check_start(recipe: StudyRecipe, first: bool) -> None:
+    if recipe.start_from is not None and not first:
+        raise ValueError("recipe.start_from: this stage starts from the pretraining before it; remove the key")
+    for key in ("resize_patches", "new_head"):
+        if getattr(recipe, key) and first and recipe.start_from is None:
+            raise ValueError(f"recipe.{key}: there is no checkpoint; give recipe.start_from")
+
+
+def _check_lengths(recipe: Recipe, epoch_images: int | None) -> None:
+    steps, warmup = recipe.training_steps(epoch_images), recipe.warmup(epoch_images)
+    if warmup > steps:
+        raise ValueError(f"recipe: the warm-up of {warmup} steps is longer than the training of {steps}")
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Put the place of a stage before what is said of its recipe."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}{error}") from None

@@ -1,0 +1,189 @@
+"""The processes that run cells: started, listened to, asked to stop and ended."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from scaling.design import Cell
+from scaling.grid.devices import Device
+from scaling.grid.jobs import Job
+from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
+from scaling.processes import SCHEDULER_SIGNALS, fork_server
+from scaling.records import Record, RunDirectory, Status, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All that a worker needs to know."""
+
+    cell: Cell
+    run: Path
+    lease: Lease
+    device: str
+    device_index: int
+    threads: int
+    micro_batch_size: int
+    memory_bytes: int
+    """Most that it may take of the device."""
+    estimated_images_per_second: float | None
+    retries: int
+    started: float
+    """time.time() at which the cell was handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A cell's training began (step 0) or moved on."""
+
+    cell: str
+    step: int
+    steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A cell ended with a record, finished or not."""
+
+    record: Record
+    disk_is_full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Another runner took the cell from a worker that gave no sign of life."""
+
+    cell: str
+
+
+@dataclass
+class _Worker:
+    task: Task
+    slot: int
+    process: BaseProcess
+    pipe: Connection
+    renewed: float
+    speaks: bool = False
+    """Whether the worker has begun, and renews its lease itself."""
+
+
+@dataclass
+class Crew:
+    """Up to `size` workers on one device."""
+
+    run: RunDirectory
+    device: Device
+    size: int
+    retries: int
+    workers: dict[str, _Worker] = field(default_factory=dict)
+    asked_to_stop: bool = False
+    _context: Any = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of one worker."""
+        return max(1, self.device.count // self.size) if self.device.kind == "cpu" else 1
+
+    def start(self, job: Job, lease: Lease) -> None:
+        """Run a cell in a new process."""
+        self._context = self._context or fork_server(["scaling.grid.worker"])
+        slot = min(set(range(self.size)) - {worker.slot for worker in self.workers.values()})
+        speed = job.images_per_second.estimate if job.images_per_second else None
+        task = Task(
+            job.cell,
+            self.run.path,
+            lease,
+            self.device.kind,
+            slot % max(1, self.device.count // job.cell.resources.processes),
+            self.threads,
+            job.micro_batch_size,
+            job.memory.worker_bytes,
+            speed,
+            self.retries,
+            time.time(),
+        )
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(task, theirs), name=job.cell.name)
+        process.start()
+        theirs.close()
+        self.workers[job.cell.id] = _Worker(task, slot, process, ours, time.monotonic())
+
+    def news(self, timeout: float) -> Iterator[Moved | Ended | Lost]:
+        """What workers said, or that they are gone; waits up to `timeout` seconds for it."""
+        wait([worker.pipe for worker in self.workers.values()], timeout) if self.workers else time.sleep(timeout)
+        for cell, worker in list(self.workers.items()):
+            self._renew_for(worker)
+            for news in self._listen(cell, worker):
+                if not isinstance(news, Moved):
+                    del self.workers[cell]
+                    worker.process.join()
+                yield news
+
+    def stop(self) -> None:
+        """Ask all to save and stop."""
+        self.asked_to_stop = True
+        for worker in self.workers.values():
+            worker.process.terminate()
+
+    def kill(self) -> None:
+        """End all at once. What they would have noted, `news` notes for them."""
+        for worker in self.workers.values():
+            worker.process.kill()
+        for worker in self.workers.values():
+            worker.process.join()
+            with suppress(OSError):
+                worker.task.lease.release()
+
+    def _listen(self, cell: str, worker: _Worker) -> Iterator[Moved | Ended | Lost]:
+        try:
+            while worker.pipe.poll():
+                message = worker.pipe.recv()
+                worker.speaks = True
+                if isinstance(message, Ended):
+                    yield message
+                    return
+                yield Moved(cell, *message)
+        except (EOFError, OSError):
+            yield self._gone(worker)
+
+    def _renew_for(self, worker: _Worker) -> None:
+        """Importing torch can take minutes on a cluster; until then the runner renews the lease."""
+        pause = worker.task.lease.holder.dead_after_seconds / BEATS_PER_LIFE
+        if not worker.speaks and time.monotonic() - worker.renewed > pause:
+            worker.renewed = time.monotonic()
+            with suppress(LeaseLostError, OSError):  # the worker finds out, and ends
+                worker.task.lease.renew()
+
+    def _gone(self, worker: _Worker) -> Ended | Lost:
+        """What became of a worker that vanished."""
+        worker.process.join()
+        cell, lease, code = worker.task.cell, worker.task.lease, worker.process.exitcode or 0
+        finished = self.run.record(cell.id)
+        if finished is not None:
+            return Ended(finished)
+        if code == Heartbeat.LOST or not lease.is_held:
+            return Lost(cell.id)
+        preempted = self.asked_to_stop or -code in SCHEDULER_SIGNALS
+        reason = f"worker killed by signal {-code}" if code < 0 else f"worker exited with {code}"
+        if code == -signal.SIGKILL:
+            reason += " before it had saved" if self.asked_to_stop else " (out of memory?)"
+        status = Status.PREEMPTED if preempted else Status.FAILED
+        record = Record(**describe(cell), status=status, error=reason, finished_at=utc_now())
+        with suppress(OSError):  # a full disk: the other cells go on, and the message is shown
+            self.run.begin(cell)
+            self.run.fail(record, reason)
+            lease.release()
+        return Ended(record)
+
+
+def _work(task: Task, pipe: Connection) -> None:
+    """Entry of a worker; the import happens in the worker's process, not in the runner's."""
+    from scaling.grid.worker import work
+
+    work(task, pipe)

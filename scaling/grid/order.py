@@ -1,0 +1,46 @@
+"""Which job is next: every cell after the one it starts from, and what others wait for first."""
+
+from collections.abc import Iterable
+
+from scaling.design import Cell
+from scaling.errors import UsageError
+from scaling.grid.jobs import Job
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
+
+
+def by_urgency(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs by the FLOPs from their start to the end of the longest chain that waits for them, most first.
+
+    Args:
+        jobs: each after the one it starts from.
+    """
+    jobs = list(jobs)
+    ahead: dict[str, int] = {}
+    for job in reversed(jobs):
+        ahead[job.cell.id] = ahead.get(job.cell.id, 0) + job.training_flops
+        if job.cell.after is not None:
+            before = job.cell.after.id
+            ahead[before] = max(ahead.get(before, 0), ahead[job.cell.id])
+    return sorted(jobs, key=lambda job: -ahead[job.cell.id])
+
+
+def not_started(cell: Cell, before: Record) -> Record:
+    """The record of a cell that cannot begin, since the one it starts from gives no checkpoint; it is tried again."""
+    assert cell.after is not None
+    why = f"not started: {cell.after.name} is {before.status}" + (f" ({before.error})" if before.error else "")
+    status = Status.PREEMPTED if before.status is Status.PREEMPTED else Status.FAILED
+    return Record(**describe(cell), status=status, error=why)
+
+
+def check_checkpoints(jobs: Iterable[Job], run: RunDirectory) -> None:
+    """Raise UsageError for an open job that starts from a finished cell whose checkpoint is gone."""
+    for job in jobs:
+        before = job.cell.after
+        if job.status in FINISHED or before is None or run.status(before.id) is not Status.DONE:
+            continue
+        checkpoint = run.checkpoint(before.id)
+        if not checkpoint.is_file():
+            raise UsageError(
+                f"{job.cell.name} starts from {checkpoint}, which is gone;\n"
+                f"move {run.cell_folder(before.id)} away, and {before.name} is trained again"
+            )

@@ -1,0 +1,121 @@
+"""The largest micro-batch that fits a device, found by two trial steps in a fresh process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from scaling.cost import cost_of, head_of
+from scaling.design import Cell, divisors
+from scaling.errors import ScalingError
+from scaling.records import Status
+from scaling.training.fresh import Failure, FreshProcess
+from scaling.training.trials import Steps, Trial, execution_on, start
+
+STEPS = 2  # the first allocates moments and gradients, the second has the peak of all that follow
+GIB = 2**30
+
+
+class DoesNotFitError(ScalingError):
+    """Not even the smallest micro-batch fits the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What fits a device.
+
+    Args:
+        micro_batch_size: images per forward pass.
+        bytes_per_image: slope of the peak memory from half as many images to these: activations, without model,
+            optimiser state and other fixed costs (paper, Table 6). None where it was not measured.
+    """
+
+    micro_batch_size: int
+    bytes_per_image: int | None
+
+
+def largest_fitting(candidates: Sequence[int], fits: Callable[[int], bool], guess: int) -> int | None:
+    """The largest candidate that fits, each being tried at most once; None where none of those tried does.
+
+    From the guess upwards until one does not fit, or downwards until one does. What is returned has been seen to fit,
+    and is the largest that does where fitting is monotone; where it is not, a larger one may have been left out.
+
+    Args:
+        candidates: in increasing order.
+        fits: tries one.
+        guess: where to begin: at the largest candidate that is not above it, or at the smallest.
+    """
+    below = [candidate for candidate in candidates if candidate <= guess] or list(candidates[:1])
+    found = next((candidate for candidate in reversed(below) if fits(candidate)), None)
+    if found is None or found != below[-1]:
+        return found
+    for candidate in candidates[len(below) :]:
+        if not fits(candidate):
+            break
+        found = candidate
+    return found
+
+
+def search(call: Callable[[int, int], Steps | Failure], candidates: Sequence[int], guess: int) -> Probe:
+    """Find the largest candidate that fits by trial steps, and measure memory per image at it.
+
+    Raises:
+        DoesNotFitError: where memory runs out even at the smallest.
+        ScalingError: where the smallest fails for another reason, which more memory would not help.
+    """
+    peaks: dict[int, int | None] = {}
+    failures: list[Failure] = []
+
+    def fits(size: int) -> bool:
+        answer = call(size, STEPS)
+        if isinstance(answer, Failure):
+            failures.append(answer)
+            return False
+        peaks[size] = answer.peak_bytes
+        return True
+
+    found = largest_fitting(candidates, fits, guess)
+    if found is None:
+        last = failures[-1]
+        raise (DoesNotFitError if last.status is Status.OOM else ScalingError)(last.reason)
+    half = found // 2
+    if half and half not in peaks:
+        fits(half)
+    small, large = peaks.get(half), peaks[found]
+    slope = None if small is None or large is None else round((large - small) / (found - half))
+    return Probe(found, slope)
+
+
+def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
+    """The micro-batch for a cell and its memory per image; on a CPU the guess, unmeasured.
+
+    With a patch schedule, of the last stage, whose patches are the most.
+
+    Args:
+        cell: what is to be trained.
+        device: 'cpu' or 'cuda'.
+        guess: what the estimator says fits.
+        memory_bytes: most that the cell may take of the GPU.
+
+    Raises:
+        DoesNotFitError: where it runs out of memory even one image at a time, with what it needed.
+        ScalingError: where it fails for another reason.
+    """
+    if device == "cpu":
+        return Probe(guess, None)
+    recipe, resources = cell.recipe, cell.resources
+    execution = execution_on(device, recipe.precision, resources.activation_checkpointing)
+    trial = Trial(cell.design, head_of(cell), execution, device, memory_bytes, recipe.drop_path, recipe.flip)
+    sizes = [recipe.micro_batch_size] if recipe.micro_batch_size else divisors(recipe.batch_size // resources.processes)
+    with FreshProcess(partial(start, trial)) as process:
+        try:
+            return search(process.call, sizes, guess)
+        except DoesNotFitError as reason:
+            raise DoesNotFitError(f"{_need(trial, sizes[0])}: {reason}") from None
+        except ScalingError as reason:
+            raise ScalingError(f"memory probe: {reason}") from None
+
+
+def _need(trial: Trial, images: int) -> str:
+    needed = cost_of(trial.design, trial.head, trial.execution).training_bytes(images)
+    allowed = f"{(trial.memory_bytes or 0) / GIB:.1f} GiB"
+    return f"needs about {needed / GIB:.1f} GiB for {images} image(s) per step, and may use {allowed}"

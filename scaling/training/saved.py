@@ -1,0 +1,72 @@
+"""Test weights from a file, as their cell was tested."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scaling.data import Scenes, held_out_batches
+from scaling.design import Cell
+from scaling.errors import ScalingError
+from scaling.models import CheckpointError, load_checkpoint
+from scaling.models.checkpoints import HEAD, read_weights
+from scaling.training.building import model_of
+from scaling.training.evaluate import Evaluation, evaluate
+from scaling.training.parallel import build_accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class SavedResult:
+    """How weights did on a test set.
+
+    Args:
+        result: loss and metrics.
+        positions: how the position embeddings were fitted to the input.
+        missing_classes: classes of which the test set has no label; they are in no mean over classes.
+    """
+
+    result: Evaluation
+    positions: str
+    missing_classes: tuple[int, ...]
+
+
+def evaluate_saved(cell: Cell, weights: Path, device: str, batch_size: int) -> SavedResult:
+    """Test weights with the data, the input and the precision of a cell; positions are resampled to its input.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint, of another design, or with other classes than the data.
+        ScalingError: for data with more classes than they say.
+    """
+    accelerator = build_accelerator(cell, device, cell.recipe.batch_size)
+    model = model_of(cell)
+    _check_outputs(weights, cell)
+    loaded = load_checkpoint(model, weights)
+    if loaded.head != "loaded":
+        raise CheckpointError(f"{weights}: is a classifier's checkpoint, and has no head for {cell.data.task}")
+    ready = accelerator.prepare_model(model, evaluation_mode=True)
+    seen = torch.zeros(cell.data.classes, dtype=torch.bool)
+    batches = _watched(held_out_batches(cell, batch_size), seen)
+    dense = cell.data.task != "classification"
+    result = evaluate(ready, batches, cell.data.classes, dense, accelerator.device)
+    return SavedResult(result, loaded.positions, tuple((~seen).nonzero().flatten().tolist()))
+
+
+def _check_outputs(path: Path, cell: Cell) -> None:
+    bias, classes = read_weights(path)[0].get(f"{HEAD}bias"), cell.data.classes
+    if bias is None:
+        raise CheckpointError(f"{path}: has no classifier to evaluate")
+    if len(bias) != classes:
+        raise CheckpointError(
+            f"{path}: tells {len(bias)} classes apart, and the data have {classes}; give data of its own classes"
+        )
+
+
+def _watched(batches: Iterable[Scenes], seen: torch.Tensor) -> Iterator[Scenes]:
+    """The same batches, while the classes of their labels are noted."""
+    for scenes in batches:
+        labels = scenes.labels[scenes.labels >= 0].unique()
+        if len(labels) and int(labels.max()) >= len(seen):
+            raise ScalingError(f"the test set has a label {int(labels.max())}, and the data {len(seen)} classes")
+        seen[labels] = True
+        yield scenes
