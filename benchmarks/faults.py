@@ -76,6 +76,16 @@ class Grid:
         self.file, self.run = self.folder / "faults.toml", RunDirectory(self.folder / "run")
         self.file.write_text(study_to_toml(self.study))
 
+    @property
+    def is_finished(self) -> bool:
+        return len(self.records()) == len(self.study.cells())
+
+    def grow(self) -> None:
+        """Ten more seeds, for faults that need running cells."""
+        grid = self.study.grid.model_copy(update={"seeds": tuple(range(len(self.study.grid.seeds) + 10))})
+        self.study = self.study.model_copy(update={"grid": grid})
+        self.file.write_text(study_to_toml(self.study))
+
     def start(
         self, *arguments: str, limits: tuple[str, ...] = (), heard: int = subprocess.PIPE
     ) -> subprocess.Popen[str]:
@@ -126,12 +136,14 @@ def workers_of(runner: subprocess.Popen[str]) -> list[psutil.Process]:
 def bombard(
     grid: Grid, number: signal.Signals, times: int, share_of_runners: float, dice: random.Random
 ) -> tuple[int, int]:
-    """Signal runners and workers at random times, starting runners anew; returns how many of each were hit."""
+    """Signal runners and workers at random times, with more runners and cells as needed; returns how many were hit."""
     runners, workers = 0, 0
     process = grid.start(heard=subprocess.DEVNULL)
     while runners + workers < times:
         time.sleep(dice.uniform(0.05, 1.5))
         if process.poll() is not None:
+            if grid.is_finished:
+                grid.grow()
             process = grid.start(heard=subprocess.DEVNULL)
             continue
         victims = workers_of(process)
