@@ -39,7 +39,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A cell's training began (step 0) or moved on."""
+    """A cell's training moved on; with a loss of None it begins at this step."""
 
     cell: str
     step: int

@@ -89,7 +89,7 @@ class _Tries:
                 print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
             pause_before(self.count, self._stop)
 
-    def _report(self, step: int, steps: int, loss: float) -> None:
+    def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
 
     def _stop(self) -> bool:

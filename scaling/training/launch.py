@@ -29,7 +29,7 @@ GRACE_SECONDS = 1.0
 def run_on_processes(
     run: Callable[..., Record],
     arguments: tuple[Any, ...],
-    report: Callable[[int, int, float], None],
+    report: Callable[[int, int, float | None], None],
     stop: Callable[[], bool],
 ) -> Record:
     """Run a cell in as many processes as its study says.
@@ -68,7 +68,7 @@ def run_on_processes(
 def _follow(
     processes: ProcessContext,
     pipes: Sequence[Connection],
-    report: Callable[[int, int, float], None],
+    report: Callable[[int, int, float | None], None],
     check_stop: Callable[[], None],
 ) -> Record:
     """Pass on what the first process reports, until all have ended or one cannot go on."""
@@ -143,7 +143,7 @@ def _rank(
         if other is not pipe:
             other.close()
 
-    def report(step: int, steps: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float | None) -> None:
         pipe.send((step, steps, loss))
 
     try:
