@@ -1,4 +1,4 @@
-"""One cell in a process of its own. Importing this module imports torch; the runner never does."""
+"""One cell in a process of its own. Importing this module imports torch."""
 
 import os
 import signal
