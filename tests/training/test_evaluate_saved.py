@@ -119,7 +119,7 @@ def test_a_pretraining_is_named_by_its_stage(tmp_path: Path) -> None:
     assert find_saved(run.path, stage="first", seed=0).cell.design == before.design
     with pytest.raises(UsageError, match=r"--stage frist: .* did you mean 'first'\?"):
         find_saved(run.path, stage="frist")
-    with pytest.raises(UsageError, match="--stage first: .* is one cell's; leave it out"):
+    with pytest.raises(UsageError, match=r"--stage first: .* is one cell's; leave it out"):
         find_saved(run.cell_folder(before.id), stage="first")
 
 

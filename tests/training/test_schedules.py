@@ -73,8 +73,9 @@ def test_the_model_shrinks_its_patches_at_the_stages_steps(
     monkeypatch.setattr(torch.nn.Conv2d, "forward", note)
     logged = []
 
-    def note_step(step: int, steps: int, loss: float) -> None:
-        logged.append((step, steps))
+    def note_step(step: int, steps: int, loss: float | None) -> None:
+        if loss is not None:
+            logged.append((step, steps))
 
     train(Task(cell, accelerator, 4, tmp_path, time.time(), note_step, lambda: False), Position())
     assert seen == [8] * 8 + [4] * 4 + [2] * 4  # two micro-batches a step
