@@ -6,6 +6,7 @@ from pathlib import Path
 from scaling.data.archives import open_cifar, open_mnist
 from scaling.data.folders import open_folders
 from scaling.data.images import DataError, DataSet, shown
+from scaling.data.parquet import open_parquet
 from scaling.data.shards import open_shards
 from scaling.data.tables import open_table
 from scaling.design import (
@@ -16,6 +17,7 @@ from scaling.design import (
     Files,
     HuggingFaceData,
     MnistData,
+    ParquetData,
     WebDatasetData,
 )
 
@@ -32,15 +34,19 @@ def open_data(data: Files) -> DataSet:
 
 @lru_cache(maxsize=1)  # listing a million files takes seconds, and a cell asks more than once
 def _opened(data: Files) -> DataSet:
+    found = open_parquet(data) if isinstance(data, ParquetData) else _open_folder(data)
+    _check(found, data)
+    return found
+
+
+def _open_folder(data: Files) -> DataSet:
     path = Path(data.path).expanduser()
     if not path.is_dir():
         raise DataError(f"data.path: {path}: there is no such folder (looked for {path.absolute()})")
     try:
-        found = _open(path, data)
+        return _open(path, data)
     except OSError as error:  # no permission, or a link that leads nowhere
         raise DataError(f"data.path: {error.filename or path} cannot be read ({error.strerror or error})") from None
-    _check(found, data)
-    return found
 
 
 def data_fingerprint(data: Data) -> str | None:

@@ -54,7 +54,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
             yield stream.batch(start, share.micro_batch_size)
         return
     images, recipe = open_data(cell.data).train, cell.recipe
-    order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation)
+    order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation, images.row_groups)
     mixer = PairMixer(recipe, cell.data.classes) if recipe.mixes else None
     transform = training_transform(recipe, cell.design.input_sides[0])
     stream = TrainingImages(images, order, share.micro_batch_size, transform, mixer)

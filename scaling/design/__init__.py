@@ -23,6 +23,8 @@ from scaling.design.datasets import (
     ImageFolderData,
     ImageNetData,
     MnistData,
+    ParquetData,
+    TableData,
     WebDatasetData,
     parse_data,
 )
@@ -70,6 +72,8 @@ __all__ = [
     "ImageNetData",
     "MnistData",
     "NOT_IDENTITY",
+    "ParquetData",
+    "TableData",
     "WebDatasetData",
     "parse_data",
     "Efficiency",

@@ -19,7 +19,7 @@ COUNTED = {"classes": 3, "train_images": made.TRAIN}
 
 
 def files(name: str, path: Path, **changes: Any) -> Files:
-    counted = COUNTED if name in ("image-folder", "huggingface", "webdataset") else {}
+    counted = COUNTED if name in ("image-folder", "huggingface", "parquet", "webdataset") else {}
     return parse_data({"name": name, "path": str(path)} | counted | changes)  # pyright: ignore[reportReturnType]
 
 
@@ -40,6 +40,7 @@ MAKERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "folder": ("image-folder", made.make_folder),
     "folder with test": ("image-folder", lambda root: made.make_folder(root, test="test")),
     "parquet": ("huggingface", made.make_parquet),
+    "parquet as it is": ("parquet", made.make_parquet),
     "saved": ("huggingface", save_arrow),
     "shards": ("webdataset", made.make_shards),
 }
