@@ -20,7 +20,6 @@ from scaling.data.digits import Scenes
 from scaling.data.images import DataError, Images, RowGroups, UnreadableImageError, shown
 from scaling.data.transforms import PairMixer, Transform, drawn_from
 
-MOST_WORKERS = 8
 logger = logging.getLogger(__name__)
 
 
@@ -146,12 +145,6 @@ class HeldOutImages(Dataset[Loaded]):
                 return Loaded(torch.empty(0), torch.empty(0), failure=error)
         images = torch.stack(tensors) if tensors else torch.empty(0)
         return Loaded(images, torch.tensor(labels, dtype=torch.long), tuple(unreadable.items()))
-
-
-def default_workers() -> int:
-    """Loader processes where nobody says how many: one for each core of this process, at most 8."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(MOST_WORKERS, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def load(

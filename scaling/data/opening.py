@@ -22,13 +22,19 @@ from scaling.design import (
 )
 
 
-def open_data(data: Files) -> DataSet:
+def open_data(data: Files, anew: bool = False) -> DataSet:
     """The training and test images of a study's data.
+
+    Args:
+        data: where they are, and what there should be.
+        anew: look again at what this process has opened before.
 
     Raises:
         DataError: in one line, for data that are missing, empty, of one class, of other classes in testing than in
             training, or not what the study says.
     """
+    if anew:
+        _opened.cache_clear()
     return _opened(data)  # pyright: ignore[reportArgumentType] frozen sections have a hash
 
 

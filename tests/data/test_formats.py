@@ -92,6 +92,16 @@ def test_the_fingerprint_changes_with_a_name_a_size_or_a_split(tmp_path: Path) -
     assert len(set(prints)) == 4
 
 
+def test_a_fingerprint_stays_what_it_was(tmp_path: Path) -> None:
+    """Records of years ago must be known again: a change of this value locks users out of their run directories."""
+    for split in ("train", "val"):
+        for number, label in enumerate(made.CLASSES):
+            path = tmp_path / split / label / f"{number}.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"x" * (number + 10))
+    assert data_fingerprint(files("image-folder", tmp_path, train_images=3)) == "3c3adcad3d8aef87"
+
+
 def test_mnist_as_distributed_and_unpacked(tmp_path: Path) -> None:
     pixels = made.make_mnist(tmp_path / "packed")
     made.make_mnist(tmp_path / "torchvision" / "MNIST" / "raw", compressed=False)

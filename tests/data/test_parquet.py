@@ -108,19 +108,30 @@ def test_workers_micro_batches_and_processes_change_nothing(changes: dict[str, A
     assert torch.equal(late.labels, whole.labels[40:])
 
 
-def test_an_epoch_reads_each_row_group_about_once_and_keeps_few(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = made.make_parquet(root / "one row each", row_group_size=1)
-    images = open_data(parquet(files, shuffled_row_groups=4)).train
+def test_training_images_come_in_the_order_of_their_row_groups(root: Path) -> None:
+    cell, images = cell_of(root), images_of(root)
+    order = Order(made.TRAIN, cell.stream_seed, 8, row_groups=images.row_groups)
+    expected = [int(images.labels[order.at(place)]) for place in range(48)]
+    assert stream(cell, 6, Share(8, 8)).labels.tolist() == expected
+
+
+def test_an_epoch_reads_each_row_group_about_once_and_keeps_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.table({"image": [b"%d" % row for row in range(800)], "label": np.arange(800) % 3})
+    for split in ("train", "validation"):
+        pq.write_table(rows, tmp_path / f"{split}.parquet", row_group_size=20)
+    images = open_data(parquet(tmp_path, shuffled_row_groups=4, train_images=800)).train
     assert isinstance(images, ParquetImages)
     loads: list[int] = []
     load = images._load
     monkeypatch.setattr(images, "_load", lambda group: (loads.append(group), load(group))[1])
-    order = Order(len(images), 0, 8, row_groups=images.row_groups)
-    for place in range(made.TRAIN):
-        images.read(order.at(place))
+    order = Order(800, 0, 8, row_groups=images.row_groups)
+    for place in range(800):
+        assert images.read(order.at(place)) == b"%d" % order.at(place)
         assert len(images._kept) <= 6
-    assert set(loads) == set(range(made.TRAIN))
-    assert len(loads) <= made.TRAIN + 4  # those that the epoch ends and begins with
+    assert set(loads) == set(range(40))
+    assert len(loads) <= 40 + 4  # those that the epoch begins and ends with
 
 
 def test_it_has_the_images_classes_and_fingerprint_of_the_same_files_by_way_of_arrow(
