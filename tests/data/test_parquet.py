@@ -138,8 +138,9 @@ def test_it_has_the_images_classes_and_fingerprint_of_the_same_files_by_way_of_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
+    from datasets import config
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(made.CLASSES))})
     for split in ("train", "validation"):
         table = datasets.Dataset.from_dict(made.rows(split), features=features)
