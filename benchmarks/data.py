@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
@@ -24,7 +26,8 @@ from torchvision.datasets import ImageFolder
 from benchmarks.pages import write_page
 from scaling.data import Share, held_out_batches, open_data, training_batches
 from scaling.data.folders import FolderImages
-from scaling.data.loading import HeldOutImages, load
+from scaling.data.loading import HeldOutImages, Order, load
+from scaling.data.parquet import ParquetImages
 from scaling.data.transforms import training_transform
 from scaling.design import Cell, build_study, parse_data
 from scaling.training.cells import never
@@ -34,6 +37,8 @@ from scaling.training.resume import Position
 
 CLASSES, TRAIN, TEST, IMAGENET = 4, 160, 160, 1_281_167
 BATCHES, WAITING = 8, {"steps": 8, "batch_size": 16}
+TABLE_GROUPS, GROUP_IMAGES = 60, 100  # of a table; 100 images for a row group, as the hub has them
+BEGUN, COUNTED = 30, 90  # batches of a table
 LISTED = 20_000  # empty files, to time the opening
 DEIT = {"augmentation": "rand-m9-mstd0.5-inc1", "crop_scale": [0.08, 1.0], "horizontal_flip": 0.5,
         "random_erasing": 0.25, "mixup": 0.8, "cutmix": 1.0}  # fmt: skip
@@ -58,8 +63,8 @@ def make_images(root: Path) -> None:
             Image.fromarray(pixels).save(path, quality=85)
 
 
-def cell_of(root: Path, recipe: dict[str, Any], design: str) -> Cell:
-    data = {"name": "image-folder", "path": str(root), "classes": CLASSES, "train_images": TRAIN}
+def cell_of(root: Path, recipe: dict[str, Any], design: str, data: dict[str, Any] | None = None) -> Cell:
+    data = data or {"name": "image-folder", "path": str(root), "classes": CLASSES, "train_images": TRAIN}
     recipe = {**WAITING, "learning_rate": 1e-3, **recipe}
     values = {"name": "bench", "data": data, "grid": {"designs": [design]}, "recipe": recipe}
     return build_study(values).cells()[0]
@@ -142,6 +147,61 @@ def opening(folder: Path) -> list[tuple[str, ...]]:
     return [(f"{listed * scale:.1f}", f"{hashed * scale:.1f}", f"{size * IMAGENET / 2**20:.0f} MiB")]
 
 
+def tables(root: Path, folder: Path) -> list[tuple[str, ...]]:
+    """The same images as a table of so many row groups: one epoch's bytes from where they are stored, without decoding.
+
+    Read directly by Parquet, and by way of `datasets`, whose conversion is not counted.
+    """
+    write_table(root, folder)
+    values = {"path": str(folder), "classes": CLASSES, "train_images": TABLE_GROUPS * GROUP_IMAGES}
+    stored = sum(path.stat().st_size for path in folder.glob("train*")) / values["train_images"]
+    rows, rates = [], []
+    for name in ("huggingface", "parquet"):
+        images = open_data(parse_data({"name": name, **values})).train  # pyright: ignore[reportArgumentType]
+        order = Order(len(images), 0, 8, row_groups=images.row_groups)
+        read, started = _bytes_read(), time.process_time()
+        for place in range(len(images)):
+            images.read(order.at(place))
+        rates.append(len(images) / (time.process_time() - started))
+        ratio = (_bytes_read() - read) / len(images) / stored
+        kept = sum(group.nbytes for group in images._kept.values()) if isinstance(images, ParquetImages) else 0
+        rows.append(
+            (name, f"{rates[-1]:,.0f}", f"{rates[-1] / rates[0]:.2f}", f"{ratio:.2f}", f"{kept / 2**20:.0f} MiB")
+        )
+        print(*rows[-1], flush=True)
+    cells = [cell_of(root, {}, "deit-nano/16@224", {"name": name, **values}) for name in ("huggingface", "parquet")]
+    arrow, direct = map(steady_rate, cells)
+    rows.append(("both, with decoding to 224 pixels", f"{direct:.0f}", f"{direct / arrow:.2f}", "-", "-"))
+    return rows
+
+
+def steady_rate(cell: Cell) -> float:
+    """Decoded images per second of one core, after the first row groups are read."""
+    batches = iter(ours(cell))
+    for _ in islice(batches, BEGUN):
+        pass
+    started = time.process_time()
+    images = sum(len(images) for images, _ in islice(batches, COUNTED))
+    return images / (time.process_time() - started)
+
+
+def write_table(root: Path, folder: Path) -> None:
+    """Some of the made images over and over, in row groups."""
+    group = sorted((root / "train").rglob("*.JPEG"), key=lambda file: int(file.stem))[:GROUP_IMAGES]
+    labels = [int(file.parent.name.removeprefix("class")) for file in group]
+    table = pa.table({"image": [{"bytes": file.read_bytes(), "path": None} for file in group], "label": labels})
+    folder.mkdir()
+    for split, groups in (("train", TABLE_GROUPS), ("validation", 1)):
+        with pq.ParquetWriter(folder / f"{split}-00000-of-00001.parquet", table.schema) as writer:
+            for _ in range(groups):
+                writer.write_table(table)
+
+
+def _bytes_read() -> int:
+    """Bytes this process asked the system for, from the cache or not; maps of files are not counted."""
+    return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["rchar"])
+
+
 def worker_memory(root: Path) -> list[tuple[str, ...]]:
     """Memory of a loader process of its own, early and late, with an index as long as ImageNet's."""
     data = cell_of(root, {}, "deit-nano/16@64").data
@@ -171,7 +231,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in root.rglob("*.JPEG")) / (TRAIN + TEST) / 1000
         batches = held_out_batches(cell_of(root, {}, "deit-nano/16@224"), 8, workers=0)
         (tested,) = cpu_seconds((scenes.images,) for scenes in batches)
-        tables = [
+        pages = [
             (
                 f"Images per second of one core, from JPEG files of {size:.0f} kB, 500 x 375",
                 ("augmentation", "input", "ours", "torchvision's folder, same transforms", "ratio"),
@@ -181,6 +241,11 @@ def main() -> None:
                 "Waiting of a training on one core for images, with one loader process on the other",
                 ("design", "images/s", "waiting (target 5%)", "load average before (2 cores)"),
                 waiting(root),
+            ),
+            (
+                f"Reading an epoch of {TABLE_GROUPS} row groups of {GROUP_IMAGES} images, one process",
+                ("read as", "images/s of a core", "ratio", "bytes asked for / stored", "kept in memory"),
+                tables(root, Path(temporary) / "table"),
             ),
             (
                 f"Opening a folder of ImageNet's length (from {LISTED:,} files, on a local disk, cached)",
@@ -193,7 +258,7 @@ def main() -> None:
                 worker_memory(root),
             ),
         ]
-        write_page("data", "Loading images", tables)
+        write_page("data", "Loading images", pages)
 
 
 if __name__ == "__main__":

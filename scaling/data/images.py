@@ -30,6 +30,33 @@ class UnreadableImageError(Exception):
     """One image that cannot be decoded, and why."""
 
 
+@dataclass(frozen=True, eq=False)
+class RowGroups:
+    """Runs of images that are stored together, and read together only."""
+
+    starts: NDArray[np.int64]
+    """(G + 1,) index of the first image of each, and the number of all images."""
+    window: int
+    """How many are in use at a time."""
+
+    def find(self, index: int) -> tuple[int, int]:
+        """The row group of an image, and its place there."""
+        group = int(np.searchsorted(self.starts, index, "right")) - 1
+        return group, index - int(self.starts[group])
+
+    def shuffle(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """An order of all images that goes through the row groups once, in a random order.
+
+        The images of a row group are spread at random over the `window` row groups from its own on, the last over the
+        first ones too; so at any place, images come from as many row groups. Of no more than `window`, they are
+        shuffled as a whole.
+        """
+        sizes = np.diff(self.starts)
+        groups = random.permutation(len(sizes)).repeat(sizes)
+        places = groups + min(self.window, len(sizes)) * random.random(len(groups))
+        return np.argsort(places % len(sizes), kind="stable")
+
+
 class Images(ABC):
     """The images of a split in a fixed order, with the number of each one's class.
 
@@ -44,6 +71,11 @@ class Images(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def row_groups(self) -> RowGroups | None:
+        """Images that can be read together only; None where each is read by itself."""
+        return None
 
     @abstractmethod
     def name(self, index: int) -> str:

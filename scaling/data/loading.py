@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scaling.data.digits import Scenes
-from scaling.data.images import DataError, Images, UnreadableImageError, shown
+from scaling.data.images import DataError, Images, RowGroups, UnreadableImageError, shown
 from scaling.data.transforms import PairMixer, Transform, drawn_from
 
-MOST_WORKERS = 8
 logger = logging.getLogger(__name__)
 
 
@@ -46,6 +45,8 @@ class Loaded:
 class Order:
     """Which image stands at each place of an endless stream: one shuffle of all images after the other.
 
+    Images in row groups are shuffled among those that are near in a random order of the row groups.
+
     With `repeats`, a step has that many copies of its images, the last of them cut off where the batch is full: places
     of a step go through its images once, then again. So copies are in one step, and neighbours are different images.
     An image comes as often as without (Hoffer et al. 2020, 'Augment your batch'; DeiT draws a third of the images in
@@ -56,18 +57,20 @@ class Order:
     seed: int
     batch_size: int
     repeats: int = 1
+    row_groups: RowGroups | None = None
 
     def at(self, place: int) -> int:
         """Index of the image at a place."""
         step, inside = divmod(place, self.batch_size)
         different = ceil(self.batch_size / self.repeats)
         shuffle, position = divmod(step * different + inside % different, self.images)
-        return int(_shuffled(self.images, self.seed, shuffle)[position])
+        return int(_shuffled(self.images, self.seed, shuffle, self.row_groups)[position])
 
 
 @lru_cache(maxsize=2)
-def _shuffled(images: int, seed: int, shuffle: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, shuffle]).permutation(images)
+def _shuffled(images: int, seed: int, shuffle: int, row_groups: RowGroups | None) -> NDArray[np.int64]:
+    random = np.random.default_rng([seed, shuffle])
+    return row_groups.shuffle(random) if row_groups else random.permutation(images)
 
 
 class TrainingImages(Dataset[Loaded]):
@@ -142,12 +145,6 @@ class HeldOutImages(Dataset[Loaded]):
                 return Loaded(torch.empty(0), torch.empty(0), failure=error)
         images = torch.stack(tensors) if tensors else torch.empty(0)
         return Loaded(images, torch.tensor(labels, dtype=torch.long), tuple(unreadable.items()))
-
-
-def default_workers() -> int:
-    """Loader processes where nobody says how many: one for each core of this process, at most 8."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(MOST_WORKERS, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def load(

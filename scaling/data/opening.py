@@ -6,6 +6,7 @@ from pathlib import Path
 from scaling.data.archives import open_cifar, open_mnist
 from scaling.data.folders import open_folders
 from scaling.data.images import DataError, DataSet, shown
+from scaling.data.parquet import open_parquet
 from scaling.data.shards import open_shards
 from scaling.data.tables import open_table
 from scaling.design import (
@@ -16,31 +17,42 @@ from scaling.design import (
     Files,
     HuggingFaceData,
     MnistData,
+    ParquetData,
     WebDatasetData,
 )
 
 
-def open_data(data: Files) -> DataSet:
+def open_data(data: Files, anew: bool = False) -> DataSet:
     """The training and test images of a study's data.
+
+    Args:
+        data: where they are, and what there should be.
+        anew: look again at what this process has opened before.
 
     Raises:
         DataError: in one line, for data that are missing, empty, of one class, of other classes in testing than in
             training, or not what the study says.
     """
+    if anew:
+        _opened.cache_clear()
     return _opened(data)  # pyright: ignore[reportArgumentType] frozen sections have a hash
 
 
 @lru_cache(maxsize=1)  # listing a million files takes seconds, and a cell asks more than once
 def _opened(data: Files) -> DataSet:
+    found = open_parquet(data) if isinstance(data, ParquetData) else _open_folder(data)
+    _check(found, data)
+    return found
+
+
+def _open_folder(data: Files) -> DataSet:
     path = Path(data.path).expanduser()
     if not path.is_dir():
         raise DataError(f"data.path: {path}: there is no such folder (looked for {path.absolute()})")
     try:
-        found = _open(path, data)
+        return _open(path, data)
     except OSError as error:  # no permission, or a link that leads nowhere
         raise DataError(f"data.path: {error.filename or path} cannot be read ({error.strerror or error})") from None
-    _check(found, data)
-    return found
 
 
 def data_fingerprint(data: Data) -> str | None:

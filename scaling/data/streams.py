@@ -1,10 +1,12 @@
 """The batches a cell is trained and tested on, whatever its data set."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scaling.cores import loaders_of_each
 from scaling.data.digits import DigitStream, Scenes, held_out_scenes
-from scaling.data.loading import HeldOutImages, Order, TrainingImages, default_workers, load
+from scaling.data.loading import HeldOutImages, Order, TrainingImages, load
 from scaling.data.opening import open_data
 from scaling.data.transforms import PairMixer, test_transform, training_transform
 from scaling.design import Cell, DigitsData
@@ -43,7 +45,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
     """A process's micro-batches of a cell's training stream, in order and without end.
 
     Image i of the stream, and what augmentation makes of it, follow from the cell alone, however many `workers` load
-    it (None for one for each core) and however steps are cut and dealt.
+    it (None for as many as its cores) and however steps are cut and dealt.
 
     Raises:
         DataError: for data that are not what the study says, or with too many images that cannot be decoded.
@@ -54,7 +56,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
             yield stream.batch(start, share.micro_batch_size)
         return
     images, recipe = open_data(cell.data).train, cell.recipe
-    order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation)
+    order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation, images.row_groups)
     mixer = PairMixer(recipe, cell.data.classes) if recipe.mixes else None
     transform = training_transform(recipe, cell.design.input_sides[0])
     stream = TrainingImages(images, order, share.micro_batch_size, transform, mixer)
@@ -76,4 +78,5 @@ def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) ->
 
 
 def _count(workers: int | None) -> int:
-    return default_workers() if workers is None else workers
+    """Where nobody says how many, as many as there are for each process of the cell on this machine."""
+    return loaders_of_each(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if workers is None else workers

@@ -1,8 +1,7 @@
 """Hugging Face data sets on disk, through `datasets`: Parquet files, or a saved data set.
 
-Rows are read from Arrow files mapped into memory, which `datasets` makes of Parquet files once, in its cache. Parquet
-is not streamed: rows of a row group cannot be read one by one, so a stream is shuffled in a buffer only, which does not
-resume exactly.
+Rows are read from Arrow files mapped into memory, which `datasets` makes of Parquet files once, in its cache, so that
+they are shuffled as a whole; `parquet.py` reads Parquet files as they are.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.images import DataError, DataSet, Images, numbered_classes
-from scaling.design import HuggingFaceData
+from scaling.design import HuggingFaceData, TableData
 from scaling.errors import nearest
 
 
@@ -38,10 +37,7 @@ class TableImages(Images):
 
     def read(self, index: int) -> bytes:
         """The bytes in its row, or the file that the row names."""
-        value = self.column[index].column(0)[0].as_py()
-        if isinstance(value, dict):
-            value = value["bytes"] if value.get("bytes") is not None else Path(value["path"]).read_bytes()
-        return value or b""
+        return encoded_image(self.column[index].column(0)[0].as_py())
 
     def listing(self) -> Iterator[bytes]:
         """Names and sizes of the files."""
@@ -68,8 +64,8 @@ def open_table(path: Path, data: HuggingFaceData) -> DataSet:
 
 def _saved(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[TableImages]:
     splits = datasets.load_from_disk(str(path))
-    for key, split in _splits(data):
-        _check_split(key, split, splits.keys(), path)
+    for key, split in splits_of(data):
+        check_split(key, split, splits.keys(), path)
         yield TableImages(f"{path}/{split}", splits[split], data, sorted((path / split).glob("*.arrow")))
 
 
@@ -82,8 +78,8 @@ def _parquet(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[Table
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(file.stem.split("-")[0], []).append(file)
-    for key, split in _splits(data):
-        _check_split(key, split, by_split.keys(), path)
+    for key, split in splits_of(data):
+        check_split(key, split, by_split.keys(), path)
         names = list(map(str, by_split[split]))
         try:
             table = datasets.Dataset.from_parquet(names)
@@ -93,11 +89,20 @@ def _parquet(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[Table
         yield TableImages(f"{path}/{split}", table, data, by_split[split])
 
 
-def _splits(data: HuggingFaceData) -> Iterator[tuple[str, str]]:
+def encoded_image(value: Any) -> bytes:
+    """The bytes in a row's value, or of the file that it names; none where there is neither."""
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else Path(value["path"]).read_bytes()
+    return value or b""
+
+
+def splits_of(data: TableData) -> Iterator[tuple[str, str]]:
+    """The keys of both splits, and the names that the study gives them."""
     for key in ("train_split", "test_split"):
         yield key, getattr(data, key)
 
 
-def _check_split(key: str, split: str, known: Any, path: Path) -> None:
+def check_split(key: str, split: str, known: Any, path: Path | str) -> None:
+    """Raise DataError for a split that is not among those that are known."""
     if split not in known:
         raise DataError(f"data.{key}: {path} has no split '{split}'; {nearest(split, known)}")

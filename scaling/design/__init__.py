@@ -23,6 +23,8 @@ from scaling.design.datasets import (
     ImageFolderData,
     ImageNetData,
     MnistData,
+    ParquetData,
+    TableData,
     WebDatasetData,
     parse_data,
 )
@@ -71,6 +73,8 @@ __all__ = [
     "ImageNetData",
     "MnistData",
     "NOT_IDENTITY",
+    "ParquetData",
+    "TableData",
     "WebDatasetData",
     "parse_data",
     "Efficiency",

@@ -100,14 +100,30 @@ class ImageFolderData(FilesData):
     name: Literal["image-folder"] = "image-folder"
 
 
-class HuggingFaceData(FilesData):
-    """A Hugging Face data set on disk: Parquet files whose names begin with their split, or one saved by `datasets`."""
+class TableData(FilesData):
+    """Images in a column of a table, numbers of their classes in another."""
 
-    name: Literal["huggingface"] = "huggingface"
     train_split: str = "train"
     test_split: str = "validation"
     image_column: str = "image"
     label_column: str = "label"
+
+
+class HuggingFaceData(TableData):
+    """A Hugging Face data set on disk: Parquet files whose names begin with their split, or one saved by `datasets`."""
+
+    name: Literal["huggingface"] = "huggingface"
+
+
+class ParquetData(TableData):
+    """Parquet files read as they are, a row group at a time.
+
+    `path` is a folder, a pattern of files, or a URL of either. A file's split is how its name begins, or else the name
+    of its folder.
+    """
+
+    name: Literal["parquet"] = "parquet"
+    shuffled_row_groups: Annotated[PositiveInt, Field(description="shuffled with each other, and kept in memory")] = 16
 
 
 class WebDatasetData(FilesData):
@@ -147,6 +163,7 @@ DATA_SECTIONS: dict[str, type[Section]] = {
     "imagenet": ImageNetData,
     "image-folder": ImageFolderData,
     "huggingface": HuggingFaceData,
+    "parquet": ParquetData,
     "webdataset": WebDatasetData,
     "cifar10": Cifar10Data,
     "cifar100": Cifar100Data,
@@ -164,6 +181,7 @@ Files: TypeAlias = (
     Annotated[ImageNetData, Tag("imagenet")]
     | Annotated[ImageFolderData, Tag("image-folder")]
     | Annotated[HuggingFaceData, Tag("huggingface")]
+    | Annotated[ParquetData, Tag("parquet")]
     | Annotated[WebDatasetData, Tag("webdataset")]
     | Annotated[Cifar10Data, Tag("cifar10")]
     | Annotated[Cifar100Data, Tag("cifar100")]

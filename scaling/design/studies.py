@@ -161,6 +161,8 @@ class Study(Section):
                 raise ValueError(
                     f"{place}recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key"
                 )
+        if isinstance(self.data, DigitsData) and self.resources.data_workers is not None:
+            raise ValueError("resources.data_workers: the scenes of digits are drawn, not loaded; remove the key")
         designs = list(self._designs())
         if not designs:
             raise ValueError("exclude: the rules leave no cell; loosen one")

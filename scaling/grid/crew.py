@@ -4,13 +4,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from scaling.design import Cell
+from scaling.cores import loaders_of_each
+from scaling.design import Cell, DigitsData
 from scaling.grid.devices import Device
 from scaling.grid.jobs import Job
 from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
@@ -100,7 +101,7 @@ class Crew:
         slot = min(set(range(self.size)) - {worker.slot for worker in self.workers.values()})
         speed = job.images_per_second.estimate if job.images_per_second else None
         task = Task(
-            job.cell,
+            self._with_loaders(job.cell),
             self.run.path,
             lease,
             self.device.kind,
@@ -129,6 +130,13 @@ class Crew:
                     del self.workers[cell]
                     worker.process.join()
                 yield news
+
+    def _with_loaders(self, cell: Cell) -> Cell:
+        """The cell with its share of the loader processes, where cells run beside each other and nobody says."""
+        if self.size == 1 or cell.resources.data_workers is not None or isinstance(cell.data, DigitsData):
+            return cell
+        count = loaders_of_each(self.size * cell.resources.processes)
+        return replace(cell, resources=cell.resources.model_copy(update={"data_workers": count}))
 
     def stop(self) -> None:
         """Ask all to save and stop."""

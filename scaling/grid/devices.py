@@ -6,12 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.cores import usable_cores
 from scaling.cost import Scan
 from scaling.errors import ScalingError, UsageError, nearest
 
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
-CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def find_device(choice: str) -> Device:
             return Device("cuda", torch.cuda.device_count(), memory, torch.cuda.get_device_name())
     if choice == "cuda":
         raise ScalingError("no CUDA device found; use --device cpu, or see 'scaling doctor'")
-    return Device("cpu", _cores(), _ram())
+    return Device("cpu", usable_cores(), _ram())
 
 
 def scan_on(device: Device) -> Scan:
@@ -52,13 +52,6 @@ def scan_on(device: Device) -> Scan:
     packages = ("mamba_ssm", "causal_conv1d")
     installed = all(importlib.util.find_spec(package) for package in packages)
     return "fused" if device.kind == "cuda" and installed else "recomputed"
-
-
-def _cores() -> int:
-    """Cores this process may use: its affinity (on Linux) and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, period = CGROUP_CPU.read_text().split() if CGROUP_CPU.is_file() else ("max", "1")
-    return max(1, min(cores, int(quota) // int(period))) if quota.isdigit() else cores
 
 
 def _ram() -> int:

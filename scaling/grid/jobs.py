@@ -18,7 +18,7 @@ from scaling.cost import (
 from scaling.design import Cell, DigitsData, Hardware, Study, divisors, matches, with_earlier_stages
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
-from scaling.records import Record, RunDirectory, Status, describe
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 # Architectures with a model, not only closed forms.
 TRAINABLE = ("deit", "adventurer")
@@ -140,7 +140,24 @@ def check_trainable(jobs: Iterable[Job]) -> None:
     if data is not None and not isinstance(data, DigitsData):
         from scaling.data import open_data  # late: it imports torch, which drawn scenes do not need here
 
-        open_data(data)
+        open_data(data, anew=True)
+
+
+def check_same_data(jobs: Iterable[Job], run: RunDirectory) -> None:
+    """Raise UsageError where open jobs would train on other images than the cells that a run directory has."""
+    data = next((job.cell.data for job in jobs if job.status not in FINISHED), None)
+    if data is None or isinstance(data, DigitsData) or not run.study_file.exists():
+        return
+    from scaling.data import data_fingerprint  # late: it imports torch
+
+    now = data_fingerprint(data)
+    for record in run.records():
+        if record.data_fingerprint not in (None, now):
+            raise UsageError(
+                f"data.path: {data.path} holds other images (fingerprint {now})\n"
+                f"than {record.design} seed {record.seed} in {run.path} was trained on ({record.data_fingerprint});\n"
+                "put those back, or choose another --out"
+            )
 
 
 def _hardware(device: Device, study: Study) -> Hardware | None:

@@ -13,7 +13,7 @@ from scaling.grid.crew import Crew, Ended, Lost, Moved
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import require_training
 from scaling.grid.errors import is_full_disk, is_transient
-from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
+from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
 from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
 from scaling.grid.order import by_urgency, check_checkpoints, not_started
 from scaling.grid.stopping import Stopping
@@ -97,6 +97,7 @@ def run_grid(
     jobs = with_status(jobs, run)
     check_trainable(job for job in jobs if job.status not in FINISHED)
     check_checkpoints(jobs, run)
+    check_same_data(jobs, run)
     run.prepare(study)
     board, crew = Board(jobs, count), Crew(run, place, count, retries, ranks)
     grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds)

@@ -54,7 +54,7 @@ def rows(split: str) -> dict[str, list[Any]]:
     }
 
 
-def make_parquet(root: Path, test: str = "validation") -> Path:
+def make_parquet(root: Path, test: str = "validation", row_group_size: int | None = None) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -62,7 +62,7 @@ def make_parquet(root: Path, test: str = "validation") -> Path:
     for split in ("train", test):
         table, half = pa.table(rows(split)), len(samples(split)) // 2
         for number, part in enumerate((table.slice(0, half), table.slice(half))):
-            pq.write_table(part, root / "data" / f"{split}-{number:05d}-of-00002.parquet")
+            pq.write_table(part, root / "data" / f"{split}-{number:05d}-of-00002.parquet", row_group_size)
     return root
 
 

@@ -19,7 +19,7 @@ COUNTED = {"classes": 3, "train_images": made.TRAIN}
 
 
 def files(name: str, path: Path, **changes: Any) -> Files:
-    counted = COUNTED if name in ("image-folder", "huggingface", "webdataset") else {}
+    counted = COUNTED if name in ("image-folder", "huggingface", "parquet", "webdataset") else {}
     return parse_data({"name": name, "path": str(path)} | counted | changes)  # pyright: ignore[reportReturnType]
 
 
@@ -40,6 +40,7 @@ MAKERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "folder": ("image-folder", made.make_folder),
     "folder with test": ("image-folder", lambda root: made.make_folder(root, test="test")),
     "parquet": ("huggingface", made.make_parquet),
+    "parquet as it is": ("parquet", made.make_parquet),
     "saved": ("huggingface", save_arrow),
     "shards": ("webdataset", made.make_shards),
 }
@@ -89,6 +90,16 @@ def test_the_fingerprint_changes_with_a_name_a_size_or_a_split(tmp_path: Path) -
     prints = [data_fingerprint(files("image-folder", roots[number])) for number in range(3)]
     prints.append(data_fingerprint(files("image-folder", roots[3], train_images=made.TRAIN + 1)))
     assert len(set(prints)) == 4
+
+
+def test_a_fingerprint_stays_what_it_was(tmp_path: Path) -> None:
+    """Records of years ago must be known again: a change of this value locks users out of their run directories."""
+    for split in ("train", "val"):
+        for number, label in enumerate(made.CLASSES):
+            path = tmp_path / split / label / f"{number}.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"x" * (number + 10))
+    assert data_fingerprint(files("image-folder", tmp_path, train_images=3)) == "3c3adcad3d8aef87"
 
 
 def test_mnist_as_distributed_and_unpacked(tmp_path: Path) -> None:

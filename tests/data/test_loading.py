@@ -14,8 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling.cores import loaders_of_each
 from scaling.data import DataError, Scenes, Share, held_out_batches, open_data, training_batches
 from scaling.data.loading import HeldOutImages, Order, load
+from scaling.data.streams import _count
 from scaling.design import Cell
 from tests.data import made
 
@@ -204,3 +206,12 @@ def test_workers_are_forked_in_a_process_that_a_fork_server_started(tmp_path: Pa
         assert len(list(load(stream, [0, 4], images, 0.0, workers=1))) == 2
     finally:
         multiprocessing.set_start_method(before, force=True)
+
+
+def test_processes_and_cells_share_the_cores_for_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaling.cores.usable_cores", lambda: 12)
+    assert [loaders_of_each(processes) for processes in (1, 2, 4, 5, 12, 100)] == [8, 6, 3, 2, 1, 1]
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (_count(None), _count(0), _count(3)) == (8, 0, 3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # as launch.py and torchrun tell each process of a cell
+    assert (_count(None), _count(5)) == (3, 5)

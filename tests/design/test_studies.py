@@ -109,6 +109,7 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"data__name": "imagenett"}, "data.name: 'imagenett' is not known; did you mean 'imagenet'?"),
         ({"data__task": "classification"}, "data.digits: 2 digits have no single class"),
         ({"data__task": "classification", "data__digits": 1, "grid__heads": ["linear"]}, "grid.heads: classification"),
+        ({"resources__data_workers": 2}, "resources.data_workers: the scenes of digits are drawn, not loaded; remove"),
         ({"exclude": [{"design": "*"}]}, "exclude: the rules leave no cell"),
         ({"name": "a/b"}, "name: 'a/b'"),
         ({"recipe__learning_rate": float("inf")}, "recipe.learning_rate: inf"),
