@@ -15,12 +15,13 @@ import torch
 from scaling.errors import ScalingError
 from scaling.grid.crew import Ended, Task
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
+from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
 from scaling.grid.stopping import Stopping
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
-from scaling.training import provenance, run_cell
-from scaling.training.probe import DoesNotFitError, probe_cell
+from scaling.training import provenance, run_cell_that_fits
+from scaling.training.probe import CellDoesNotFitError, probe_cell
 
 
 def work(task: Task, pipe: Connection) -> None:
@@ -76,13 +77,14 @@ class _Tries:
             self.count += 1
             try:
                 began = task.started if self.count == 1 else time.time()
-                probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory_bytes)
-                record = run_cell(
+                probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory.worker_bytes)
+                record = run_cell_that_fits(
                     task.cell, folder, task.device, probe.micro_batch_size, began, self._report, self._stop
                 )
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
-                return record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
+                record = record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
+                return unless_crowded(record, task.memory)
             except Exception as error:
                 if self.count > task.retries or self._stop() or not is_transient(error, folder):
                     raise
@@ -100,9 +102,11 @@ class _Tries:
 def _failure(task: Task, error: Exception, stopping: Stopping, tries: int) -> Record:
     """What is noted of a cell that ended with an error; one on the way out is of the way out."""
     status = Status.PREEMPTED if stopping.asked else Status.FAILED
-    status = Status.OOM if isinstance(error, DoesNotFitError) else status
     known = describe(task.cell) | provenance(task.cell, task.device)
-    return Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())
+    if isinstance(error, CellDoesNotFitError):
+        status, known = Status.OOM, known | unfit_fields(error.cost, error.micro_batch_size)
+    record = Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())
+    return unless_crowded(record, task.memory)
 
 
 def _one_line(error: Exception) -> str:

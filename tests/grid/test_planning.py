@@ -64,7 +64,7 @@ def test_a_cell_too_large_for_the_device_is_a_result_and_one_that_workers_crowd_
     (crowded,) = plan_jobs(study, enough, 2)
     assert crowded.misfit is not None
     assert crowded.misfit.status is Status.FAILED
-    assert "use fewer --workers" in (crowded.misfit.error or "")
+    assert "run again with --workers 1" in (crowded.misfit.error or "")
 
 
 def test_a_micro_batch_that_was_asked_for_is_not_made_smaller() -> None:

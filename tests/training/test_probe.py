@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.cost import Head
+from scaling.cost import Execution, Head
 from scaling.design import Design, divisors
 from scaling.errors import ScalingError
 from scaling.grid import find_device, plan_jobs, run_grid
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
 from scaling.training.probe import DoesNotFitError, Probe, largest_fitting, probe_cell, search
-from scaling.training.trials import Steps, Trial, execution_on, saved_bytes_per_image, start
+from scaling.training.trials import Steps, Trial, saved_bytes_per_image, scan_of, start
 from tests.conftest import small_study
 
 OOM = Failure(Status.OOM, "OutOfMemoryError: CUDA out of memory")
@@ -102,7 +102,7 @@ def test_a_killed_process_is_an_answer_and_the_next_call_has_a_new_one() -> None
 
 
 def test_a_cpu_that_runs_out_of_memory_is_oom() -> None:
-    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), execution_on("cpu", "fp32"), "cpu")
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), Execution("fp32"), "cpu")
     with FreshProcess(partial(start, trial)) as process:
         failed = process.call(10**10, 2)
         assert failed.status is Status.OOM
@@ -116,7 +116,7 @@ def test_saved_bytes_are_those_of_the_closed_form() -> None:
 
     for name in ("deit-nano/4@16", "adventurer-nano/4@16+linear"):
         for checkpointing in (False, True):
-            execution = execution_on("cpu", "fp32", checkpointing)
+            execution = Execution("fp32", scan=scan_of("cpu"), checkpointing=checkpointing)
             trial = Trial(Design.parse(name), Head(7, "+" in name), execution, "cpu")
             expected = cost_of(trial.design, trial.head, execution).activation_bytes_per_image
             assert saved_bytes_per_image(trial) == expected
