@@ -36,7 +36,7 @@ class Job:
     """The smallest there is where none fits."""
     memory: "Memory"
     devices: int = 1
-    """GPUs that train it; a CPU is one device for all processes."""
+    """GPUs that train it; the CPU of a machine is one device for all its processes."""
     images_per_second: Interval | None = None
     """Of all its devices, by the roofline, where it knows them."""
     status: Status = Status.PLANNED
@@ -112,8 +112,17 @@ def unless_crowded(record: Record, memory: Memory) -> Record:
     return record.model_copy(update={"status": Status.FAILED, "error": f"{record.error}; {memory.crowded}"})
 
 
-def plan_jobs(study: Study, device: Device, workers: int, only: str | None = None) -> list[Job]:
+def plan_jobs(
+    study: Study, device: Device, workers: int, only: str | None = None, processes: int | None = None
+) -> list[Job]:
     """Every job of a study that `only` selects, in the order of its axes, after the pretrainings that they need.
+
+    Args:
+        study: whose cells.
+        device: that they run on.
+        workers: cells at a time.
+        only: pattern of design names.
+        processes: of a cell on this machine; all of them by default.
 
     Raises:
         UsageError: if `only` matches nothing, or a precision needs another device.
@@ -121,7 +130,7 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
     cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
     if not cells:
         raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
-    cells, processes = with_earlier_stages(cells), study.resources.processes
+    cells, processes = with_earlier_stages(cells), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     if device.kind == "cuda" and processes > device.count:
@@ -134,7 +143,11 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
     # A cell that has the device to itself still shares a CPU's memory among its processes.
     alone, lone_workers = (processes, 1) if device.kind == "cpu" else (1, device.count // processes)
     memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
-    hardware, scan, devices = _hardware(device, study), scan_on(device), processes if probed else 1
+    hardware, scan, devices = (
+        _hardware(device, study),
+        scan_on(device),
+        study.resources.processes // (1 if probed else processes),
+    )
     return [_job(cell, memory, hardware, scan, devices) for cell in cells]
 
 

@@ -1,4 +1,4 @@
-"""One cell in a process of its own. Importing this module imports torch; the runner never does."""
+"""One cell in a process of its own. Importing this module imports torch."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from scaling.grid.crew import Ended, Task
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
+from scaling.grid.ranks import lead
 from scaling.grid.stopping import Stopping
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
-from scaling.training import provenance, run_cell_that_fits
+from scaling.training import provenance, run_cell, run_what_fits
 from scaling.training.probe import CellDoesNotFitError, probe_cell
 
 
@@ -38,7 +40,7 @@ def work(task: Task, pipe: Connection) -> None:
     heartbeat.start()
     pipe.send((0, 0, None))
     torch.set_num_threads(task.threads)
-    if task.device == "cuda":
+    if task.device == "cuda" and task.place is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
     run, try_ = RunDirectory(task.run), _Tries(task, pipe, stopping, heartbeat)
     full = False
@@ -78,9 +80,8 @@ class _Tries:
             try:
                 began = task.started if self.count == 1 else time.time()
                 probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory.worker_bytes)
-                record = run_cell_that_fits(
-                    task.cell, folder, task.device, probe.micro_batch_size, began, self._report, self._stop
-                )
+                run = partial(self._run, folder)
+                record = run_what_fits(run, task.cell, probe.micro_batch_size, began)
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
                 record = record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
@@ -91,7 +92,13 @@ class _Tries:
                 print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
             pause_before(self.count, self._stop)
 
-    def _report(self, step: int, steps: int, loss: float) -> None:
+    def _run(self, folder: Path, micro_batch_size: int, began: float) -> Record:
+        arguments = (self.task.cell, folder, self.task.device, micro_batch_size, began)
+        if self.task.place is None:
+            return run_cell(*arguments, self._report, self._stop)
+        return lead(self.task.place, arguments, self._report, self._stop)
+
+    def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
 
     def _stop(self) -> bool:

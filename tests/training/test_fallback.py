@@ -11,7 +11,7 @@ import pytest
 
 from scaling.design import Cell
 from scaling.records import Record, Status
-from scaling.training import run_cell_that_fits
+from scaling.training import run_cell, run_what_fits
 from scaling.training.fallback import smaller_micro_batch
 from scaling.training.fresh import FreshProcess
 from tests.training.test_resume import small_cell
@@ -28,7 +28,10 @@ STAGED = {
 
 
 def run(cell: Cell, folder: Path, micro_batch_size: int) -> Record:
-    return run_cell_that_fits(cell, folder, "cpu", micro_batch_size, time.time(), lambda *_: None)
+    def attempt(size: int, started: float) -> Record:
+        return run_cell(cell, folder, "cpu", size, started, lambda *_: None)
+
+    return run_what_fits(attempt, cell, micro_batch_size, time.time())
 
 
 def limited() -> Callable[[Cell, Path, int], Record]:
