@@ -19,7 +19,7 @@ from scaling.grid import find_device, plan_jobs, run_grid
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
 from scaling.training.probe import DoesNotFitError, Probe, largest_fitting, probe_cell, search
-from scaling.training.trials import PLAIN, Steps, Trial, saved_bytes_per_image, scan_of, start
+from scaling.training.trials import PLAIN, Steps, Trial, _model, _spread, saved_bytes_per_image, scan_of, start
 from tests.conftest import small_study
 
 OOM = Failure(Status.OOM, "OutOfMemoryError: CUDA out of memory")
@@ -142,7 +142,19 @@ def test_a_trial_holds_what_its_training_holds() -> None:
     plain = peak()
     assert (peak(PLAIN.model_copy(update={"ema_decay": 0.9})) - plain) / copy == pytest.approx(1, abs=0.25)
     assert (peak(processes=2) - plain) / copy == pytest.approx(1, abs=0.25)  # DDP's buckets
-    assert (plain - peak(sharding="fsdp", processes=8)) / copy > 1.5  # it was built whole, which is one
+    assert peak(sharding="fsdp", processes=8)  # it trains, though the other processes are absent
+
+
+def parameters_held(trial: Trial) -> Callable[[], int]:
+    return lambda: sum(value.to_local().numel() for value in _spread(_model(trial), trial).parameters())  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+
+
+def test_of_a_sharded_model_a_trial_holds_one_process_s_part() -> None:
+    resources = Resources(processes=8, sharding="fsdp")
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(8), Execution("fp32"), "cpu", resources=resources)
+    total = cost_of(trial.design, trial.head, trial.execution).parameters.total
+    with FreshProcess(partial(parameters_held, trial)) as process:
+        assert total / 8 <= process.call() < 1.2 * total / 8
 
 
 @pytest.mark.slow
