@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from scaling.grid import GridResult, Job
 
 INTERRUPTED = 130
+PROBED = (
+    "memory/step is an estimate (docs/estimating.md: how wrong it was); the probe before each cell decides what fits"
+)
 
 
 class DeviceChoice(StrEnum):
@@ -163,6 +166,8 @@ def _list_cells(
     left = sum(job.training_flops for job in jobs if job.status not in FINISHED)
     to_do = f"{si(left)}FLOPs of training to do" if left else "nothing left to do"
     message(f"{to_do}; memory/step is weights, gradients, optimiser and activations")
+    if place.kind == "cuda":
+        message(PROBED)
     if not timed:
         message("no hours: the estimator does not know this device; see 'scaling doctor'")
 

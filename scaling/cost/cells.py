@@ -1,10 +1,10 @@
-"""What the cells of a study cost, as they are trained: one device each, at one patch size or with a schedule."""
+"""What the cells of a study cost, as they are trained: on one device or several, at one patch size or a schedule."""
 
 from dataclasses import dataclass
 
 from scaling.cost.breakdowns import Parameters
 from scaling.cost.cost import Cost, cost_of
-from scaling.cost.memory import Layout
+from scaling.cost.memory import Layout, state_on_gpu
 from scaling.cost.roofline import Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Scan
 from scaling.design import Cell, Design, Hardware
@@ -24,6 +24,8 @@ class CellCost:
     """What a cell's own training costs over the stages of its patch schedule; the model is that of the last."""
 
     stages: tuple[StageCost, ...]
+    execution: Execution
+    processes: int
     before: "CellCost | None" = None
     """Of the cell that it starts from."""
 
@@ -68,8 +70,12 @@ class CellCost:
         return max(stage.cost.activation_bytes_per_image for stage in self.stages)
 
     def training_bytes(self, micro_batch_size: int) -> int:
-        """Memory of a training step of the largest stage, without the framework's own."""
-        return max(stage.cost.training_bytes(micro_batch_size) for stage in self.stages)
+        """Memory of a training step of the largest stage in one process, without the framework's own."""
+        return max(
+            state_on_gpu(stage.cost, self.execution, self.processes).total
+            + micro_batch_size * stage.cost.peak_bytes_per_image
+            for stage in self.stages
+        )
 
     def training_flops_after(self, images: int) -> int:
         """FLOPs that the first so many images of the training take."""
@@ -96,8 +102,14 @@ def head_of(cell: Cell) -> Head:
 
 def execution_of(cell: Cell, scan: Scan = "fused") -> Execution:
     """How a cell is trained; `scan` says how an Adventurer's runs."""
-    checkpointing, averaged = cell.resources.activation_checkpointing, cell.recipe.ema_decay is not None
-    return Execution(cell.recipe.precision, scan=scan, checkpointing=checkpointing, ema=averaged)
+    recipe, resources = cell.recipe, cell.resources
+    return Execution(
+        recipe.precision,
+        scan=scan,
+        checkpointing=resources.activation_checkpointing,
+        ema=recipe.ema_decay is not None,
+        sharding=resources.sharding,
+    )
 
 
 def cost_of_cell(cell: Cell, scan: Scan) -> CellCost:
@@ -108,24 +120,23 @@ def cost_of_cell(cell: Cell, scan: Scan) -> CellCost:
             StageCost(stage.design, stage.steps * cell.recipe.batch_size, cost_of(stage.design, head, execution))
             for stage in cell.stages
         ),
+        execution,
+        cell.resources.processes,
         cost_of_cell(cell.after, scan) if cell.after else None,
     )
 
 
-def cell_speed(cell: Cell, cost: CellCost, hardware: Hardware, micro_batch_size: int) -> Interval | None:
-    """Training images/s of a cell on one device, without waiting for data; None for a precision it lacks.
+def cell_speed(cost: CellCost, layout: Layout, hardware: Hardware) -> Interval | None:
+    """Training images/s of a cell on all GPUs of a layout, without waiting for data; None for a precision they lack.
 
-    Over all stages; the interval is that of fully shared errors, since all run on the same device.
+    Over all stages; the interval is that of fully shared errors, since all run on the same devices.
     """
-    execution = execution_of(cell)
-    if execution.precision not in hardware.peak_flops:
+    if cost.execution.precision not in hardware.peak_flops:
         return None
-    accumulation = cell.recipe.batch_size // micro_batch_size
-    layout = Layout(1, micro_batch_size, accumulation)
     seconds = []
     for stage in cost.stages:
-        step = step_seconds(stage.cost, layout, hardware, constants_of(hardware), execution)
-        speed = Interval.around(layout.images_per_step / step.total, step.relative_error)
+        step = step_seconds(stage.cost, layout, hardware, constants_of(hardware), cost.execution)
+        speed = Interval.around(layout.gpus * layout.images_per_step / step.total, step.relative_error)
         seconds.append([stage.images / end for end in (speed.estimate, speed.high, speed.low)])
     estimate, fewest, most = (sum(column) for column in zip(*seconds, strict=True))
     return Interval(cost.images / estimate, cost.images / most, cost.images / fewest)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from scaling.cost.calibration import Measurement
 from scaling.cost.cost import cost_of
@@ -25,6 +25,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
 
 
+def _or_of_record(name: str, column: str) -> Any:
+    """A column of the user's own, or the one in which records of a study say the same."""
+    return Field(validation_alias=AliasChoices(name, column))
+
+
 class _Row(BaseModel):
     """One row; columns of other names are of no concern here."""
 
@@ -33,21 +38,30 @@ class _Row(BaseModel):
     design: str
     images_per_second: Positive | None = None
     gpu_hours_per_epoch: Positive | None = None
-    gpus: Whole = 1
+    gpus: Whole | None = None
     batch_size: Whole | None = None
     micro_batch_size: Whole | None = None
     classes: Whole | None = None
     precision: str | None = None
     attention: str | None = None
     scan: str | None = None
-    checkpointing: bool | None = None
-    sharding: str | None = None
+    checkpointing: Annotated[bool | None, _or_of_record("checkpointing", "resources.activation_checkpointing")] = None
+    sharding: Annotated[str | None, _or_of_record("sharding", "resources.sharding")] = None
+    ema_decay: Annotated[float | None, Field(validation_alias="recipe.ema_decay")] = None
+    processes: Annotated[Whole, Field(validation_alias="resources.processes")] = 1
+    gpu_hours: float | None = None
+    """Of a record; None on a CPU."""
     status: str = "done"
     hardware: str | None = None
     device: str | None = None
     images_seen: Positive | None = None
     training_seconds: Positive | None = None
     data_seconds: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def devices(self) -> int:
+        """GPUs as the row says, or one for each process of a record; a CPU is one device for all of its processes."""
+        return self.gpus or (1 if self.gpu_hours is None else self.processes)
 
     def speed(self) -> float | None:
         """Images per second on all GPUs; of a record without the time spent waiting for data."""
@@ -137,6 +151,7 @@ def _measurement(
 ) -> Measurement:
     own = {name: getattr(row, name) for name in EXECUTION_COLUMNS if getattr(row, name) is not None}
     execution = replace(settings, **{name: KERNELS.get(value, value) for name, value in own.items()})
+    execution = replace(execution, ema=execution.ema or row.ema_decay is not None)
     check_precision(hardware, execution.precision)
     design, speed = Design.parse(row.design), row.speed()
     if speed is None and row.gpu_hours_per_epoch is None:
@@ -149,10 +164,10 @@ def _measurement(
         label_sides=head.label_sides,
         batch_size=row.batch_size or batch_size,
         # Hours are of the whole protocol, a speed is of the GPUs that the row names.
-        gpus=None if by_hours and row.gpus == 1 else row.gpus,
+        gpus=None if by_hours and row.devices == 1 else row.devices,
         execution=execution,
     )
-    seconds = 3600 * (row.gpu_hours_per_epoch or 0) / train_images if speed is None else row.gpus / speed
+    seconds = 3600 * (row.gpu_hours_per_epoch or 0) / train_images if speed is None else row.devices / speed
     layout = protocol.placement if row.micro_batch_size is None else _layout(row, row.batch_size or batch_size)
     if layout is None:
         raise UsageError(f"it cannot have been trained so: {protocol.misfit}")
@@ -161,8 +176,8 @@ def _measurement(
 
 def _layout(row: _Row, batch_size: int) -> Layout:
     """As the row says it was trained."""
-    check_divides_over(batch_size, row.gpus)
-    local, micro = batch_size // row.gpus, row.micro_batch_size or 1
+    check_divides_over(batch_size, row.devices)
+    local, micro = batch_size // row.devices, row.micro_batch_size or 1
     if local % micro:
         raise UsageError(f"micro_batch_size: {micro} does not divide the {local} images of a GPU")
-    return Layout(row.gpus, micro, local // micro)
+    return Layout(row.devices, micro, local // micro)

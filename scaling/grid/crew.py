@@ -13,7 +13,7 @@ from typing import Any
 from scaling.cores import loaders_of_each
 from scaling.design import Cell, DigitsData
 from scaling.grid.devices import Device
-from scaling.grid.jobs import Job
+from scaling.grid.jobs import Job, Memory
 from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
 from scaling.processes import SCHEDULER_SIGNALS, fork_server
 from scaling.records import Record, RunDirectory, Status, describe
@@ -31,8 +31,8 @@ class Task:
     device_index: int
     threads: int
     micro_batch_size: int
-    memory_bytes: int
-    """Most that it may take of the device."""
+    memory: Memory
+    """What it may take of the device."""
     estimated_images_per_second: float | None
     retries: int
     started: float
@@ -108,7 +108,7 @@ class Crew:
             slot % max(1, self.device.count // job.cell.resources.processes),
             self.threads,
             job.micro_batch_size,
-            job.memory.worker_bytes,
+            job.memory,
             speed,
             self.retries,
             time.time(),

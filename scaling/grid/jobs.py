@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 from scaling.cost import (
     SAFETY_MARGIN,
     CellCost,
     Interval,
+    Layout,
     Scan,
     cell_speed,
     cost_of_cell,
@@ -33,8 +35,10 @@ class Job:
     micro_batch_size: int
     """The smallest there is where none fits."""
     memory: "Memory"
+    devices: int = 1
+    """GPUs that train it; the CPU of a machine is one device for all its processes."""
     images_per_second: Interval | None = None
-    """By the roofline, where it knows the device."""
+    """Of all its devices, by the roofline, where it knows them."""
     status: Status = Status.PLANNED
 
     @property
@@ -44,8 +48,8 @@ class Job:
 
     @property
     def device_hours(self) -> Interval | None:
-        """Hours of one device for the whole training, without waiting for data."""
-        speed, images = self.images_per_second, self.cost.images / 3600
+        """Hours of all its devices for the whole training, without waiting for data."""
+        speed, images = self.images_per_second, self.devices * self.cost.images / 3600
         return speed and Interval(images / speed.estimate, images / speed.high, images / speed.low)
 
     @property
@@ -64,19 +68,19 @@ class Job:
             return None
         fits_alone = needed <= memory.device_bytes
         error = f"needs {_gib(needed)} for {self.micro_batch_size} image(s) per step, "
-        if fits_alone:
-            error += f"a worker may use {_gib(memory.worker_bytes)}; use fewer --workers"
-        else:
-            error += f"there is {_gib(memory.device_bytes)}"
-        return Record(
-            **describe(self.cell),
-            status=Status.FAILED if fits_alone else Status.OOM,
-            error=error,
-            memory_needed_bytes=needed,
-            micro_batch_size=self.micro_batch_size,
-            estimated_forward_flops_per_image=self.cost.forward_flops_per_image,
-            estimated_activation_bytes_per_image=self.cost.activation_bytes_per_image,
-        )
+        error += memory.crowded if fits_alone else f"there is {_gib(memory.device_bytes)}"
+        fields = unfit_fields(self.cost, self.micro_batch_size)
+        return Record(**describe(self.cell), **fields, status=Status.FAILED if fits_alone else Status.OOM, error=error)
+
+
+def unfit_fields(cost: CellCost, micro_batch_size: int) -> dict[str, Any]:
+    """What the record of a cell says that does not fit even so many images at a time, by the closed form."""
+    return {
+        "memory_needed_bytes": cost.training_bytes(micro_batch_size),
+        "micro_batch_size": micro_batch_size,
+        "estimated_forward_flops_per_image": cost.forward_flops_per_image,
+        "estimated_activation_bytes_per_image": cost.activation_bytes_per_image,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,27 @@ class Memory:
 
     worker_bytes: int
     device_bytes: int
+    lone_workers: int = 1
+    """With how many workers, at most, each has its devices to itself."""
     probed: bool = False
     """Whether cells are tried in it before they are trained, so that the closed form has not the last word."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a cell that does not fit beside others may yet fit alone, so that its failing is no result."""
+        return self.worker_bytes < self.device_bytes
+
+    @property
+    def crowded(self) -> str:
+        """What to say of a cell that does not fit beside others."""
+        return f"a worker may use {_gib(self.worker_bytes)}; run again with --workers {self.lone_workers}"
+
+
+def unless_crowded(record: Record, memory: Memory) -> Record:
+    """A record whose `oom` is no result where others used the same device: such a cell is tried again."""
+    if record.status is not Status.OOM or not memory.is_shared:
+        return record
+    return record.model_copy(update={"status": Status.FAILED, "error": f"{record.error}; {memory.crowded}"})
 
 
 def plan_jobs(
@@ -118,10 +141,14 @@ def plan_jobs(
     sharing = workers * processes if device.kind == "cpu" else math.ceil(workers * processes / device.count)
     usable, probed = (1 - SAFETY_MARGIN) * device.memory_bytes, device.kind == "cuda"
     # A cell that has the device to itself still shares a CPU's memory among its processes.
-    alone = processes if device.kind == "cpu" else 1
-    memory = Memory(int(usable / sharing), int(usable / alone), probed)
-    hardware, scan = _hardware(device, study), scan_on(device)
-    return [_job(cell, memory, hardware, scan) for cell in cells]
+    alone, lone_workers = (processes, 1) if device.kind == "cpu" else (1, device.count // processes)
+    memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
+    hardware, scan, devices = (
+        _hardware(device, study),
+        scan_on(device),
+        study.resources.processes // (1 if probed else processes),
+    )
+    return [_job(cell, memory, hardware, scan, devices) for cell in cells]
 
 
 def check_trainable(jobs: Iterable[Job]) -> None:
@@ -167,11 +194,12 @@ def _hardware(device: Device, study: Study) -> Hardware | None:
     return next(own, find_hardware(shipped) if shipped else None)
 
 
-def _job(cell: Cell, memory: Memory, hardware: Hardware | None, scan: Scan) -> Job:
+def _job(cell: Cell, memory: Memory, hardware: Hardware | None, scan: Scan, devices: int) -> Job:
     cost = cost_of_cell(cell, scan)
     micro_batch_size = fitting_micro_batch(cell, cost, memory.worker_bytes)
-    speed = cell_speed(cell, cost, hardware, micro_batch_size) if hardware else None
-    return Job(cell, cost, micro_batch_size, memory, speed)
+    layout = Layout(devices, micro_batch_size, cell.recipe.batch_size // (devices * micro_batch_size))
+    speed = cell_speed(cost, layout, hardware) if hardware else None
+    return Job(cell, cost, micro_batch_size, memory, devices, speed)
 
 
 def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:

@@ -15,6 +15,7 @@ from scaling.cost import (
     SAFETY_MARGIN,
     Cost,
     CostEstimate,
+    Execution,
     Head,
     cost_of,
     estimate,
@@ -143,9 +144,9 @@ class Measuring:
         return Measured(**self._known(trial, cost, size, status, error) | results)
 
     def _trial(self, design: Design) -> "Trial":
-        from scaling.training.trials import Trial, execution_on
+        from scaling.training.trials import Trial, scan_of
 
-        execution = execution_on(self.device.kind, self.precision, self.checkpointing)
+        execution = Execution(self.precision, scan=scan_of(self.device.kind), checkpointing=self.checkpointing)
         return Trial(design, Head(self.classes, design.head is not None), execution, self.device.kind, self._usable)
 
     @property

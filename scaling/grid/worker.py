@@ -7,6 +7,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import torch
 from scaling.errors import ScalingError
 from scaling.grid.crew import Ended, Task
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
+from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
-from scaling.grid.ranks import Arguments, lead
+from scaling.grid.ranks import lead
 from scaling.grid.stopping import Stopping
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
-from scaling.training import provenance, run_cell
-from scaling.training.probe import DoesNotFitError, probe_cell
+from scaling.training import provenance, run_cell, run_what_fits
+from scaling.training.probe import CellDoesNotFitError, probe_cell
 
 
 def work(task: Task, pipe: Connection) -> None:
@@ -77,18 +79,21 @@ class _Tries:
             self.count += 1
             try:
                 began = task.started if self.count == 1 else time.time()
-                probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory_bytes)
-                record = self._run((task.cell, folder, task.device, probe.micro_batch_size, began))
+                probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory.worker_bytes)
+                run = partial(self._run, folder)
+                record = run_what_fits(run, task.cell, probe.micro_batch_size, began)
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
-                return record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
+                record = record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
+                return unless_crowded(record, task.memory)
             except Exception as error:
                 if self.count > task.retries or self._stop() or not is_transient(error, folder):
                     raise
                 print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
             pause_before(self.count, self._stop)
 
-    def _run(self, arguments: Arguments) -> Record:
+    def _run(self, folder: Path, micro_batch_size: int, began: float) -> Record:
+        arguments = (self.task.cell, folder, self.task.device, micro_batch_size, began)
         if self.task.place is None:
             return run_cell(*arguments, self._report, self._stop)
         return lead(self.task.place, arguments, self._report, self._stop)
@@ -104,9 +109,11 @@ class _Tries:
 def _failure(task: Task, error: Exception, stopping: Stopping, tries: int) -> Record:
     """What is noted of a cell that ended with an error; one on the way out is of the way out."""
     status = Status.PREEMPTED if stopping.asked else Status.FAILED
-    status = Status.OOM if isinstance(error, DoesNotFitError) else status
     known = describe(task.cell) | provenance(task.cell, task.device)
-    return Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())
+    if isinstance(error, CellDoesNotFitError):
+        status, known = Status.OOM, known | unfit_fields(error.cost, error.micro_batch_size)
+    record = Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())
+    return unless_crowded(record, task.memory)
 
 
 def _one_line(error: Exception) -> str:

@@ -120,7 +120,7 @@ class Record(BaseModel):
     estimated_images_per_second: float | None = None
     """By the roofline, where the device is one it knows; without waiting for data."""
     memory_needed_bytes: int | None = None
-    """Of a training step that was not tried since it would not fit; by the closed form."""
+    """Of a training step that would not fit, by the estimate or the probe; by the closed form."""
     tries: int | None = None
     """How often the cell was begun in its last run; above 1 after input or output errors."""
 

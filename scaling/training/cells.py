@@ -79,15 +79,14 @@ def run_cell(
         status, error = Status.DIVERGED, str(reason)
     except PreemptedError as reason:
         status, error = Status.PREEMPTED, str(reason)
-        found |= _times(position, cell, device)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
         if not is_out_of_memory(reason):
             raise
         status, error = Status.OOM, str(reason).splitlines()[0] if str(reason) else "out of memory"
+    found |= _times(position, cell, device)
     found |= {key: getattr(position, key) for key in ("started_from", "rolled_back_steps", "resume_note")}
-    spent = found.get("training_seconds", 0.0) + found.get("evaluation_seconds", 0.0)
-    elapsed = position.earlier_seconds + time.time() - started
-    found["overhead_seconds"] = elapsed - spent if status is Status.DONE else None
+    spent = position.seconds + found.get("evaluation_seconds", 0.0)
+    found["overhead_seconds"] = position.earlier_seconds + time.time() - started - spent
     return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
@@ -113,7 +112,6 @@ def _parts(
         return
     (folder / "checkpoint").mkdir(exist_ok=True)
     save_checkpoint(model, cell.design, folder / "checkpoint" / "model.safetensors")
-    yield _times(position, cell, device)
     asked = time.perf_counter()
     batches = held_out_batches(cell, EVALUATION_BATCHES * micro_batch_size, cell.resources.data_workers)
     batches = _until(stop, batches)
@@ -165,6 +163,9 @@ def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:
 
 
 def _times(position: Position, cell: Cell, device: str) -> dict[str, Any]:
+    """Steps and seconds of a training, however it ended; nothing of one that has not done a step."""
+    if not position.step:
+        return {}
     images_seen = position.step * cell.recipe.batch_size
     return {
         "steps": position.step,

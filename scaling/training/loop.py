@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,33 +123,42 @@ def _run(training: Training, task: Task, position: Position) -> None:
         task.report(position.step, steps, None)
     training.model.train()
     loss_sum = torch.tensor(position.loss_sum if first else 0.0, device=accelerator.device)
-    mark = last_save = time.perf_counter()
+    last_save = time.perf_counter()
     while position.step < steps:
-        if position.step in switches:
-            training.change_patch_size(switches[position.step], accelerator)
-        for _ in range(share.micro_steps):
-            loss_sum += _micro_step(training, task, _next(batches, position))
-        position.loss_count += share.micro_steps * share.ranks
-        training.schedule.step()
-        position.step += 1
-        if training.average is not None:
-            training.average.update(accelerator.unwrap_model(training.model), position.step)
-        if position.step % cell.measure.log_every_steps == 0 or position.step in {steps, *switches}:
-            _log(_mean(loss_sum, position, task), position, task)
-            loss_sum.zero_()
-        late = time.perf_counter() - last_save > 60 * resources.save_every_minutes
-        due = late or (resources.save_every_steps and position.step % resources.save_every_steps == 0)
-        due = due or position.step == steps  # who is stopped while testing need not train again
-        wish = agree(STOP if task.stop() else SAVE if due else GO_ON, accelerator)
-        if wish == GO_ON:
-            continue
-        position.loss_sum = _healthy_loss_sum(loss_sum, training, position, task)
-        position.seconds += time.perf_counter() - mark
+        with _counted(position):
+            if position.step in switches:
+                training.change_patch_size(switches[position.step], accelerator)
+            for _ in range(share.micro_steps):
+                loss_sum += share.micro_batch_size * _micro_step(training, task, _next(batches, position))
+            position.loss_count += cell.recipe.batch_size
+            training.schedule.step()
+            position.step += 1
+            if training.average is not None:
+                training.average.update(accelerator.unwrap_model(training.model), position.step)
+            if position.step % cell.measure.log_every_steps == 0 or position.step in {steps, *switches}:
+                _log(_mean(loss_sum, position, task), position, task)
+                loss_sum.zero_()
+            late = time.perf_counter() - last_save > 60 * resources.save_every_minutes
+            due = late or (resources.save_every_steps and position.step % resources.save_every_steps == 0)
+            due = due or position.step == steps  # who is stopped while testing need not train again
+            wish = agree(STOP if task.stop() else SAVE if due else GO_ON, accelerator)
+            if wish == GO_ON:
+                continue
+            position.loss_sum = _healthy_loss_sum(loss_sum, training, position, task)
         _save(training, task, position)
         if wish == STOP:
             raise PreemptedError(f"asked to stop after step {position.step} of {steps}")
-        mark = last_save = time.perf_counter()
-    position.seconds += time.perf_counter() - mark
+        last_save = time.perf_counter()
+
+
+@contextmanager
+def _counted(position: Position) -> Iterator[None]:
+    """Count what passes as time of training, also where an error ends it."""
+    mark = time.perf_counter()
+    try:
+        yield
+    finally:
+        position.seconds += time.perf_counter() - mark
 
 
 def _next(batches: Iterator[Scenes], position: Position) -> Scenes:

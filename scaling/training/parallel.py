@@ -53,7 +53,12 @@ def spread(model: nn.Module, cell: Cell, accelerator: Accelerator) -> nn.Module:
     """The model for all processes: itself for one, DDP, or FSDP2 over blocks (Zhao et al. 2023)."""
     if cell.resources.sharding == "ddp" or accelerator.num_processes == 1:
         return accelerator.prepare_model(model)
-    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    return shard(model, accelerator.device.type, accelerator.num_processes)
+
+
+def shard(model: nn.Module, device: str, processes: int) -> nn.Module:
+    """This process's part of the model, by FSDP2 over blocks."""
+    mesh = init_device_mesh(device, (processes,))
     for block in _blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

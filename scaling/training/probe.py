@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from scaling.cost import cost_of, head_of
+from scaling.cost import CellCost, cost_of_cell, head_of
 from scaling.design import Cell, divisors
 from scaling.errors import ScalingError
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
-from scaling.training.trials import Steps, Trial, execution_on, start
+from scaling.training.trials import Steps, Trial, scan_of, start
 
 STEPS = 2  # the first allocates moments and gradients, the second has the peak of all that follow
 GIB = 2**30
@@ -17,6 +17,20 @@ GIB = 2**30
 
 class DoesNotFitError(ScalingError):
     """Not even the smallest micro-batch fits the device."""
+
+
+class CellDoesNotFitError(DoesNotFitError):
+    """The same of a cell.
+
+    Args:
+        reason: in one line.
+        cost: of the cell by the closed form, as this installation trains it.
+        micro_batch_size: the smallest, which does not fit.
+    """
+
+    def __init__(self, reason: str, cost: CellCost, micro_batch_size: int) -> None:
+        super().__init__(reason)
+        self.cost, self.micro_batch_size = cost, micro_batch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +111,33 @@ def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
         memory_bytes: most that the cell may take of the GPU.
 
     Raises:
-        DoesNotFitError: where it runs out of memory even one image at a time, with what it needed.
+        CellDoesNotFitError: where it runs out of memory even one image at a time, with what it needed.
         ScalingError: where it fails for another reason.
     """
     if device == "cpu":
         return Probe(guess, None)
-    recipe, resources = cell.recipe, cell.resources
-    execution = execution_on(device, recipe.precision, resources.activation_checkpointing)
-    trial = Trial(cell.design, head_of(cell), execution, device, memory_bytes, recipe.drop_path, recipe.flip)
-    sizes = [recipe.micro_batch_size] if recipe.micro_batch_size else divisors(recipe.batch_size // resources.processes)
+    cost, recipe = cost_of_cell(cell, scan_of(device)), cell.recipe
+    trial = Trial(cell.design, head_of(cell), cost.execution, device, memory_bytes, recipe, cell.resources)
+    sizes = micro_batch_sizes(cell)
     with FreshProcess(partial(start, trial)) as process:
         try:
             return search(process.call, sizes, guess)
         except DoesNotFitError as reason:
-            raise DoesNotFitError(f"{_need(trial, sizes[0])}: {reason}") from None
+            need = f"{_need(cost, sizes[0])}, and may use {memory_bytes / GIB:.1f} GiB: {reason}"
+            raise CellDoesNotFitError(need, cost, sizes[0]) from None
         except ScalingError as reason:
             raise ScalingError(f"memory probe: {reason}") from None
 
 
-def _need(trial: Trial, images: int) -> str:
-    needed = cost_of(trial.design, trial.head, trial.execution).training_bytes(images)
-    allowed = f"{(trial.memory_bytes or 0) / GIB:.1f} GiB"
-    return f"needs about {needed / GIB:.1f} GiB for {images} image(s) per step, and may use {allowed}"
+def micro_batch_sizes(cell: Cell) -> list[int]:
+    """What a cell may be trained with, in increasing order: the recipe's, or the divisors of a process's batch."""
+    recipe = cell.recipe
+    return (
+        [recipe.micro_batch_size]
+        if recipe.micro_batch_size
+        else divisors(recipe.batch_size // cell.resources.processes)
+    )
+
+
+def _need(cost: CellCost, images: int) -> str:
+    return f"needs about {cost.training_bytes(images) / GIB:.1f} GiB for {images} image(s) per step"

@@ -39,8 +39,9 @@ class Position:
     """Steps of the stream whose images were left out by a rollback."""
     rolled_back_steps: int | None = None
     loss_sum: float = 0.0
-    """Over the micro-batches of all processes since the last logged loss."""
+    """Over the images of all processes since the last logged loss; another micro-batch may go on with it."""
     loss_count: int = 0
+    """Images of the sum."""
     curve_bytes: int = 0
     """Length of metrics.jsonl."""
     seconds: float = 0.0

@@ -6,16 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from scaling.cost import Execution, Head
-from scaling.design import Design, Flip, Precision
+from scaling.cost import Execution, Head, Scan
+from scaling.design import Design, Recipe, Resources
 from scaling.models import build_model, kernels_on
 from scaling.training.check import configure, reentrant_checkpoints
 from scaling.training.measure import Example, activation_bytes_per_image
+from scaling.training.optimizer import build_optimizer
+from scaling.training.parallel import shard
 
 HALF = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PLAIN, ALONE = Recipe(steps=1, batch_size=1, learning_rate=1e-3), Resources()
 PROCESS_STATUS = Path("/proc/self/status")
 
 
@@ -26,11 +32,11 @@ class Trial:
     Args:
         design: of the model.
         head: classes, and for a dense head the sides of its label maps.
-        execution: precision and checkpointing.
+        execution: precision, checkpointing, averaged weights and sharding.
         device: 'cpu' or 'cuda'.
         memory_bytes: most that PyTorch may take of a GPU; None for all of it.
-        drop_path: stochastic depth.
-        flip: of an Adventurer.
+        recipe: optimiser, average of the weights, stochastic depth and the like; AdamW alone unless given.
+        resources: how many processes the model lies on, of which one is tried, and whether it is compiled.
     """
 
     design: Design
@@ -38,8 +44,8 @@ class Trial:
     execution: Execution
     device: str
     memory_bytes: int | None = None
-    drop_path: float = 0.0
-    flip: Flip = "alternate"
+    recipe: Recipe = PLAIN
+    resources: Resources = ALONE
 
     @property
     def example(self) -> Example:
@@ -65,15 +71,15 @@ class Steps:
     threads: int
 
 
-def execution_on(device: str, precision: Precision, checkpointing: bool = False) -> Execution:
-    """How this installation trains on a device, as the estimator counts it."""
-    scan = "recomputed" if kernels_on(device).scan == "torch" else "fused"
-    return Execution(precision, scan=scan, checkpointing=checkpointing)
+def scan_of(device: str) -> Scan:
+    """How this installation runs an Adventurer's scan on a device, as the estimator counts it."""
+    return "recomputed" if kernels_on(device).scan == "torch" else "fused"
 
 
 def start(trial: Trial) -> Callable[[int, int], Steps]:
-    """Build a trial's model and optimiser; the function trains so many images a step for so many steps.
+    """Build a trial's model and optimiser as a training does; the function takes so many steps of so many images.
 
+    Of several processes it is one: with FSDP its part of the model, with DDP the whole and the gradients' buckets.
     Gradients stay allocated between steps, as under accumulation, so that the peak of a step grows with its images
     by activations alone.
     """
@@ -82,19 +88,24 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
     if cuda and trial.memory_bytes is not None:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, trial.memory_bytes / total))
-    model = build_model(trial.design, trial.head.classes, trial.label_sides, trial.drop_path, flip=trial.flip)
-    configure(model, execution)
+    model = _model(trial)
     model.to(trial.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    average = ModelEmaV3(model, trial.recipe.ema_decay) if trial.recipe.ema_decay is not None else None
+    if trial.resources.compile:
+        model.compile(dynamic=False)  # as for the one size of a training
+    spread = _spread(model, trial)
+    optimizer = build_optimizer(model, trial.recipe)
     scaler = torch.amp.GradScaler(trial.device, enabled=execution.precision == "fp16")
 
     def step(images: Tensor, labels: Tensor) -> None:
         with torch.autocast(trial.device, HALF[execution.precision], enabled=execution.autocast):
-            logits = model(images)
+            logits = spread(images)
         scaler.scale(F.cross_entropy(logits.float(), labels)).backward()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=False)
+        if average is not None:
+            average.update(model)
 
     def run(batch_size: int, steps: int) -> Steps:
         images, labels = trial.example.batch(batch_size, trial.device)
@@ -118,10 +129,35 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
 def saved_bytes_per_image(trial: Trial) -> int:
     """Bytes that autograd saves for backward, counted on the model; an Adventurer's with torch's scan."""
     with torch.device("meta"):
-        model = build_model(trial.design, trial.head.classes, trial.label_sides, trial.drop_path, flip=trial.flip)
-    configure(model, trial.execution)
+        model = _model(trial)
     with reentrant_checkpoints():
         return activation_bytes_per_image(model, trial.example, trial.execution.precision)
+
+
+def _model(trial: Trial) -> nn.Module:
+    recipe, classes = trial.recipe, trial.head.classes
+    model = build_model(trial.design, classes, trial.label_sides, recipe.drop_path, recipe.position_init, recipe.flip)
+    configure(model, trial.execution)
+    return model
+
+
+def _spread(model: nn.Module, trial: Trial) -> nn.Module:
+    """The model as it lies in one process of several, the others being absent.
+
+    FSDP's collectives do nothing in a fake group. DDP is alone in a real one: its buckets, which hold a copy of all
+    gradients, do not depend on the number of processes.
+    """
+    count = trial.resources.processes
+    if count == 1:
+        return model
+    if trial.resources.sharding == "fsdp":
+        from torch.testing._internal.distributed.fake_pg import FakeStore  # no public module has it
+
+        dist.init_process_group("fake", rank=0, world_size=count, store=FakeStore())
+        return shard(model, trial.device, count)
+    backend = "nccl" if trial.device == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore[reportPrivateImportUsage]
+    return DistributedDataParallel(model)
 
 
 def _peak_resident_bytes() -> int | None:

@@ -8,15 +8,18 @@ from scaling.cost import (
     SAFETY_MARGIN,
     Execution,
     Head,
+    cell_speed,
     cost_of,
+    cost_of_cell,
     estimate,
     find_hardware,
     place,
     usable_bytes,
 )
 from scaling.cost.memory import Layout, communication_bytes, even_gpus, state_on_gpu
-from scaling.design import Design
+from scaling.design import Cell, Design
 from scaling.errors import UsageError
+from tests.conftest import small_study
 
 A100 = find_hardware("a100-80gb")
 
@@ -187,3 +190,34 @@ def test_a_micro_batch_of_ones_own() -> None:
     large = estimate("deit-base/1@224", batch_size=64, gpus=1, micro_batch_size=64)
     assert large.misfit is not None
     assert "64 images need" in large.misfit
+
+
+def cells_of(**resources: object) -> list[Cell]:
+    values = {f"resources__{name}": value for name, value in resources.items()}
+    return small_study(recipe__batch_size=64, **values).cells()
+
+
+def test_a_sharded_cell_holds_its_part_of_the_state() -> None:
+    """What is judged to fit is one of its processes."""
+    for one, two in zip(cells_of(), cells_of(processes=4, sharding="fsdp"), strict=True):
+        whole, part = (cost_of_cell(cell, "recomputed") for cell in (one, two))
+        sharded = state_on_gpu(part.final, Execution("fp32", sharding="fsdp"), 4)
+        assert whole.training_bytes(0) == whole.final.state.total
+        assert part.training_bytes(0) == sharded.total < whole.training_bytes(0)
+        assert part.training_bytes(3) - part.training_bytes(0) == 3 * whole.final.peak_bytes_per_image
+
+
+def test_deit_huge_fits_eight_small_gpus_together() -> None:
+    grid = {"grid__sizes": ["huge"], "grid__patch_sizes": [8], "data__task": "classification", "data__digits": 1}
+    alone = small_study(**grid).cells()[0]
+    eight = small_study(**grid, resources__processes=8, resources__sharding="fsdp").cells()[0]
+    memory = 6 << 30
+    assert cost_of_cell(alone, "fused").training_bytes(1) > memory > cost_of_cell(eight, "fused").training_bytes(1)
+
+
+def test_the_speed_of_a_cell_is_that_of_all_its_gpus() -> None:
+    one, eight = (cost_of_cell(cells_of(processes=count)[0], "fused") for count in (1, 8))
+    single, many = (cell_speed(cost, Layout(gpus, 8, 64 // (gpus * 8)), A100) for cost, gpus in ((one, 1), (eight, 8)))
+    assert single is not None
+    assert many is not None
+    assert single.estimate < many.estimate

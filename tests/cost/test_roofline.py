@@ -267,6 +267,27 @@ def test_records_say_how_they_were_trained() -> None:
     assert found.cost == cost_of(design, Head(11, dense=True, label_sides=(24, 24)), Execution("fp32"))
 
 
+def test_records_say_how_they_were_carried_out() -> None:
+    """A process is a GPU, and on a CPU, which has no GPU-hours, a part of the one device."""
+    speeds = {"images_per_second": 90.0, "batch_size": 64.0, "micro_batch_size": 4.0, "precision": "fp16"}
+    values = {"processes": 8.0, "sharding": "fsdp", "activation_checkpointing": True}
+    resources = {f"resources.{key}": value for key, value in values.items()}
+    design = "deit-base/16@224"
+    table = pd.DataFrame(row(design=design, gpu_hours=1.0, **speeds, **resources))
+    (found,) = read_measurements(table, "a100-80gb")
+    assert found.execution == Execution("fp16", checkpointing=True, sharding="fsdp")
+    assert found.cost == cost_of(Design.parse(design), Head(), found.execution)
+    assert (found.layout.gpus, found.layout.micro_batch_size, found.layout.accumulation) == (8, 4, 2)
+    assert found.seconds_per_image == pytest.approx(8 / 90)
+    cpu = pd.DataFrame(row(design="deit-nano/8@32", **(speeds | {"precision": "fp32"}), **resources))
+    (found,) = read_measurements(cpu, "cpu")
+    assert found.layout.gpus == 1
+    assert found.seconds_per_image == pytest.approx(1 / 90)
+    averaged = pd.DataFrame(row(design=design, **speeds) | {"recipe.ema_decay": [0.999]})
+    (found,) = read_measurements(averaged, "a100-80gb")
+    assert found.execution.ema
+
+
 def test_records_of_image_files_say_their_classes() -> None:
     about = {"name": "image-folder", "task": "classification", "path": "x", "classes": 7.0, "train_images": 90.0}
     values = {f"data.{key}": value for key, value in about.items()}  # numbers of a table with gaps are floats

@@ -4,6 +4,10 @@ import pytest
 
 from scaling.errors import ScalingError, UsageError
 from scaling.grid import Board, Device, check_trainable, find_device, plan_jobs, with_status, worker_count
+from scaling.grid.crew import Task
+from scaling.grid.jobs import unless_crowded
+from scaling.grid.leases import Holder, Lease
+from scaling.grid.stopping import Stopping
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.conftest import small_study
 
@@ -64,7 +68,33 @@ def test_a_cell_too_large_for_the_device_is_a_result_and_one_that_workers_crowd_
     (crowded,) = plan_jobs(study, enough, 2)
     assert crowded.misfit is not None
     assert crowded.misfit.status is Status.FAILED
-    assert "use fewer --workers" in (crowded.misfit.error or "")
+    assert "run again with --workers 1" in (crowded.misfit.error or "")
+
+
+def test_out_of_memory_beside_others_is_no_result() -> None:
+    (job,) = plan_jobs(small_study(), Device("cuda", 2, 8 << 30), 2, only="*/8@*")
+    record = Record(**describe(job.cell), status=Status.OOM, error="CUDA out of memory")
+    assert unless_crowded(record, job.memory) == record
+    (job,) = plan_jobs(small_study(), Device("cuda", 2, 8 << 30), 4, only="*/8@*")
+    crowded = unless_crowded(record, job.memory)
+    assert crowded.status is Status.FAILED
+    assert crowded.error == "CUDA out of memory; a worker may use 3.6 GiB; run again with --workers 2"
+    done = record.model_copy(update={"status": Status.DONE})
+    assert unless_crowded(done, job.memory) == done
+
+
+def test_what_the_probe_cannot_fit_is_recorded_with_what_it_needs() -> None:
+    (job,) = plan_jobs(small_study(), ROOMY, 1, only="*/8@*")
+    lease = Lease(Path("cell"), 0, Holder.here("cpu", 1, 60.0))
+    from scaling.grid.worker import _failure
+    from scaling.training.probe import CellDoesNotFitError
+
+    task = Task(job.cell, Path("run"), lease, "cpu", 0, 1, 8, job.memory, None, 0, 0.0)
+    record = _failure(task, CellDoesNotFitError("needs a lot", job.cost, 1), Stopping(), 1)
+    assert record.status is Status.OOM
+    assert record.memory_needed_bytes == job.cost.training_bytes(1)
+    assert record.micro_batch_size == 1
+    assert record.estimated_activation_bytes_per_image == job.cost.activation_bytes_per_image
 
 
 def test_a_micro_batch_that_was_asked_for_is_not_made_smaller() -> None:

@@ -84,6 +84,14 @@ def test_an_exploding_loss_is_no_training_either(tmp_path: Path, monkeypatch: py
     assert record.error is not None
     loss = float(record.error.split()[3])
     assert not loss <= 12  # 5 ln(11)
+    assert record.steps is not None
+    assert record.error.endswith(f"at step {record.steps} of 8")
+    assert record.images_seen == BATCH * record.steps > 0
+    assert record.training_seconds is not None
+    assert 0 < (record.data_seconds or 0) < record.training_seconds
+    assert record.images_per_second == pytest.approx(record.images_seen / record.training_seconds)
+    assert record.overhead_seconds is not None
+    assert record.overhead_seconds > 0
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

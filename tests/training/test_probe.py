@@ -4,20 +4,22 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.cost import Head
-from scaling.design import Design, divisors
+from scaling.cost import Execution, Head, cost_of
+from scaling.cost.shapes import Sharding
+from scaling.design import Design, Recipe, Resources, divisors
 from scaling.errors import ScalingError
 from scaling.grid import find_device, plan_jobs, run_grid
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
 from scaling.training.probe import DoesNotFitError, Probe, largest_fitting, probe_cell, search
-from scaling.training.trials import Steps, Trial, execution_on, saved_bytes_per_image, start
+from scaling.training.trials import PLAIN, Steps, Trial, _model, _spread, saved_bytes_per_image, scan_of, start
 from tests.conftest import small_study
 
 OOM = Failure(Status.OOM, "OutOfMemoryError: CUDA out of memory")
@@ -102,7 +104,7 @@ def test_a_killed_process_is_an_answer_and_the_next_call_has_a_new_one() -> None
 
 
 def test_a_cpu_that_runs_out_of_memory_is_oom() -> None:
-    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), execution_on("cpu", "fp32"), "cpu")
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), Execution("fp32"), "cpu")
     with FreshProcess(partial(start, trial)) as process:
         failed = process.call(10**10, 2)
         assert failed.status is Status.OOM
@@ -112,14 +114,65 @@ def test_a_cpu_that_runs_out_of_memory_is_oom() -> None:
 
 
 def test_saved_bytes_are_those_of_the_closed_form() -> None:
-    from scaling.cost import cost_of
-
     for name in ("deit-nano/4@16", "adventurer-nano/4@16+linear"):
         for checkpointing in (False, True):
-            execution = execution_on("cpu", "fp32", checkpointing)
+            execution = Execution("fp32", scan=scan_of("cpu"), checkpointing=checkpointing)
             trial = Trial(Design.parse(name), Head(7, "+" in name), execution, "cpu")
             expected = cost_of(trial.design, trial.head, execution).activation_bytes_per_image
             assert saved_bytes_per_image(trial) == expected
+
+
+DESIGN = Design.parse("deit-384x12/16@32")  # 21 M parameters
+
+
+def peak(recipe: Recipe = PLAIN, sharding: Sharding = "ddp", processes: int = 1) -> int:
+    resources = Resources(processes=processes, sharding=sharding)
+    trial = Trial(DESIGN, Head(10), Execution("fp32", sharding=sharding), "cpu", None, recipe, resources)
+    with FreshProcess(partial(start, trial)) as process:
+        taken = process.call(2, 2)
+    assert isinstance(taken, Steps), taken
+    assert taken.peak_bytes is not None
+    return taken.peak_bytes
+
+
+@pytest.mark.slow
+def test_a_trial_holds_what_its_training_holds() -> None:
+    """In parts of a copy of the weights: state is four of them (weights, gradients, two moments)."""
+    copy = 4 * cost_of(DESIGN, Head(10), Execution("fp32")).parameters.total
+    plain = peak()
+    assert (peak(PLAIN.model_copy(update={"ema_decay": 0.9})) - plain) / copy == pytest.approx(1, abs=0.25)
+    assert (peak(processes=2) - plain) / copy == pytest.approx(1, abs=0.25)  # DDP's buckets
+    assert peak(sharding="fsdp", processes=8)  # it trains, though the other processes are absent
+
+
+def parameters_held(trial: Trial) -> Callable[[], int]:
+    return lambda: sum(value.to_local().numel() for value in _spread(_model(trial), trial).parameters())  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+
+
+def test_of_a_sharded_model_a_trial_holds_one_process_s_part() -> None:
+    resources = Resources(processes=8, sharding="fsdp")
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(8), Execution("fp32"), "cpu", resources=resources)
+    total = cost_of(trial.design, trial.head, trial.execution).parameters.total
+    with FreshProcess(partial(parameters_held, trial)) as process:
+        assert total / 8 <= process.call() < 1.2 * total / 8
+
+
+@pytest.mark.slow
+def test_a_compiled_trial_is_compiled() -> None:
+    """By its own words: without a compiler it fails, and with one it trains."""
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), Execution("fp32"), "cpu", resources=Resources(compile=True))
+    with FreshProcess(partial(start, trial)) as process:
+        taken = process.call(2, 2)
+    assert isinstance(taken, Steps), taken
+
+
+def test_the_probe_tries_with_the_optimiser_of_the_recipe() -> None:
+    recipe = PLAIN.model_copy(update={"optimizer": "adamw-8bit"})
+    trial = Trial(Design.parse("deit-nano/8@16"), Head(10), Execution("fp32"), "cpu", recipe=recipe)
+    if find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    with FreshProcess(partial(start, trial)) as process:
+        assert "bitsandbytes" in process.call(1, 1).reason
 
 
 def test_on_a_cpu_the_estimator_decides() -> None:
@@ -151,3 +204,5 @@ def test_a_grid_goes_on_after_a_cell_that_does_not_fit(tmp_path: Path) -> None:
     assert records[16].peak_memory_bytes_per_image is not None
     assert records[64].status is Status.OOM
     assert "GiB for 8192 image(s) per step" in (records[64].error or "")
+    assert records[64].memory_needed_bytes is not None
+    assert records[64].micro_batch_size == 8192
