@@ -33,6 +33,7 @@ class Task:
     """Most that it may take of the device."""
     estimated_images_per_second: float | None
     retries: int
+    trackers: tuple[str, ...]
     started: float
     """time.time() at which the cell was handed out."""
 
@@ -81,6 +82,7 @@ class Crew:
     device: Device
     size: int
     retries: int
+    trackers: tuple[str, ...] = ()
     workers: dict[str, _Worker] = field(default_factory=dict)
     asked_to_stop: bool = False
     _context: Any = None
@@ -106,6 +108,7 @@ class Crew:
             job.memory.worker_bytes,
             speed,
             self.retries,
+            self.trackers,
             time.time(),
         )
         ours, theirs = self._context.Pipe(duplex=False)

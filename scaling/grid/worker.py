@@ -17,10 +17,14 @@ from scaling.grid.crew import Ended, Task
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
 from scaling.grid.stopping import Stopping
+from scaling.grid.tracking import Tracking
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 from scaling.training import provenance, run_cell
 from scaling.training.probe import DoesNotFitError, probe_cell
+
+TRACKERS_SECONDS = 60.0  # for which a finished cell waits for trackers that have not sent everything
+TRACKERS_HURRY_SECONDS = 5.0  # the same, when it was asked to stop
 
 
 def work(task: Task, pipe: Connection) -> None:
@@ -39,8 +43,9 @@ def work(task: Task, pipe: Connection) -> None:
     torch.set_num_threads(task.threads)
     if task.device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
-    run, try_ = RunDirectory(task.run), _Tries(task, pipe, stopping, heartbeat)
-    full = False
+    run, full = RunDirectory(task.run), False
+    tracking = Tracking(task.trackers, task.cell, run)
+    try_ = _Tries(task, pipe, stopping, heartbeat, tracking)
     try:
         _redirect_output(run.begin(task.cell) / "log.txt")
         record = try_.until_done(run.cell_folder(task.cell.id))
@@ -54,6 +59,7 @@ def work(task: Task, pipe: Connection) -> None:
         heartbeat.beat()
         with suppress(OSError):  # a full disk must not hide the first error
             run.finish(record) if record.status in FINISHED else run.fail(record, traceback.format_exc())
+    tracking.finish(record, TRACKERS_HURRY_SECONDS if stopping.asked else TRACKERS_SECONDS)
     with suppress(OSError):
         lease.remove() if record.status in FINISHED else lease.release()
     pipe.send(Ended(record, full))
@@ -67,6 +73,7 @@ class _Tries:
     pipe: Connection
     stopping: Stopping
     heartbeat: Heartbeat
+    tracking: Tracking
     count: int = 0
 
     def until_done(self, folder: Path) -> Record:
@@ -91,6 +98,7 @@ class _Tries:
 
     def _report(self, step: int, steps: int, loss: float) -> None:
         self.pipe.send((step, steps, loss))
+        self.tracking.report(step, loss)
 
     def _stop(self) -> bool:
         self.heartbeat.check()
