@@ -134,7 +134,7 @@ class _Source:
 
     def _wandb(self, _first_step: int | None) -> "GeneralTracker":
         from accelerate.tracking import WandBTracker
-        from wandb import Settings
+        from wandb import Settings  # pyright: ignore[reportMissingImports]
 
         file = self._run_file
         if not file.exists():
@@ -153,7 +153,7 @@ class _Source:
         return tracker
 
     def _mlflow(self, _first_step: int | None) -> "GeneralTracker":
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]
         from accelerate.tracking import MLflowTracker
 
         if "MLFLOW_TRACKING_URI" not in os.environ:

@@ -23,7 +23,7 @@ from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 from scaling.training import provenance, run_cell
 from scaling.training.probe import DoesNotFitError, probe_cell
 
-TRACKERS_SECONDS = 60.0  # for which a finished cell waits for trackers that have not sent everything
+TRACKERS_SECONDS = 30.0  # for which a finished cell waits for trackers that have not sent everything
 TRACKERS_HURRY_SECONDS = 5.0  # the same, when it was asked to stop
 
 
