@@ -155,11 +155,13 @@ class _Source:
     def _mlflow(self, _first_step: int | None) -> "GeneralTracker":
         import mlflow  # pyright: ignore[reportMissingImports]
         from accelerate.tracking import MLflowTracker
+        from filelock import FileLock
 
         if "MLFLOW_TRACKING_URI" not in os.environ:
-            self._folder.mkdir(exist_ok=True)
             mlflow.set_tracking_uri(f"sqlite:///{self._folder / 'mlflow.db'}")
-        mlflow.set_experiment(self.cell.study)  # which bears that another cell makes it at the same time
+        self._folder.mkdir(exist_ok=True)
+        with FileLock(self._folder / "opening.lock"):  # two cells that make its tables at once fail
+            mlflow.set_experiment(self.cell.study)
         file = self._run_file
         known = file.read_text() if file.exists() else None
         tracker = MLflowTracker(self.cell.study, run_id=known, run_name=self.cell.name)
