@@ -1,8 +1,6 @@
 """Trackers with real cells; what they hold is read back and compared with metrics.jsonl."""
 
 import json
-import os
-import signal
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,13 +11,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scaling.design import Cell, study_to_toml
+from scaling.design import Cell
 from scaling.grid import run_grid
 from scaling.grid.tracking import TRACKERS, Tracking
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
-from tests.grid.test_runner import PATIENCE_SECONDS, CommandLine, wait_until
+from tests.grid.test_runner import PATIENCE_SECONDS
 
 Curve = list[tuple[int, float]]
 
@@ -75,26 +73,6 @@ def test_steps_that_are_done_again_are_shown_once(tmp_path: Path) -> None:
     assert in_tensorboard(tmp_path, cell) == [(1, 2.0), (2, 1.5), (3, 1.25), (4, 0.75), (5, 0.25)]
     track(run, cell, [], status=Status.DONE, steps=5, test_loss=0.125)  # killed between training and record
     assert in_tensorboard(tmp_path, cell)[-1] == (5, 0.25)
-
-
-@pytest.mark.slow
-def test_a_preempted_cell_goes_on_in_the_same_curve(tmp_path: Path) -> None:
-    command = CommandLine(tmp_path)
-    study = small_study(grid__patch_sizes=[2], recipe__steps=1000, measure__log_every_steps=1, measure__fvcore=False)
-    command.file.write_text(study_to_toml(study))
-    (cell,) = study.cells()
-    process = command.start("--log", "tensorboard")
-    wait_until(lambda: list(command.out.rglob("events.out.tfevents.*")), process)
-    os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130
-    stopped = curve_of(command.out, cell)
-    assert 0 < len(stopped) < 1000
-    assert in_tensorboard(command.out, cell) == in_float32(stopped)
-    assert command.finish("--log", "tensorboard").returncode == 0
-    whole = curve_of(command.out, cell)
-    assert len(whole) == 1000
-    assert in_tensorboard(command.out, cell) == in_float32(whole)
 
 
 def test_a_broken_tracker_costs_no_cell(tmp_path: Path) -> None:
