@@ -44,6 +44,10 @@ def run_grid(
     dead_after: Annotated[
         float, typer.Option(min=1, help="Seconds without a sign of life after which other runners take over a cell.")
     ] = 60.0,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log to tensorboard, wandb, mlflow or trackio; may be repeated.", metavar="TRACKER"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run nothing.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
@@ -60,9 +64,12 @@ def run_grid(
 
     scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
 
+    scaling run-grid my-study.toml --log tensorboard --log wandb
+
     scaling run-grid my-study.toml --grace 110    [dim]# under: sbatch --signal=USR1@120[/dim]
     """
     from scaling.design import load_study, run_directory_of
+    from scaling.grid import check_trackers
     from scaling.grid import run_grid as run
     from scaling.torchrun import find_place
 
@@ -73,6 +80,7 @@ def run_grid(
             run(chosen, folder, device.value, workers)
         return
     if dry_run:
+        check_trackers(log or ())
         _list_cells(chosen, folder, device, workers, only, output)
         return
     from scaling.cli.progress import progress
@@ -89,6 +97,7 @@ def run_grid(
             retries=retries,
             grace_seconds=grace,
             dead_after_seconds=dead_after,
+            log=log or (),
         )
     if output is Format.JSON:
         print_json(_as_json(outcome))

@@ -6,6 +6,7 @@ from scaling.grid.doctor import Check, examine, require_training
 from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
 from scaling.grid.runner import GridResult, run_grid, worker_count
 from scaling.grid.status import CellStatus, GridStatus, grid_status
+from scaling.grid.tracking import check_trackers
 
 __all__ = [
     "Board",
@@ -16,6 +17,7 @@ __all__ = [
     "GridStatus",
     "Job",
     "Row",
+    "check_trackers",
     "check_trainable",
     "examine",
     "find_device",

@@ -35,6 +35,7 @@ class Task:
     """What it may take of the device."""
     estimated_images_per_second: float | None
     retries: int
+    trackers: tuple[str, ...]
     started: float
     """time.time() at which the cell was handed out."""
     place: Place | None = None
@@ -85,6 +86,7 @@ class Crew:
     device: Device
     size: int
     retries: int
+    trackers: tuple[str, ...] = ()
     place: Place | None = None
     workers: dict[str, _Worker] = field(default_factory=dict)
     asked_to_stop: bool = False
@@ -111,6 +113,7 @@ class Crew:
             job.memory,
             speed,
             self.retries,
+            self.trackers,
             time.time(),
             self.place,
         )

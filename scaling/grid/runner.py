@@ -1,7 +1,7 @@
 """The local runner: cells in processes of their own, records that survive whatever happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, 
 from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
 from scaling.grid.order import by_urgency, check_checkpoints, not_started
 from scaling.grid.stopping import Stopping
+from scaling.grid.tracking import check_trackers
 from scaling.records import FINISHED, Record, RunDirectory, Status
 from scaling.torchrun import END, Announcements, Place, find_place
 
@@ -54,6 +55,7 @@ def run_grid(
     retries: int = 2,
     grace_seconds: float = GRACE_SECONDS,
     dead_after_seconds: float = DEAD_AFTER_SECONDS,
+    log: Sequence[str] = (),
 ) -> GridResult:
     """Train every cell of a study that has no record yet; running again completes what is missing.
 
@@ -72,6 +74,7 @@ def run_grid(
         retries: how often a cell is begun again after an error of input or output.
         grace_seconds: time for running cells to save and stop, before they are killed.
         dead_after_seconds: without a sign of life for this long, other runners take over a cell of this one.
+        log: experiment trackers that are told losses and results: 'tensorboard', 'wandb', 'mlflow', 'trackio'.
 
     Raises:
         UsageError: for a bad argument.
@@ -85,6 +88,7 @@ def run_grid(
     count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
     if retries < 0 or grace_seconds < 0 or dead_after_seconds <= 0:
         raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
+    check_trackers(log)
     require_training()
     if ranks is not None and ranks.rank:
         from scaling.grid.ranks import follow  # late: it imports torch
@@ -99,7 +103,8 @@ def run_grid(
     check_checkpoints(jobs, run)
     check_same_data(jobs, run)
     run.prepare(study)
-    board, crew = Board(jobs, count), Crew(run, place, count, retries, ranks)
+    board = Board(jobs, count)
+    crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
     grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds)
     interrupted = grid.work_off([job for job in jobs if job.status not in FINISHED])
     if ranks is not None:

@@ -20,10 +20,14 @@ from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
 from scaling.grid.ranks import lead
 from scaling.grid.stopping import Stopping
+from scaling.grid.tracking import Tracking
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 from scaling.training import provenance, run_cell, run_what_fits
 from scaling.training.probe import CellDoesNotFitError, probe_cell
+
+TRACKERS_SECONDS = 30.0  # for which a finished cell waits for trackers that have not sent everything
+TRACKERS_HURRY_SECONDS = 5.0  # the same, when it was asked to stop
 
 
 def work(task: Task, pipe: Connection) -> None:
@@ -42,8 +46,9 @@ def work(task: Task, pipe: Connection) -> None:
     torch.set_num_threads(task.threads)
     if task.device == "cuda" and task.place is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
-    run, try_ = RunDirectory(task.run), _Tries(task, pipe, stopping, heartbeat)
-    full = False
+    run, full = RunDirectory(task.run), False
+    tracking = Tracking(task.trackers, task.cell, run)
+    try_ = _Tries(task, pipe, stopping, heartbeat, tracking)
     try:
         _redirect_output(run.begin(task.cell) / "log.txt")
         record = try_.until_done(run.cell_folder(task.cell.id))
@@ -57,6 +62,7 @@ def work(task: Task, pipe: Connection) -> None:
         heartbeat.beat()
         with suppress(OSError):  # a full disk must not hide the first error
             run.finish(record) if record.status in FINISHED else run.fail(record, traceback.format_exc())
+    tracking.finish(record, TRACKERS_HURRY_SECONDS if stopping.asked else TRACKERS_SECONDS)
     with suppress(OSError):
         lease.remove() if record.status in FINISHED else lease.release()
     pipe.send(Ended(record, full))
@@ -70,6 +76,7 @@ class _Tries:
     pipe: Connection
     stopping: Stopping
     heartbeat: Heartbeat
+    tracking: Tracking
     count: int = 0
 
     def until_done(self, folder: Path) -> Record:
@@ -100,6 +107,7 @@ class _Tries:
 
     def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
+        self.tracking.report(step, loss)
 
     def _stop(self) -> bool:
         self.heartbeat.check()

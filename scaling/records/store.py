@@ -8,6 +8,7 @@ cells/<cell id>/checkpoint/       the trained weights
 cells/<cell id>/resume/           what an unfinished cell continues from; gone once it is finished
 cells/<cell id>/record.json       exists once the cell is finished, and never changes then
 cells/<cell id>/failure.json      why the last try did not finish; the next run tries again
+cells/<cell id>/NAME-run.txt      which run of a tracker it is (wandb, mlflow)
 cells/<cell id>/lease-N.json      who runs the cell, see scaling/grid/leases.py
 """
 
