@@ -108,7 +108,7 @@ class Crew:
             self.retries,
             time.time(),
         )
-        ours, theirs = self._context.Pipe(duplex=False)
+        ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(task, theirs), name=job.cell.name)
         process.start()
         theirs.close()
@@ -124,6 +124,11 @@ class Crew:
                     del self.workers[cell]
                     worker.process.join()
                 yield news
+
+    def stop_cell(self, cell: str, why: str) -> None:
+        """Ask one worker to save and stop, since its cell cannot matter."""
+        with suppress(OSError):  # it has ended; `news` tells how
+            self.workers[cell].pipe.send(why)
 
     def stop(self) -> None:
         """Ask all to save and stop."""

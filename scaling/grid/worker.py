@@ -68,6 +68,8 @@ class _Tries:
     stopping: Stopping
     heartbeat: Heartbeat
     count: int = 0
+    hopeless: str | None = None
+    """Why the runner wants the cell to stop, while the others go on."""
 
     def until_done(self, folder: Path) -> Record:
         """The record of the first try that came to an end."""
@@ -82,6 +84,8 @@ class _Tries:
                 )
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
+                if record.status is Status.PREEMPTED and self.hopeless and not self.stopping.asked:
+                    known |= {"status": Status.STOPPED, "error": f"{self.hopeless}; {record.error}"}
                 return record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
             except Exception as error:
                 if self.count > task.retries or self._stop() or not is_transient(error, folder):
@@ -94,7 +98,10 @@ class _Tries:
 
     def _stop(self) -> bool:
         self.heartbeat.check()
-        return self.stopping.asked is not None
+        with suppress(EOFError, OSError):  # the runner is gone, and so are we in a moment
+            if self.hopeless is None and self.pipe.poll():
+                self.hopeless = self.pipe.recv()
+        return self.stopping.asked is not None or self.hopeless is not None
 
 
 def _failure(task: Task, error: Exception, stopping: Stopping, tries: int) -> Record:
