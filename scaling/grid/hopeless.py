@@ -76,7 +76,8 @@ class Judge:
 
         cell = row.job.cell.id
         if cell not in self.final_losses:
-            self.final_losses[cell] = final_loss(*_arrays(self.run.learning_curve(cell)), row.job.cost.images)
+            images, losses = _arrays(self.run.learning_curve(cell))
+            self.final_losses[cell] = final_loss(images, losses, row.job.cost.images)
         return self.final_losses[cell]
 
 
@@ -90,7 +91,7 @@ def _compares(other: Cell, cell: Cell) -> bool:
     return same and other.stage is None and other.design.head == cell.design.head and other.design != cell.design
 
 
-def _arrays(curve: list[tuple[int, float]]) -> Any:
+def _arrays(curve: list[tuple[int, float]]) -> tuple[Any, Any]:
     """Images seen and losses, as arrays."""
     images, losses = zip(*curve, strict=True) if curve else ((), ())
     return np.array(images, dtype=float), np.array(losses, dtype=float)
