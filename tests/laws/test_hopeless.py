@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.laws import forecast_loss
-from scaling.laws.hopeless import MARGIN, Rival, beaten, final_loss, find_hopeless, margin_of
+from scaling.laws.hopeless import MARGIN, MOST, Rival, beaten, final_loss, find_hopeless, margin_of, thinned
 from scaling.laws.learning import LossForecast
 
 FINAL = 50_000.0
@@ -90,3 +90,14 @@ def test_seeds_that_scatter_widen_the_margin() -> None:
     assert margin_of([(0.3, 0.3 * math.exp(spread))]) == pytest.approx(2 * spread)
     assert beaten(forecast(0.5), 1.0, [rival(0.44, 0.44)])
     assert beaten(forecast(0.5), 1.0, [rival(0.44, 0.44), rival(0.6, 0.6 * math.exp(spread), flops=9.0)]) is None
+
+
+def test_a_long_curve_is_thinned_by_means_that_keep_its_end_and_its_total() -> None:
+    images, losses = np.arange(1.0, 1018.0), np.random.default_rng(0).random(1017)
+    fewer, means = thinned(images, losses)
+    assert len(fewer) == len(means) == MOST
+    assert fewer[-1] == images[-1]
+    counts = np.diff(np.concatenate([[0], fewer]))
+    assert set(counts) == {5, 6}
+    assert float(counts @ means) == pytest.approx(losses.sum())
+    assert np.array_equal(thinned(images[:MOST], losses[:MOST])[1], losses[:MOST])
