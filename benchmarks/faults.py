@@ -283,6 +283,19 @@ def rivals(folder: Path) -> Outcome:
     return grid.outcome("two runners at once", 1, f"they did {len(ran[0])} and {len(ran[1])} cells, none twice")
 
 
+def not_a_number(folder: Path) -> Outcome:
+    hot = {"sizes": ["micro"], "learning_rate": 1e30}
+    grid = Grid(folder, study(2, grid={"sizes": ["nano", "micro"]}, recipe={"by_size": [hot]}))
+    code, _, _ = grid.finish()
+    grid.check("another exit code", code == 0)
+    by_size = {cell.design.size: grid.run.record(cell.id) for cell in grid.study.cells()}
+    nano, micro = by_size["nano"], by_size["micro"]
+    grid.check("another status", nano is not None and nano.status is Status.DONE)
+    grid.check("another status", micro is not None and micro.status is Status.DIVERGED)
+    seen = f"rolled back once, then: {micro and micro.error}; the other cells done"
+    return grid.outcome("loss not a number", 2, seen, (Status.DONE, Status.DIVERGED))
+
+
 def out_of_memory(folder: Path) -> Outcome:
     large = {
         "data": {"canvas": 512},
@@ -301,7 +314,7 @@ def out_of_memory(folder: Path) -> Outcome:
     return crowded.outcome("out of memory", 2, seen, (Status.OOM,))
 
 
-FAULTS = (killed, terminated, full_disk, lost_checkpoint, truncated_record, rivals, out_of_memory)
+FAULTS = (killed, terminated, full_disk, lost_checkpoint, truncated_record, rivals, not_a_number, out_of_memory)
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from scaling.cli.output import Format, duration, message, number, print_json, sh
 from scaling.cli.run_grid import DeviceChoice
 
 if TYPE_CHECKING:
-    from scaling.grid.saved import Saved
+    from scaling.grid.saved_models import SavedModel
     from scaling.records import Record
     from scaling.training.evaluate import Evaluation
-    from scaling.training.saved import SavedResult
+    from scaling.training.evaluate_saved import SavedResult
 
 SINGLE = {"precision": "fp32"}
 METRICS = {
@@ -35,6 +35,9 @@ def evaluate(
         str | None, typer.Option(help="Of a run directory's cell, or of a file that does not say.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of a run directory's cell.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Name of the pretraining that a run directory's cell is of.")
+    ] = None,
     study: Annotated[
         str | None, typer.Option(help="Study whose data are used.", show_default="the cell's own data")
     ] = None,
@@ -67,19 +70,26 @@ def evaluate(
     scaling evaluate deit_base.pth --design deit-base/16@224 --study imagenet.toml --crop-ratio 0.875
     """
     from scaling.grid import find_device, require_training
-    from scaling.grid.saved import data_changes, find_saved
+    from scaling.grid.saved_models import data_changes, find_saved
 
     require_training()
     changes = data_changes(data or [])
     saved = find_saved(
-        checkpoint, design=design, seed=seed, study=study, data=changes, input_size=input_size, crop_ratio=crop_ratio
+        checkpoint,
+        design=design,
+        seed=seed,
+        stage=stage,
+        study=study,
+        data=changes,
+        input_size=input_size,
+        crop_ratio=crop_ratio,
     )
     place = find_device(device.value)
     if place.kind == "cpu" and saved.cell.recipe.precision == "fp16":
         message("tested in fp32: fp16 needs a CUDA device")
         saved = replace(saved, cell=replace(saved.cell, recipe=saved.cell.recipe.model_copy(update=SINGLE)))
     from scaling.training.cells import EVALUATION_BATCHES
-    from scaling.training.saved import evaluate_saved
+    from scaling.training.evaluate_saved import evaluate_saved
 
     trained = saved.record.micro_batch_size if saved.record else None
     size = batch_size or EVALUATION_BATCHES * (trained or 16)
@@ -97,7 +107,7 @@ def evaluate(
         message(f"the test set has no example of class {names}; means over classes are of the others")
 
 
-def _use_threads_of(saved: "Saved", cores: int) -> None:
+def _use_threads_of(saved: "SavedModel", cores: int) -> None:
     """On a CPU the number of threads decides how sums are rounded."""
     import torch
 
@@ -105,7 +115,9 @@ def _use_threads_of(saved: "Saved", cores: int) -> None:
         torch.set_num_threads(min(saved.record.threads, cores))
 
 
-def _as_json(saved: "Saved", tested: "SavedResult", device: str, batch_size: int, seconds: float) -> dict[str, Any]:
+def _as_json(
+    saved: "SavedModel", tested: "SavedResult", device: str, batch_size: int, seconds: float
+) -> dict[str, Any]:
     cell, result = saved.cell, tested.result
     return {
         "checkpoint": str(saved.weights),
@@ -126,7 +138,7 @@ def _as_json(saved: "Saved", tested: "SavedResult", device: str, batch_size: int
     }
 
 
-def _show(saved: "Saved", tested: "SavedResult", same_data: bool) -> None:
+def _show(saved: "SavedModel", tested: "SavedResult", same_data: bool) -> None:
     recorded = saved.record if same_data else None
     shown = [(label, name) for label, name in METRICS.items() if getattr(tested.result, name) is not None]
     columns = ["", "now"] + ["in its record"] * (recorded is not None)

@@ -70,9 +70,14 @@ def run_grid(
     """
     from scaling.design import load_study, run_directory_of
     from scaling.grid import run_grid as run
+    from scaling.torchrun import find_place
 
     chosen = load_study(study)
     folder = out or run_directory_of(study) or Path("runs") / chosen.name
+    if (place := find_place()) is not None and place.rank:  # the first process speaks for all
+        if not dry_run:
+            run(chosen, folder, device.value, workers)
+        return
     if dry_run:
         _list_cells(chosen, folder, device, workers, only, output)
         return

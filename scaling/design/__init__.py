@@ -46,6 +46,7 @@ from scaling.design.study_files import (
     start_study,
     study_text,
     study_to_toml,
+    with_processes,
     write_new_study,
 )
 
@@ -108,6 +109,7 @@ __all__ = [
     "start_study",
     "study_text",
     "study_to_toml",
+    "with_processes",
     "with_earlier_stages",
     "write_new_study",
 ]

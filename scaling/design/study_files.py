@@ -102,6 +102,13 @@ def _with_base(table: Any, drawn: bool) -> Any:
     return table | {"recipe": with_base(recipe, drawn)} if isinstance(recipe, dict) and "base" in recipe else table
 
 
+def with_processes(study: Study, count: int) -> Study:
+    """The same study with so many processes for each cell; raises StudyError where they do not divide its batches."""
+    values = study.model_dump(mode="json", exclude_none=True)
+    values["resources"]["processes"] = count
+    return build_study(values, origin=f"{study.name} on {count} processes")
+
+
 def study_to_toml(study: Study) -> str:
     """TOML with every default written out, so that it means the same to a later version."""
     unused = {key for key in ("hardware", "pretraining") if not getattr(study, key)}

@@ -1,4 +1,4 @@
-"""Run a study's cells on this machine. Only the worker needs torch."""
+"""Run a study's cells on this machine. The runner imports torch only to find a GPU."""
 
 from scaling.grid.board import Board, Row
 from scaling.grid.devices import Device, find_device

@@ -17,6 +17,10 @@ class Row:
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    first_step: int = 0
+    """At which this try began; above 0 for one that continues."""
+    began: float | None = None
+    """When the training of this try began, after building and measuring the model."""
     started: float | None = None
     seconds: float | None = None
     record: Record | None = None
@@ -29,6 +33,11 @@ class Row:
         if self.status in FINISHED:
             return 1.0
         return self.step / self.steps if self.steps else 0.0
+
+    @property
+    def share_of_try(self) -> float:
+        """Share of the training that this try has done."""
+        return self.share_done - self.first_step / self.steps if self.steps else self.share_done
 
 
 class Board:
@@ -45,7 +54,8 @@ class Board:
     def start(self, cell_id: str) -> None:
         """A worker took the cell."""
         row = self.rows[cell_id]
-        row.status, row.started, row.step, row.elsewhere = Status.RUNNING, self._clock(), 0, None
+        row.status, row.started, row.began, row.elsewhere = Status.RUNNING, self._clock(), None, None
+        row.step = row.first_step = 0
 
     def leave(self, cell_id: str, elsewhere: str) -> None:
         """Another runner has the cell."""
@@ -53,9 +63,11 @@ class Board:
         row.status, row.started, row.elsewhere = Status.RUNNING, None, elsewhere
 
     def progress(self, cell_id: str, step: int, steps: int, loss: float | None) -> None:
-        """The cell's training moved on."""
+        """The cell's training moved on; with a loss of None it begins at this step, again after a rollback."""
         row = self.rows[cell_id]
-        row.step, row.steps, row.loss = step, steps, loss
+        row.step, row.steps, row.loss = step, steps, row.loss if loss is None else loss
+        if loss is None:
+            row.first_step, row.began = step, self._clock()
 
     def finish(self, record: Record) -> None:
         """The cell has a record, or failed."""
@@ -71,10 +83,9 @@ class Board:
 
     def seconds_left_of(self, row: Row) -> float | None:
         """Expected time to the end of a running cell's training; None before its first progress."""
-        elapsed = self.elapsed(row)
-        if row.status is not Status.RUNNING or not row.share_done or elapsed is None:
+        if row.status is not Status.RUNNING or row.began is None or row.step == row.first_step:
             return None
-        return elapsed * (1 - row.share_done) / row.share_done
+        return (self._clock() - row.began) * (row.steps - row.step) / (row.step - row.first_step)
 
     def count(self, *statuses: Status) -> int:
         """Number of cells with one of these statuses."""
@@ -84,7 +95,7 @@ class Board:
         """Expected time to the end, from the FLOPs done per second so far; None at the start."""
         tried = [(row, self.elapsed(row)) for row in self.rows.values()]
         seconds = sum(elapsed for _, elapsed in tried if elapsed is not None)
-        done = sum(row.share_done * row.job.training_flops for row, elapsed in tried if elapsed is not None)
+        done = sum(row.share_of_try * row.job.training_flops for row, elapsed in tried if elapsed is not None)
         if not done:
             return None
         open_rows = [row for row in self.rows.values() if row.status in (Status.PLANNED, Status.RUNNING)]

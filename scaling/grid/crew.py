@@ -16,6 +16,7 @@ from scaling.grid.jobs import Job
 from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
 from scaling.processes import SCHEDULER_SIGNALS, fork_server
 from scaling.records import Record, RunDirectory, Status, describe
+from scaling.torchrun import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Task:
     retries: int
     started: float
     """time.time() at which the cell was handed out."""
+    place: Place | None = None
+    """Under torchrun: of the first process, which leads the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A cell's training began (step 0) or moved on."""
+    """A cell's training moved on; with a loss of None it begins at this step."""
 
     cell: str
     step: int
@@ -81,6 +84,7 @@ class Crew:
     device: Device
     size: int
     retries: int
+    place: Place | None = None
     workers: dict[str, _Worker] = field(default_factory=dict)
     asked_to_stop: bool = False
     _context: Any = None
@@ -107,6 +111,7 @@ class Crew:
             speed,
             self.retries,
             time.time(),
+            self.place,
         )
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(task, theirs), name=job.cell.name)

@@ -94,8 +94,17 @@ class Memory:
     """Whether cells are tried in it before they are trained, so that the closed form has not the last word."""
 
 
-def plan_jobs(study: Study, device: Device, workers: int, only: str | None = None) -> list[Job]:
+def plan_jobs(
+    study: Study, device: Device, workers: int, only: str | None = None, processes: int | None = None
+) -> list[Job]:
     """Every job of a study that `only` selects, in the order of its axes, after the pretrainings that they need.
+
+    Args:
+        study: whose cells.
+        device: that they run on.
+        workers: cells at a time.
+        only: pattern of design names.
+        processes: of a cell on this machine; all of them by default.
 
     Raises:
         UsageError: if `only` matches nothing, or a precision needs another device.
@@ -103,7 +112,7 @@ def plan_jobs(study: Study, device: Device, workers: int, only: str | None = Non
     cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
     if not cells:
         raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
-    cells, processes = with_earlier_stages(cells), study.resources.processes
+    cells, processes = with_earlier_stages(cells), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     if device.kind == "cuda" and processes > device.count:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.design import Study, load_study
+from scaling.design import Study, load_study, with_processes
 from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
 from scaling.grid.crew import Crew, Ended, Lost, Moved
@@ -19,6 +19,7 @@ from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_t
 from scaling.grid.order import by_urgency, cheapest_first, check_checkpoints, not_started
 from scaling.grid.stopping import Stopping
 from scaling.records import FINISHED, Record, RunDirectory, Status
+from scaling.torchrun import END, Announcements, Place, find_place
 
 if TYPE_CHECKING:
     from scaling.grid.hopeless import Judge
@@ -68,7 +69,8 @@ def run_grid(
 
     Several runners, on machines that share a file system, may work on one study: each takes cells that no other has.
     SIGTERM, SIGUSR1 and Ctrl-C make running cells save and stop, if this is the main thread. In a script, call it under
-    `if __name__ == "__main__":`, since cells run in processes that import the script again.
+    `if __name__ == "__main__":`, since cells run in processes that import the script again. Processes that torchrun
+    started work on one cell at a time, all of them; the result of the first has the records.
 
     Args:
         study: a Study, the name of a built-in one, or the path of a TOML file.
@@ -87,25 +89,34 @@ def run_grid(
         UsageError: for a bad argument.
         ScalingError: if a record is broken, the folder cannot be written, the disk is full, or torch is missing.
     """
-    study = study if isinstance(study, Study) else load_study(study)
+    study, ranks = study if isinstance(study, Study) else load_study(study), find_place()
     run = RunDirectory(out or Path("runs") / study.name)
     place = find_device(device)
-    count = worker_count(workers, place, len(study.cells()), study.resources.processes)
+    if ranks is not None:
+        study = with_processes(study, ranks.world_size)
+    count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
     if retries < 0 or grace_seconds < 0 or dead_after_seconds <= 0:
         raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
     require_training()
-    jobs = plan_jobs(study, place, count, only)
+    if ranks is not None and ranks.rank:
+        from scaling.grid.ranks import follow  # late: it imports torch
+
+        follow(ranks, study, run, place)
+        return GridResult(run.path, (), (), False)
+    jobs = plan_jobs(study, place, count, only, ranks and ranks.local_world_size)
     run.check(study)
     run.create()
     jobs = with_status(jobs, run)
     check_trainable(job for job in jobs if job.status not in FINISHED)
     check_checkpoints(jobs, run)
     run.prepare(study)
-    board, crew = Board(jobs, count), Crew(run, place, count, retries)
+    board, crew = Board(jobs, count), Crew(run, place, count, retries, ranks)
     judge = _judge(run, board) if stop_hopeless else None
     grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
     closed = {*FINISHED, Status.STOPPED} if stop_hopeless else FINISHED
     interrupted = grid.work_off([job for job in jobs if job.status not in closed])
+    if ranks is not None:
+        Announcements(ranks).announce(END)
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
     return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
 
@@ -126,10 +137,14 @@ def _judge(run: RunDirectory, board: Board) -> "Judge":
     return Judge(run, board)
 
 
-def worker_count(asked: int | None, device: Device, cells: int, processes: int = 1) -> int:
+def worker_count(asked: int | None, device: Device, cells: int, processes: int = 1, ranks: Place | None = None) -> int:
     """Cells at a time: what was asked for, else one per core or GPU or so many of them, never more than cells."""
     if asked is not None and asked < 1:
         raise UsageError(f"--workers {asked}: at least 1 is needed")
+    if ranks is not None:
+        if asked is not None and asked > 1:
+            raise UsageError(f"--workers {asked}: under torchrun, all processes work on one cell at a time")
+        return 1
     return min(asked or max(1, device.count // processes), cells)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from scaling.cost import cost_of_cell
 from scaling.design import Cell
 from scaling.grid.leases import Found, file_system_time, find_holder
-from scaling.records import FINISHED, Record, RecordError, RunDirectory, Status
+from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status
 
 BROKEN, ABANDONED = "broken", "abandoned"
 """States beside those of records: a record that cannot be read, and a cell whose runner died."""
@@ -45,12 +45,13 @@ class CellStatus:
     running_seconds: float | None
     """Since the runner began the cell."""
     gpu_hours: float
-    """Training of a finished cell, and whole time of a running one."""
+    """Of training, over all tries that left a checkpoint or a record, times the cell's processes."""
     cpu_hours: float
     """The same of cells on a CPU, times their threads."""
     training_flops: int
-    seconds: float | None
-    """Time of the training that led to share_done; of earlier tries nothing is known."""
+    timed_share: float
+    """Share of the training whose time is known."""
+    timed_seconds: float
 
     @property
     def share_done(self) -> float:
@@ -100,12 +101,11 @@ class GridStatus:
 
         Every cell is taken to train at the mean rate in FLOPs per second of those that have trained so far.
         """
-        timed = [cell for cell in self.cells if cell.seconds and cell.share_done]
         running = [cell for cell in self.cells if cell.state == Status.RUNNING]
-        done = sum(cell.share_done * cell.training_flops for cell in timed)
+        done = sum(cell.timed_share * cell.training_flops for cell in self.cells)
         if not running or not done:
             return None
-        rate = done / sum(cell.seconds or 0.0 for cell in timed)
+        rate = done / sum(cell.timed_seconds for cell in self.cells)
         open_cells = [cell for cell in self.cells if cell.state not in CLOSED and cell.state != BROKEN]
         left = [(1 - cell.share_done) * cell.training_flops / rate for cell in open_cells]
         return max(sum(left) / len(running), max(left))
@@ -157,13 +157,16 @@ def _cell_status(cell: Cell, run: RunDirectory, now: float, training_flops: int)
     step, loss = _last_logged(folder) if state not in (Status.PLANNED, *FINISHED) else (None, None)
     running = _seconds_since(found.holder.started) if at_work and found.holder else None
     known = found.holder if found.silent_seconds is not None else None
-    gpu_hours, cpu_hours, seconds = _spent(record, found, running)
+    steps = cell.recipe.training_steps(cell.data.epoch_images)
+    saved = _last_checkpoint(folder) if state not in (Status.PLANNED, *FINISHED) else None
+    gpu_hours, cpu_hours = _spent(cell, record, found, saved, running)
+    timed_share, timed_seconds = _timed(record, saved, step, steps, running)
     return CellStatus(
         cell=cell.id,
         name=cell.name,
         state=state,
         step=step,
-        steps=cell.recipe.training_steps(cell.data.epoch_images),
+        steps=steps,
         training_loss=loss,
         test_loss=record.test_loss if record else None,
         problem=None if at_work else problem,
@@ -175,7 +178,8 @@ def _cell_status(cell: Cell, run: RunDirectory, now: float, training_flops: int)
         gpu_hours=gpu_hours,
         cpu_hours=cpu_hours,
         training_flops=training_flops,
-        seconds=seconds,
+        timed_share=timed_share,
+        timed_seconds=timed_seconds,
     )
 
 
@@ -191,16 +195,55 @@ def _state(record: Record | None, problem: str | None, found: Found) -> str:
     return record.status if record else Status.PLANNED
 
 
-def _spent(record: Record | None, found: Found, running: float | None) -> tuple[float, float, float | None]:
-    """GPU-hours, CPU core hours, and seconds of training, as far as known."""
-    if running is not None and found.holder is not None:
-        hours = running / 3600
-        return (0.0, hours * found.holder.cores, running) if found.holder.device == "cpu" else (hours, 0.0, running)
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """How far an unfinished cell could continue from."""
+
+    step: int
+    seconds: float
+    """Of training until then, over all tries."""
+    age_seconds: float
+
+
+def _last_checkpoint(folder: Path) -> _Checkpoint | None:
+    """The last one that says what it is; whether it is whole, the cell finds out when it continues."""
+    for path in sorted((folder / RESUME).glob("step-*/about.json"), reverse=True):
+        try:
+            position = json.loads(path.read_text(encoding="utf-8"))["position"]
+            return _Checkpoint(int(position["step"]), float(position["seconds"]), time.time() - path.stat().st_mtime)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _spent(
+    cell: Cell, record: Record | None, found: Found, saved: _Checkpoint | None, running: float | None
+) -> tuple[float, float]:
+    """GPU-hours and CPU core hours, as far as known."""
+    if found.holder is not None and (saved is not None or running is not None):
+        seconds = running or 0.0
+        if saved is not None:
+            seconds = saved.seconds + min(seconds, max(0.0, saved.age_seconds))
+        hours = seconds / 3600
+        on_cpu = found.holder.device == "cpu"
+        return (0.0, hours * found.holder.cores) if on_cpu else (hours * cell.resources.processes, 0.0)
     if record is None or record.training_seconds is None:
-        return 0.0, 0.0, None
+        return 0.0, 0.0
     if record.gpu_hours is not None:
-        return record.gpu_hours, 0.0, record.training_seconds
-    return 0.0, record.training_seconds / 3600 * (record.threads or 1), record.training_seconds
+        return record.gpu_hours, 0.0
+    threads = (record.threads or 1) * (record.resources or {}).get("processes", 1)
+    return 0.0, record.training_seconds / 3600 * threads
+
+
+def _timed(
+    record: Record | None, saved: _Checkpoint | None, step: int | None, steps: int, running: float | None
+) -> tuple[float, float]:
+    """A share of the training, and the seconds that it took; 0 where nothing is known."""
+    if record is not None and record.status is Status.DONE and record.training_seconds:
+        return 1.0, record.training_seconds
+    if saved is not None and saved.seconds:
+        return saved.step / steps, saved.seconds
+    return (step / steps, running) if step and running else (0.0, 0.0)
 
 
 def _last_logged(folder: Path) -> tuple[int | None, float | None]:

@@ -1,4 +1,4 @@
-"""One cell in a process of its own. Importing this module imports torch; the runner never does."""
+"""One cell in a process of its own. Importing this module imports torch."""
 
 import os
 import signal
@@ -16,6 +16,7 @@ from scaling.errors import ScalingError
 from scaling.grid.crew import Ended, Task
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
+from scaling.grid.ranks import Arguments, lead
 from scaling.grid.stopping import Stopping
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
@@ -37,7 +38,7 @@ def work(task: Task, pipe: Connection) -> None:
     heartbeat.start()
     pipe.send((0, 0, None))
     torch.set_num_threads(task.threads)
-    if task.device == "cuda":
+    if task.device == "cuda" and task.place is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
     run, try_ = RunDirectory(task.run), _Tries(task, pipe, stopping, heartbeat)
     full = False
@@ -79,9 +80,7 @@ class _Tries:
             try:
                 began = task.started if self.count == 1 else time.time()
                 probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory_bytes)
-                record = run_cell(
-                    task.cell, folder, task.device, probe.micro_batch_size, began, self._report, self._stop
-                )
+                record = self._run((task.cell, folder, task.device, probe.micro_batch_size, began))
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
                 if record.status is Status.PREEMPTED and self.hopeless and not self.stopping.asked:
@@ -93,7 +92,12 @@ class _Tries:
                 print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
             pause_before(self.count, self._stop)
 
-    def _report(self, step: int, steps: int, loss: float) -> None:
+    def _run(self, arguments: Arguments) -> Record:
+        if self.task.place is None:
+            return run_cell(*arguments, self._report, self._stop)
+        return lead(self.task.place, arguments, self._report, self._stop)
+
+    def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
 
     def _stop(self) -> bool:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from scaling.cost import cost_of_cell
-from scaling.data import data_fingerprint, held_out_batches
+from scaling.data import Scenes, data_fingerprint, held_out_batches
 from scaling.design import Cell
 from scaling.models import save_checkpoint
 from scaling.records import Record, Status, describe
@@ -116,12 +116,20 @@ def _parts(
     yield _times(position, cell, device)
     asked = time.perf_counter()
     batches = held_out_batches(cell, EVALUATION_BATCHES * micro_batch_size, cell.resources.data_workers)
+    batches = _until(stop, batches)
     dense = cell.data.task != "classification"
     with accelerator.autocast():
         result = asdict(evaluate(model, batches, cell.data.classes, dense, accelerator.device))
     if not math.isfinite(result["test_loss"]):
         raise DivergedError(f"test loss is {result['test_loss']} after the last step")
     yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
+
+
+def _until(stop: Stop, batches: Iterable[Scenes]) -> Iterator[Scenes]:
+    for scenes in batches:
+        if stop():
+            raise PreemptedError("asked to stop while testing")
+        yield scenes
 
 
 def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:

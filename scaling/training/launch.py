@@ -20,45 +20,77 @@ from torch.multiprocessing.spawn import (
 from scaling.errors import ScalingError
 from scaling.processes import die_with_parent, fork_server
 from scaling.records import Record, Status
+from scaling.training.loop import Progress, Stop
 
 START_METHOD = "forkserver"  # CUDA does not survive a fork
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 1.0
+LOCAL = "127.0.0.1"
 
 
-def run_on_processes(
+def run_on_processes(run: Callable[..., Record], arguments: tuple[Any, ...], report: Progress, stop: Stop) -> Record:
+    """Run a cell in as many processes of this machine as its study says; `run_ranks` tells more."""
+    count, port = arguments[0].resources.processes, free_port()
+    return run_ranks(run, arguments, report, stop, [environment(r, count, r, count, LOCAL, port) for r in range(count)])
+
+
+def environment(
+    rank: int, world_size: int, local_rank: int, local_world_size: int, address: str, port: int
+) -> dict[str, str]:
+    """What PyTorch and accelerate read of the place of a process; all processes of a cell meet at one port."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(local_world_size),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # where torchrun started us, its store is not the cell's
+    }
+
+
+def nowhere() -> Record | None:
+    """No process of the cell runs anywhere else."""
+    return None
+
+
+def run_ranks(
     run: Callable[..., Record],
     arguments: tuple[Any, ...],
-    report: Callable[[int, int, float], None],
-    stop: Callable[[], bool],
+    report: Progress,
+    stop: Stop,
+    environments: Sequence[dict[str, str]],
+    elsewhere: Callable[[], Record | None] = nowhere,
 ) -> Record:
-    """Run a cell in as many processes as its study says.
+    """Run those processes of a cell that are this machine's, or this caller's.
 
     Args:
         run: takes `arguments`, then `report` and `stop`; the first argument is the cell.
         arguments: can be pickled, as `run` can.
-        report: called here with what the first process reports.
+        report: called here with what the first of them reports.
         stop: asked here; the processes then stop together.
+        environments: of each process, see `environment`.
+        elsewhere: looks after the cell's other processes; gives a record that ends the cell, or raises.
 
     Returns:
-        The record of the first process, or of one that ran out of memory.
+        The record of the first of them, or of one that ran out of memory.
 
     Raises:
         ScalingError: if a process dies or fails; the others are ended.
         OSError: if the storage failed one of them.
     """
-    count: int = arguments[0].resources.processes
+    count = len(environments)
     context = fork_server(["scaling.training"])
     stopped = context.RawValue(c_bool, False)
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
-    threads = max(1, torch.get_num_threads() // count)
-    shared = (run, arguments, count, _free_port(), threads, [pipe[1] for pipe in pipes], stopped)
+    shared = (run, arguments, environments, torch.get_num_threads(), [pipe[1] for pipe in pipes], stopped)
     processes = start_processes(_rank, shared, nprocs=count, join=False, start_method=START_METHOD)
     assert isinstance(processes, ProcessContext)
     for _, theirs in pipes:
         theirs.close()
     try:
-        return _follow(processes, [ours for ours, _ in pipes], report, lambda: _pass_on(stop, stopped))
+        ours = [pipe for pipe, _ in pipes]
+        return _follow(processes, ours, report, lambda: _pass_on(stop, stopped), elsewhere)
     finally:
         for process in filter(None, processes.processes):
             process.kill()
@@ -68,15 +100,18 @@ def run_on_processes(
 def _follow(
     processes: ProcessContext,
     pipes: Sequence[Connection],
-    report: Callable[[int, int, float], None],
+    report: Progress,
     check_stop: Callable[[], None],
+    elsewhere: Callable[[], Record | None],
 ) -> Record:
     """Pass on what the first process reports, until all have ended or one cannot go on."""
     record, running = None, True
     while running:
         check_stop()
+        if (ended := elsewhere()) is not None:
+            return ended
         wait([pipe for pipe in pipes if not pipe.closed] or processes.sentinels, timeout=POLL_SECONDS)
-        for rank, pipe in enumerate(pipes):
+        for index, pipe in enumerate(pipes):
             for message in _messages(pipe):
                 if isinstance(message, OSError):
                     raise message  # as in one process, so that the runner may try again
@@ -84,7 +119,7 @@ def _follow(
                     report(*message)
                 elif message.status is Status.OOM:
                     return message
-                elif rank == 0:
+                elif index == 0:
                     record = message
         running = not _join(processes)
     if record is None:
@@ -122,11 +157,10 @@ def _pass_on(stop: Callable[[], bool], stopped: Any) -> None:
 
 
 def _rank(
-    rank: int,
+    index: int,
     run: Callable[..., Record],
     arguments: tuple[Any, ...],
-    count: int,
-    port: int,
+    environments: Sequence[dict[str, str]],
     threads: int,
     pipes: Sequence[Connection],
     stopped: Any,
@@ -135,15 +169,14 @@ def _rank(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(threads)
-    pipe = pipes[rank]
+    os.environ |= environments[index]
+    torch.set_num_threads(max(1, threads // int(os.environ["LOCAL_WORLD_SIZE"])))
+    pipe = pipes[index]
     for other in pipes:
         if other is not pipe:
             other.close()
 
-    def report(step: int, steps: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float | None) -> None:
         pipe.send((step, steps, loss))
 
     try:
@@ -153,7 +186,8 @@ def _rank(
         raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody on this machine listens to."""
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+        server.bind(("", 0))
         return server.getsockname()[1]

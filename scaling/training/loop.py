@@ -23,8 +23,8 @@ from scaling.training.resume import Position, ResumeFolder
 EXPLODED = 5.0  # times the loss of guessing, ln(classes): the mean of a logged interval above it is no training
 GO_ON, SAVE, STOP = 0, 1, 2
 
-Progress = Callable[[int, int, float], None]
-"""Called with the step, the number of steps and the mean training loss since the last call."""
+Progress = Callable[[int, int, float | None], None]
+"""Called with the step, the number of steps and the mean training loss since the last call; None at the begin."""
 Stop = Callable[[], bool]
 """Asked after every optimiser step whether to save and stop."""
 
@@ -119,6 +119,7 @@ def _run(training: Training, task: Task, position: Position) -> None:
     batches = training_batches(cell, share, resources.data_workers)
     if first:
         _cut_back(task.curve, position.curve_bytes)
+        task.report(position.step, steps, None)
     training.model.train()
     loss_sum = torch.tensor(position.loss_sum if first else 0.0, device=accelerator.device)
     mark = last_save = time.perf_counter()
@@ -137,6 +138,7 @@ def _run(training: Training, task: Task, position: Position) -> None:
             loss_sum.zero_()
         late = time.perf_counter() - last_save > 60 * resources.save_every_minutes
         due = late or (resources.save_every_steps and position.step % resources.save_every_steps == 0)
+        due = due or position.step == steps  # who is stopped while testing need not train again
         wish = agree(STOP if task.stop() else SAVE if due else GO_ON, accelerator)
         if wish == GO_ON:
             continue

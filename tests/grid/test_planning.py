@@ -134,3 +134,20 @@ def test_board_follows_cells_and_foresees_the_end() -> None:
     row = board.rows[first]
     assert (row.status, row.share_done, board.elapsed(row)) == (Status.DIVERGED, 1.0, 10.0)
     assert board.count(Status.RUNNING) == 1
+
+
+def test_board_counts_only_what_a_try_has_done_itself() -> None:
+    now = 100.0
+    job = plan_jobs(small_study(), ROOMY, 1)[0]
+    board, cell = Board([job], workers=1, clock=lambda: now), job.cell.id
+    board.start(cell)
+    now = 104.0  # building took 4 s
+    board.progress(cell, 60, 100, None)
+    assert (board.seconds_left_of(board.rows[cell]), board.seconds_left()) == (None, None)
+    now = 114.0
+    board.progress(cell, 80, 100, 1.25)
+    assert board.seconds_left_of(board.rows[cell]) == pytest.approx(10.0)
+    assert board.seconds_left() == pytest.approx(14.0)  # by the whole time of the try
+    board.progress(cell, 60, 100, None)  # rolled back
+    assert board.rows[cell].loss == 1.25
+    assert board.seconds_left_of(board.rows[cell]) is None

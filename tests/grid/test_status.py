@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def test_the_end_is_foreseen_from_the_flops_done_per_second(run: RunDirectory) -
     }
     left = sum((1 - shares[cell]) * flops[cell] for cell in flops) / rate
     assert found.seconds_left == pytest.approx(left)
+
+
+def test_a_cell_that_continues_is_timed_by_its_checkpoint(run: RunDirectory) -> None:
+    """Not by the time since it was taken up again."""
+    cell = STUDY.cells()[3]
+    saved = run.cell_folder(cell.id) / "resume" / "step-00000020"
+    saved.mkdir(parents=True)
+    (saved / "about.json").write_text(json.dumps({"position": {"step": 20, "seconds": 7200.0}}))
+    written = time.time() - 600
+    os.utime(saved / "about.json", (written, written))
+    running = grid_status(run.path).cells[3]
+    assert (running.timed_share, running.timed_seconds) == (0.2, 7200.0)
+    assert running.running_seconds is not None
+    assert running.running_seconds < 60  # so it was not running for most of the time since the checkpoint
+    assert running.cpu_hours == pytest.approx(3 * (7200 + running.running_seconds) / 3600, rel=1e-3)
 
 
 def test_the_command_shows_it_and_json_is_json(run: RunDirectory) -> None:

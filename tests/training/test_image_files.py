@@ -9,10 +9,10 @@ import pytest
 from scaling.data import DataError
 from scaling.design import Cell
 from scaling.errors import UsageError
-from scaling.grid.saved import find_saved
+from scaling.grid.saved_models import find_saved
 from scaling.records import Record, RunDirectory, Status
 from scaling.training import run_cell
-from scaling.training.saved import evaluate_saved
+from scaling.training.evaluate_saved import evaluate_saved
 from tests.data import made
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")

@@ -17,6 +17,7 @@ from scaling.design import Cell, build_study
 from scaling.errors import ScalingError
 from scaling.records import Record, RunDirectory, Status
 from scaling.training import run_cell
+from scaling.training.loop import Progress
 from tests.conftest import small_study, study_values
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -36,13 +37,18 @@ def small_cell(**changes: Any) -> Cell:
     return build_study(study_values(**(values | changes))).cells()[0]
 
 
-def run(cell: Cell, folder: Path, stop: Callable[[], bool] = lambda: False) -> Record:
+def run(
+    cell: Cell,
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+    report: Progress = lambda step, steps, loss: None,
+) -> Record:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(True)
     folder.mkdir(parents=True, exist_ok=True)
     micro = cell.recipe.micro_batch_size or cell.recipe.batch_size
-    return run_cell(cell, folder, "cpu", micro, time.time(), lambda step, steps, loss: None, stop)
+    return run_cell(cell, folder, "cpu", micro, time.time(), report, stop)
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -90,6 +96,18 @@ def continues_to_the_last_bit(cell: Cell, stops: tuple[int, ...], tmp_path: Path
     assert last.images_seen == whole.images_seen
     times = [record.training_seconds for record in (*parts, last)]
     assert times == sorted(times, key=lambda seconds: seconds or 0)  # summed over the tries
+
+
+def test_a_cell_that_is_stopped_while_it_is_tested_does_not_train_again(tmp_path: Path) -> None:
+    cell = small_cell(resources__save_every_steps=None)
+    whole = run(cell, tmp_path / "whole")
+    stopped = run(cell, tmp_path / "parts", after(STEPS + 1))
+    assert (stopped.status, stopped.error, stopped.steps) == (Status.PREEMPTED, "asked to stop while testing", STEPS)
+    reported: list[int] = []
+    last = run(cell, tmp_path / "parts", report=lambda step, steps, loss: reported.append(step))
+    assert reported == [STEPS]  # where it begins
+    assert last.test_loss == whole.test_loss
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 class Killed(BaseException):

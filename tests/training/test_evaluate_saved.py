@@ -10,13 +10,13 @@ import torch
 from scaling.data import draw_scenes
 from scaling.design import Cell, DigitsData, study_to_toml
 from scaling.errors import UsageError
-from scaling.grid.saved import Saved, data_changes, find_saved
+from scaling.grid.saved_models import SavedModel, data_changes, find_saved
 from scaling.models import CheckpointError, save_checkpoint
 from scaling.records import RecordError, RunDirectory, Status, describe, read_cell
 from scaling.records.schema import Record
 from scaling.training import run_cell
 from scaling.training.cells import EVALUATION_BATCHES, model_of
-from scaling.training.saved import SavedResult, evaluate_saved
+from scaling.training.evaluate_saved import SavedResult, evaluate_saved
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
 
@@ -46,7 +46,7 @@ def untrained(folder: Path, **changes: Any) -> tuple[RunDirectory, Cell]:
     return run, cell
 
 
-def result_of(saved: Saved, batch_size: int = 16) -> SavedResult:
+def result_of(saved: SavedModel, batch_size: int = 16) -> SavedResult:
     return evaluate_saved(saved.cell, saved.weights, "cpu", batch_size)
 
 
@@ -105,6 +105,22 @@ def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     for cell in study.cells():
         assert read_cell(run.begin(cell)).id == cell.id
+
+
+def test_a_pretraining_is_named_by_its_stage(tmp_path: Path) -> None:
+    recipe = {"steps": 2, "batch_size": 8, "learning_rate": 1e-3}
+    first = {"name": "first", "input_size": 8, "patch_size": 8, "recipe": recipe}
+    run, cell = untrained(tmp_path, pretraining=[first])
+    before = cell.after
+    assert before is not None
+    (run.begin(before) / "checkpoint").mkdir()
+    save_checkpoint(model_of(before), before.design, run.checkpoint(before.id))
+    assert find_saved(run.path, design=str(cell.design)).cell.design == cell.design
+    assert find_saved(run.path, stage="first", seed=0).cell.design == before.design
+    with pytest.raises(UsageError, match=r"--stage frist: .* did you mean 'first'\?"):
+        find_saved(run.path, stage="frist")
+    with pytest.raises(UsageError, match="--stage first: .* is one cell's; leave it out"):
+        find_saved(run.cell_folder(before.id), stage="first")
 
 
 def test_a_stage_is_read_without_what_fitted_its_checkpoint(tmp_path: Path) -> None:

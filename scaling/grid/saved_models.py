@@ -27,17 +27,19 @@ def find_saved(
     *,
     design: str | None = None,
     seed: int | None = None,
+    stage: str | None = None,
     study: str | None = None,
     data: dict[str, Any] | None = None,
     input_size: int | None = None,
     crop_ratio: str | None = None,
-) -> Saved:
+) -> SavedModel:
     """Find weights and what to test them with.
 
     Args:
         source: a cell's folder, a checkpoint, or a run directory.
         design: of a run directory's cell, or of a checkpoint that does not say.
         seed: of a run directory's cell.
+        stage: name of the pretraining that a run directory's cell is of; the study's own training by default.
         study: whose data are used in place of the cell's own; needed for a checkpoint outside a cell's folder.
         data: values that replace those of the data.
         input_size: pixels per side in place of the design's.
@@ -47,9 +49,10 @@ def find_saved(
         UsageError: for a design, a seed, data or an input that cannot be, or where several cells are meant.
         RecordError: where there is nothing, or a cell's description is broken.
     """
-    folder = _cell_folder(source, design, seed)
-    if seed is not None and not (source / "study.toml").is_file():
-        raise UsageError(f"--seed {seed}: {source} is one cell's; leave it out")
+    folder = _cell_folder(source, design, seed, stage)
+    for option, value in (("--seed", seed), ("--stage", stage)):
+        if value is not None and not (source / "study.toml").is_file():
+            raise UsageError(f"{option} {value}: {source} is one cell's; leave it out")
     other = load_study(study) if study is not None else None
     if folder is not None:
         weights = source if source.is_file() else folder / WEIGHTS
@@ -73,7 +76,7 @@ def find_saved(
         cell = replace(cell, design=replace(cell.design, input_size=input_size))
     if crop_ratio is not None:
         cell = replace(cell, recipe=_cropped(cell, crop_ratio))
-    return Saved(weights, cell, record)
+    return SavedModel(weights, cell, record)
 
 
 def data_changes(texts: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _cropped(cell: Cell, crop_ratio: str) -> Recipe:
         raise UsageError(f"--crop-ratio {crop_ratio}: give a number above 0 and at most 1, or 'paper'") from None
 
 
-def _cell_folder(source: Path, design: str | None, seed: int | None) -> Path | None:
+def _cell_folder(source: Path, design: str | None, seed: int | None, stage: str | None) -> Path | None:
     if (source / "cell.json").is_file():
         return source
     if source.is_file() and (source.parent.parent / "cell.json").is_file():
@@ -109,7 +112,10 @@ def _cell_folder(source: Path, design: str | None, seed: int | None) -> Path | N
     if not (source / "study.toml").is_file():
         return None
     run = RunDirectory(source)
-    cells = run.study().cells()
+    cells = [cell for cell in run.study().all_cells() if cell.stage == stage]
+    if not cells:
+        stages = [pretraining.name for pretraining in run.study().pretraining]
+        raise UsageError(f"--stage {stage}: {source} has no such pretraining; {nearest(stage or '', stages)}")
     chosen = [cell for cell in cells if design is None or str(cell.design) == design.strip()]
     if not chosen:
         raise UsageError(f"--design {design}: {source} has no such cell; {nearest(design or '', _names(cells))}")
