@@ -14,7 +14,7 @@ WEIGHTS = Path("checkpoint") / "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedModel:
     """Weights, the cell they are tested as, and what the record says of the cell they come from, if there is one."""
 
     weights: Path
