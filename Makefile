@@ -67,6 +67,7 @@ benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.hopeless
 	$(BIN)/python -m benchmarks.faults
 
 clean:  ## remove what the other targets made, .venv too

@@ -13,14 +13,15 @@ NARROW_TERMINAL = 110
 PLAIN_STEP = 0.25  # share of a cell's training between two plain lines
 STOPPING = "stopping: running cells have {seconds:g} s to save; a second Ctrl-C kills them"
 COLOURS = {"running": "cyan", "done": "green", "failed": "red"} | dict.fromkeys(
-    ("oom", "diverged", "preempted"), "yellow"
+    ("oom", "diverged", "preempted", "stopped"), "yellow"
 )
 
 
 def summary(board: Board) -> str:
     """Counts and the time left, in one line."""
     parts = [f"{board.count(*FINISHED)} of {len(board.rows)} cells finished"]
-    counts = [(board.count(status), status) for status in (Status.RUNNING, Status.FAILED, Status.PREEMPTED)]
+    told = (Status.RUNNING, Status.FAILED, Status.PREEMPTED, Status.STOPPED)
+    counts = [(board.count(status), status) for status in told]
     parts += [f"{count} {status}" for count, status in counts if count]
     left = board.seconds_left()
     if left is not None and board.count(Status.PLANNED, Status.RUNNING):

@@ -48,6 +48,13 @@ def run_grid(
         list[str] | None,
         typer.Option(help="Also log to tensorboard, wandb, mlflow or trackio; may be repeated.", metavar="TRACKER"),
     ] = None,
+    stop_hopeless: Annotated[
+        bool,
+        typer.Option(
+            "--stop-hopeless",
+            help="Stop cells heading for a higher training loss than a design that costs no more; cheapest first.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run nothing.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
@@ -65,6 +72,7 @@ def run_grid(
     scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
 
     scaling run-grid my-study.toml --log tensorboard --log wandb
+    scaling run-grid my-study.toml --stop-hopeless
 
     scaling run-grid my-study.toml --grace 110    [dim]# under: sbatch --signal=USR1@120[/dim]
     """
@@ -98,15 +106,18 @@ def run_grid(
             grace_seconds=grace,
             dead_after_seconds=dead_after,
             log=log or (),
+            stop_hopeless=stop_hopeless,
         )
     if output is Format.JSON:
         print_json(_as_json(outcome))
     else:
         _report(outcome, time.monotonic() - started)
-    for record in outcome.failed:
+    for record in outcome.failed + outcome.stopped:
         place = f"{outcome.path}/cells/{record.cell}"
         stage = f" ({record.stage})" if record.stage else ""
         message(f"{record.status}: {record.design} seed {record.seed}{stage}: {record.error} (see {place})")
+    if outcome.stopped:
+        message("run again without --stop-hopeless to continue what was stopped")
     if outcome.interrupted:
         message(f"stopped; run the same command again to complete {outcome.path}")
         raise typer.Exit(INTERRUPTED)

@@ -21,7 +21,7 @@ from scaling.torchrun import Place
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Assignment:
     """All that a worker needs to know."""
 
     cell: Cell
@@ -69,7 +69,7 @@ class Lost:
 
 @dataclass
 class _Worker:
-    task: Task
+    task: Assignment
     slot: int
     process: BaseProcess
     pipe: Connection
@@ -102,7 +102,7 @@ class Crew:
         self._context = self._context or fork_server(["scaling.grid.worker"])
         slot = min(set(range(self.size)) - {worker.slot for worker in self.workers.values()})
         speed = job.images_per_second.estimate if job.images_per_second else None
-        task = Task(
+        task = Assignment(
             self._with_loaders(job.cell),
             self.run.path,
             lease,
@@ -117,7 +117,7 @@ class Crew:
             time.time(),
             self.place,
         )
-        ours, theirs = self._context.Pipe(duplex=False)
+        ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(task, theirs), name=job.cell.name)
         process.start()
         theirs.close()
@@ -133,6 +133,11 @@ class Crew:
                     del self.workers[cell]
                     worker.process.join()
                 yield news
+
+    def stop_cell(self, cell: str, why: str) -> None:
+        """Ask one worker to save and stop, since its cell cannot matter."""
+        with suppress(OSError):  # it has ended; `news` tells how
+            self.workers[cell].pipe.send(why)
 
     def _with_loaders(self, cell: Cell) -> Cell:
         """The cell with its share of the loader processes, where cells run beside each other and nobody says."""
@@ -198,7 +203,7 @@ class Crew:
         return Ended(record)
 
 
-def _work(task: Task, pipe: Connection) -> None:
+def _work(task: Assignment, pipe: Connection) -> None:
     """Entry of a worker; the import happens in the worker's process, not in the runner's."""
     from scaling.grid.worker import work
 

@@ -47,6 +47,11 @@ class Job:
         return self.cost.training_flops
 
     @property
+    def training_flops_of_all_stages(self) -> int:
+        """The same with the trainings that this one starts from."""
+        return self.training_flops + self.cost.earlier_training_flops
+
+    @property
     def device_hours(self) -> Interval | None:
         """Hours of all its devices for the whole training, without waiting for data."""
         speed, images = self.images_per_second, self.devices * self.cost.images / 3600

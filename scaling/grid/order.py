@@ -24,6 +24,11 @@ def by_urgency(jobs: Iterable[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: -ahead[job.cell.id])
 
 
+def cheapest_first(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs by the FLOPs of their training and of all stages before it: whom a cell must beat is finished before it."""
+    return sorted(jobs, key=lambda job: job.training_flops_of_all_stages)
+
+
 def not_started(cell: Cell, before: Record) -> Record:
     """The record of a cell that cannot begin, since the one it starts from gives no checkpoint; it is tried again."""
     assert cell.after is not None

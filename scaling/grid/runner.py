@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling.design import Study, load_study, with_processes
 from scaling.errors import ScalingError, UsageError
@@ -15,11 +16,14 @@ from scaling.grid.doctor import require_training
 from scaling.grid.errors import is_full_disk, is_transient
 from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
 from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
-from scaling.grid.order import by_urgency, check_checkpoints, not_started
+from scaling.grid.order import by_urgency, cheapest_first, check_checkpoints, not_started
 from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import check_trackers
 from scaling.records import FINISHED, Record, RunDirectory, Status
 from scaling.torchrun import END, Announcements, Place, find_place
+
+if TYPE_CHECKING:
+    from scaling.grid.hopeless import Judge
 
 REFRESH_SECONDS = 0.25
 LOOK_SECONDS = 2.0  # between two looks at cells that others hold
@@ -41,7 +45,12 @@ class GridResult:
     @property
     def failed(self) -> tuple[Record, ...]:
         """Cells that did not finish; running again tries them again."""
-        return tuple(record for record in self.records if record.status not in FINISHED)
+        return tuple(record for record in self.records if record.status not in (*FINISHED, Status.STOPPED))
+
+    @property
+    def stopped(self) -> tuple[Record, ...]:
+        """Cells that were stopped as hopeless, now or before; a run that does not stop any continues them."""
+        return tuple(record for record in self.records if record.status is Status.STOPPED)
 
 
 def run_grid(
@@ -56,6 +65,7 @@ def run_grid(
     grace_seconds: float = GRACE_SECONDS,
     dead_after_seconds: float = DEAD_AFTER_SECONDS,
     log: Sequence[str] = (),
+    stop_hopeless: bool = False,
 ) -> GridResult:
     """Train every cell of a study that has no record yet; running again completes what is missing.
 
@@ -75,6 +85,8 @@ def run_grid(
         grace_seconds: time for running cells to save and stop, before they are killed.
         dead_after_seconds: without a sign of life for this long, other runners take over a cell of this one.
         log: experiment trackers that are told losses and results: 'tensorboard', 'wandb', 'mlflow', 'trackio'.
+        stop_hopeless: run the cheapest cells first, and stop those that are heading for a higher loss than a design
+            that costs no more; see docs/running.md.
 
     Raises:
         UsageError: for a bad argument.
@@ -105,8 +117,10 @@ def run_grid(
     run.prepare(study)
     board = Board(jobs, count)
     crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
-    grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds)
-    interrupted = grid.work_off([job for job in jobs if job.status not in FINISHED])
+    judge = _judge(run, board) if stop_hopeless else None
+    grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
+    closed = {*FINISHED, Status.STOPPED} if stop_hopeless else FINISHED
+    interrupted = grid.work_off([job for job in jobs if job.status not in closed])
     if ranks is not None:
         Announcements(ranks).announce(END)
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
@@ -117,8 +131,16 @@ def _records(board: Board, run: RunDirectory) -> Iterator[Record]:
     """Records of this run and of earlier ones, in the order of the study."""
     for cell_id, row in board.rows.items():
         record = row.record or run.record(cell_id)
+        if record is None and row.status is Status.STOPPED:  # in an earlier run
+            record = run.failure(cell_id)
         if record is not None:
             yield record
+
+
+def _judge(run: RunDirectory, board: Board) -> "Judge":
+    from scaling.grid.hopeless import Judge  # late: few runs need numpy here
+
+    return Judge(run, board)
 
 
 def worker_count(asked: int | None, device: Device, cells: int, processes: int = 1, ranks: Place | None = None) -> int:
@@ -142,14 +164,16 @@ class _Grid:
     observer: Observer
     grace_seconds: float
     dead_after_seconds: float
+    judge: "Judge | None" = None
+    """Finds cells to stop, where that is wanted."""
     disk_is_full: bool = False
     todo: list[Job] = field(default_factory=list)
     failures: dict[str, Record | None] = field(default_factory=dict)
     """What was noted of the cells before this run."""
 
     def work_off(self, jobs: list[Job]) -> bool:
-        """Run the open jobs, most urgent first; returns whether it was stopped. No worker outlives this call."""
-        self.todo = by_urgency(jobs)
+        """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
+        self.todo = cheapest_first(jobs) if self.judge else by_urgency(jobs)
         self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}
         self.observer(self.board)
         stopping = Stopping()
@@ -184,6 +208,8 @@ class _Grid:
             for news in self.crew.news(REFRESH_SECONDS):
                 look_at = look_at if isinstance(news, Moved) else 0.0
                 self._take(news)
+            if self.judge is not None and (found := self.judge.find(self.crew.workers)):
+                self.crew.stop_cell(*found)
             self.observer(self.board)
 
     @property
@@ -253,6 +279,8 @@ class _Grid:
             failure = self.run.failure(cell)
             ended = failure if failure != self.failures[cell] else None
         if ended is None or ended.status is Status.PREEMPTED:
+            return False
+        if ended.status is Status.STOPPED and self.judge is None:  # by another runner; we continue it
             return False
         self.board.finish(ended)
         return True

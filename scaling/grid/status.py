@@ -17,6 +17,7 @@ from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory,
 
 BROKEN, ABANDONED = "broken", "abandoned"
 """States beside those of records: a record that cannot be read, and a cell whose runner died."""
+CLOSED = FINISHED | {Status.STOPPED}
 TAIL_BYTES = 4096  # of a learning curve; its last line is far shorter
 
 
@@ -81,8 +82,8 @@ class GridStatus:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every cell has a record."""
-        return all(cell.state in FINISHED for cell in self.cells)
+        """Whether every cell has a record, or was stopped as hopeless."""
+        return all(cell.state in CLOSED for cell in self.cells)
 
     @property
     def gpu_hours(self) -> float:
@@ -105,7 +106,7 @@ class GridStatus:
         if not running or not done:
             return None
         rate = done / sum(cell.timed_seconds for cell in self.cells)
-        open_cells = [cell for cell in self.cells if cell.state not in FINISHED and cell.state != BROKEN]
+        open_cells = [cell for cell in self.cells if cell.state not in CLOSED and cell.state != BROKEN]
         left = [(1 - cell.share_done) * cell.training_flops / rate for cell in open_cells]
         return max(sum(left) / len(running), max(left))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from scaling.errors import ScalingError
-from scaling.grid.crew import Ended, Task
+from scaling.grid.crew import Assignment, Ended
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
@@ -30,7 +30,7 @@ TRACKERS_SECONDS = 30.0  # for which a finished cell waits for trackers that hav
 TRACKERS_HURRY_SECONDS = 5.0  # the same, when it was asked to stop
 
 
-def work(task: Task, pipe: Connection) -> None:
+def work(task: Assignment, pipe: Connection) -> None:
     """Run a cell, write its record (or why there is none), and tell the runner."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which tells us
     stopping = Stopping()
@@ -72,12 +72,14 @@ def work(task: Task, pipe: Connection) -> None:
 class _Tries:
     """Running the cell, again after errors that may pass by themselves."""
 
-    task: Task
+    task: Assignment
     pipe: Connection
     stopping: Stopping
     heartbeat: Heartbeat
     tracking: Tracking
     count: int = 0
+    hopeless: str | None = None
+    """Why the runner wants the cell to stop, while the others go on."""
 
     def until_done(self, folder: Path) -> Record:
         """The record of the first try that came to an end."""
@@ -91,6 +93,8 @@ class _Tries:
                 record = run_what_fits(run, task.cell, probe.micro_batch_size, began)
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
+                if record.status is Status.PREEMPTED and self.hopeless and not self.stopping.asked:
+                    known |= {"status": Status.STOPPED, "error": f"{self.hopeless}; {record.error}"}
                 record = record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
                 return unless_crowded(record, task.memory)
             except Exception as error:
@@ -107,14 +111,18 @@ class _Tries:
 
     def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
-        self.tracking.report(step, loss)
+        if loss is not None:
+            self.tracking.report(step, loss)
 
     def _stop(self) -> bool:
         self.heartbeat.check()
-        return self.stopping.asked is not None
+        with suppress(EOFError, OSError):  # the runner is gone, and so are we in a moment
+            if self.hopeless is None and self.pipe.poll():
+                self.hopeless = self.pipe.recv()
+        return self.stopping.asked is not None or self.hopeless is not None
 
 
-def _failure(task: Task, error: Exception, stopping: Stopping, tries: int) -> Record:
+def _failure(task: Assignment, error: Exception, stopping: Stopping, tries: int) -> Record:
     """What is noted of a cell that ended with an error; one on the way out is of the way out."""
     status = Status.PREEMPTED if stopping.asked else Status.FAILED
     known = describe(task.cell) | provenance(task.cell, task.device)

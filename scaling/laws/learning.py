@@ -72,8 +72,8 @@ def forecast_loss(
     if np.sum(seen) < FEWEST:
         raise FitError(f"{cell}: {int(np.sum(seen))} points of its learning curve; a forecast needs {FEWEST}")
     points = gather(images[seen], losses[seen])
-    final_loss = _mean_before(images, losses, final_images) if images[-1] >= final_images else None
-    loss_now = _mean_before(images, losses, now)
+    final_loss = mean_before(images, losses, final_images) if images[-1] >= final_images else None
+    loss_now = mean_before(images, losses, now)
     target = (1 - END / 2) * final_images
     if now >= final_images:
         return LossForecast(cell, now, final_images, loss_now, loss_now, loss_now, loss_now, final_loss)
@@ -96,7 +96,8 @@ def forecast_losses(curves: "pd.DataFrame", at: float = 1.0, level: float = 0.95
     return found
 
 
-def _mean_before(images: Array, losses: Array, end: float) -> float:
+def mean_before(images: Array, losses: Array, end: float) -> float:
+    """Mean loss over the last tenth of what was seen until `end`, in images."""
     return float(np.mean(losses[(images > (1 - END) * end) & (images <= end)]))
 
 
@@ -111,7 +112,7 @@ def _spread(points: Points, ahead: float, level: float) -> float:
             continue
         middle = (1 - END / 2) * now
         earlier = forecast(points.chosen(known), np.array([[middle]]))[0]
-        error = np.log(earlier / _mean_before(images, losses, now))
+        error = np.log(earlier / mean_before(images, losses, now))
         errors.append(error * max(ahead / np.log(middle / (share * now)), 1.0))
     from scipy import special  # late: not every use of a law needs it
 

@@ -13,6 +13,8 @@ SCHEMA_VERSION = 1
 class Status(StrEnum):
     """What became of a cell. `oom` and `diverged` are results; `failed` is tried again.
 
+    `stopped` is a cell that could not matter any more (`run-grid --stop-hopeless`); it can be continued.
+
     `unreported` is a published design whose source says what it costs, and not how well it does.
     """
 
@@ -22,6 +24,7 @@ class Status(StrEnum):
     OOM = "oom"
     DIVERGED = "diverged"
     PREEMPTED = "preempted"
+    STOPPED = "stopped"
     FAILED = "failed"
     UNREPORTED = "unreported"
 

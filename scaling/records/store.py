@@ -203,7 +203,7 @@ class RunDirectory:
         return record.status if record else Status.PLANNED
 
     def failure(self, cell_id: str) -> Record | None:
-        """The record of a cell's last try, if that failed or was preempted."""
+        """The record of a cell's last try, if that failed, was preempted or stopped."""
         path = self.cell_folder(cell_id) / "failure.json"
         return _read_record(path, within="record") if path.exists() else None
 
@@ -213,7 +213,7 @@ class RunDirectory:
         return before.costs_until_its_end() if before else {}
 
     def records(self) -> Iterator[Record]:
-        """The finished, failed and preempted cells of the study, pretrainings first, in its order.
+        """The finished, failed, preempted and stopped cells of the study, pretrainings first, in its order.
 
         Cells in the folder that the study no longer has are left out.
         """

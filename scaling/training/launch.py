@@ -24,7 +24,7 @@ from scaling.training.loop import Progress, Stop
 
 START_METHOD = "forkserver"  # CUDA does not survive a fork
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 1.0
+EXIT_SECONDS = 1.0
 LOCAL = "127.0.0.1"
 
 
@@ -141,7 +141,7 @@ def _join(processes: ProcessContext) -> bool:
     """Whether all have ended well."""
     count = len(processes.processes)
     try:
-        return processes.join(timeout=0, grace_period=GRACE_SECONDS)
+        return processes.join(timeout=0, grace_period=EXIT_SECONDS)
     except ProcessRaisedException as error:
         reason = str(error).strip().splitlines()[-1]
         raise ScalingError(f"process {error.error_index} of {count} failed: {reason}") from error

@@ -4,7 +4,7 @@ import pytest
 
 from scaling.errors import ScalingError, UsageError
 from scaling.grid import Board, Device, check_trainable, find_device, plan_jobs, with_status, worker_count
-from scaling.grid.crew import Task
+from scaling.grid.crew import Assignment
 from scaling.grid.jobs import unless_crowded
 from scaling.grid.leases import Holder, Lease
 from scaling.grid.stopping import Stopping
@@ -89,7 +89,7 @@ def test_what_the_probe_cannot_fit_is_recorded_with_what_it_needs() -> None:
     from scaling.grid.worker import _failure
     from scaling.training.probe import CellDoesNotFitError
 
-    task = Task(job.cell, Path("run"), lease, "cpu", 0, 1, 8, job.memory, None, 0, 0.0)
+    task = Assignment(job.cell, Path("run"), lease, "cpu", 0, 1, 8, job.memory, None, 0, (), 0.0)
     record = _failure(task, CellDoesNotFitError("needs a lot", job.cost, 1), Stopping(), 1)
     assert record.status is Status.OOM
     assert record.memory_needed_bytes == job.cost.training_bytes(1)

@@ -86,6 +86,7 @@ def test_an_exploding_loss_is_no_training_either(tmp_path: Path, monkeypatch: py
     assert not loss <= 12  # 5 ln(11)
     assert record.steps is not None
     assert record.error.endswith(f"at step {record.steps} of 8")
+    assert record.images_seen is not None
     assert record.images_seen == BATCH * record.steps > 0
     assert record.training_seconds is not None
     assert 0 < (record.data_seconds or 0) < record.training_seconds
