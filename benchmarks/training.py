@@ -23,7 +23,7 @@ from scaling.training.loop import Task, train
 from scaling.training.parallel import build_accelerator
 from scaling.training.resume import Position, ResumeFolder
 
-STEPS, BATCH, ROUNDS = 10, 32, 3
+STEPS, BATCH, ROUNDS = 40, 32, 6
 SAVE_EVERY_SECONDS = 600
 
 

@@ -10,7 +10,9 @@ import typer
 from scaling.cli.output import Format, duration, interval, message, print_json, show_table, si, size
 
 if TYPE_CHECKING:
+    from scaling.design import Study
     from scaling.grid import GridResult, Job
+    from scaling.torchrun import Place
 
 INTERRUPTED = 130
 PROBED = (
@@ -71,8 +73,7 @@ def run_grid(
 
     scaling run-grid my-study.toml --out runs/mine --only 'deit-micro/*' --workers 4
 
-    scaling run-grid my-study.toml --log tensorboard --log wandb
-    scaling run-grid my-study.toml --stop-hopeless
+    scaling run-grid my-study.toml --log tensorboard --stop-hopeless
 
     scaling run-grid my-study.toml --grace 110    [dim]# under: sbatch --signal=USR1@120[/dim]
     """
@@ -89,7 +90,7 @@ def run_grid(
         return
     if dry_run:
         check_trackers(log or ())
-        _list_cells(chosen, folder, device, workers, only, output)
+        _list_cells(chosen, folder, device, workers, only, output, place)
         return
     from scaling.cli.progress import progress
 
@@ -112,10 +113,15 @@ def run_grid(
         print_json(_as_json(outcome))
     else:
         _report(outcome, time.monotonic() - started)
+    _end(outcome)
+
+
+def _end(outcome: "GridResult") -> None:
+    """Say which cells are not done, and exit with the code that tells it."""
     for record in outcome.failed + outcome.stopped:
-        place = f"{outcome.path}/cells/{record.cell}"
         stage = f" ({record.stage})" if record.stage else ""
-        message(f"{record.status}: {record.design} seed {record.seed}{stage}: {record.error} (see {place})")
+        told = f"{record.design} seed {record.seed}{stage}: {record.error}"
+        message(f"{record.status}: {told} (see {outcome.path}/cells/{record.cell})")
     if outcome.stopped:
         message("run again without --stop-hopeless to continue what was stopped")
     if outcome.interrupted:
@@ -149,16 +155,24 @@ def _as_json(outcome: "GridResult") -> dict[str, Any]:
 
 
 def _list_cells(
-    study: Any, folder: Path, device: DeviceChoice, workers: int | None, only: str | None, output: Format
+    study: "Study",
+    folder: Path,
+    device: DeviceChoice,
+    workers: int | None,
+    only: str | None,
+    output: Format,
+    ranks: "Place | None",
 ) -> None:
+    from scaling.design import with_processes
     from scaling.grid import find_device, plan_jobs, with_status, worker_count
     from scaling.records import FINISHED, RunDirectory
 
     place = find_device(device.value)
-    count = worker_count(workers, place, len(study.cells()), study.resources.processes)
+    study = with_processes(study, ranks.world_size) if ranks else study
+    count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
     run = RunDirectory(folder)
     run.check(study)
-    jobs = with_status(plan_jobs(study, place, count, only), run)
+    jobs = with_status(plan_jobs(study, place, count, only, ranks and ranks.local_world_size), run)
     if output is Format.JSON:
         print_json([_job_json(job) for job in jobs])
         return

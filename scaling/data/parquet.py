@@ -103,11 +103,11 @@ class ParquetImages(Images):
             with _open(url_to_fs(self.url)[0], path) as opened:
                 reader = pq.ParquetFile(opened, metadata=footer, pre_buffer=False)
                 column = reader.read_row_group(number, columns=[self.image_column], use_threads=False).column(0)
+                return pa.concat_arrays(column.chunks)
         except FileNotFoundError:
             raise
-        except (OSError, pa.ArrowException) as error:
+        except Exception as error:  # every file system has errors of its own
             raise OSError(errno.EIO, f"row group {number} cannot be read: {_reason(error)}", path) from None
-        return pa.concat_arrays(column.chunks)
 
 
 def open_parquet(data: ParquetData) -> DataSet:
@@ -119,7 +119,7 @@ def open_parquet(data: ParquetData) -> DataSet:
     try:
         system, root = url_to_fs(data.path)
         found = system.glob(root, detail=True) if has_magic(root) else system.find(root, detail=True)
-    except (OSError, ValueError, ImportError) as error:  # no such protocol, or its package is missing
+    except Exception as error:  # no such protocol, no package for it, no network: each file system has its own
         raise DataError(f"data.path: {data.path} cannot be listed: {_reason(error)}") from None
     sizes = {path: about["size"] for path, about in sorted(found.items()) if path.endswith(".parquet")}
     if not sizes:
@@ -150,7 +150,9 @@ def _file(system: fsspec.AbstractFileSystem, path: str, size_bytes: int, data: P
             _check_columns(path, reader.schema_arrow, data)
             labels = reader.read(columns=[data.label_column], use_threads=False).column(0)
             return ParquetFile(path, size_bytes, reader.metadata, labels)
-    except (OSError, pa.ArrowException) as error:
+    except DataError:
+        raise
+    except Exception as error:
         raise DataError(f"data.path: {path} is no Parquet file, or cut off: {_reason(error)}") from None
 
 

@@ -92,7 +92,8 @@ def _parquet(path: Path, data: HuggingFaceData, datasets: Any) -> Iterator[Table
 def encoded_image(value: Any) -> bytes:
     """The bytes in a row's value, or of the file that it names; none where there is neither."""
     if isinstance(value, dict):
-        value = value["bytes"] if value.get("bytes") is not None else Path(value["path"]).read_bytes()
+        path = value.get("path")
+        value = Path(path).read_bytes() if value.get("bytes") is None and path else value.get("bytes")
     return value or b""
 
 

@@ -14,7 +14,7 @@ from scaling.records import RecordError, RunDirectory, Status
 if TYPE_CHECKING:
     from scaling.laws.hopeless import Rival
 
-LOOKS = 10  # at a cell in its whole training, evenly: what is decided does not depend on how fast it runs
+LOOKS = 10  # at a cell in its whole training, evenly
 SHAPES_LOSS = (*Augmentation.model_fields, "label_smoothing", "drop_path", "ema_decay")
 """Keys of a recipe with which training losses mean something else, or else of the test loss."""
 
@@ -31,7 +31,7 @@ class Judge:
     """Of finished cells, as far as they were needed."""
 
     def find(self, cells: Iterable[str]) -> tuple[str, str] | None:
-        """The first of these cells found hopeless, and why; at most one is judged, so that a call is short."""
+        """Of these cells the first that is due, if it is hopeless, and why; one is judged, so that a call is short."""
         for cell in cells:
             row = self.board.rows[cell]
             look = math.floor(row.share_done * LOOKS)
@@ -87,6 +87,8 @@ def _may_be_stopped(cell: Cell) -> bool:
 
 
 def _compares(other: Cell, cell: Cell) -> bool:
+    if other.recipe.start_from is not None:
+        return False  # what its checkpoint cost is not known
     same = all(getattr(other.recipe, key) == getattr(cell.recipe, key) for key in SHAPES_LOSS)
     return same and other.stage is None and other.design.head == cell.design.head and other.design != cell.design
 

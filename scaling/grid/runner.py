@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from scaling.grid.order import by_urgency, cheapest_first, check_checkpoints, no
 from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import check_trackers
 from scaling.records import FINISHED, Record, RunDirectory, Status
-from scaling.torchrun import END, Announcements, Place, find_place
+from scaling.torchrun import END, Announcements, Place, find_place, meet
 
 if TYPE_CHECKING:
     from scaling.grid.hopeless import Judge
@@ -102,12 +102,37 @@ def run_grid(
         raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
     check_trackers(log)
     require_training()
-    if ranks is not None and ranks.rank:
-        from scaling.grid.ranks import follow  # late: it imports torch
+    with _together(ranks) as ranks:
+        if ranks is not None and ranks.rank:
+            from scaling.grid.ranks import follow  # late: it imports torch
 
-        follow(ranks, study, run, place)
-        return GridResult(run.path, (), (), False)
-    jobs = plan_jobs(study, place, count, only, ranks and ranks.local_world_size)
+            follow(ranks, study, run, place)
+            return GridResult(run.path, (), (), False)
+        jobs = _prepared_jobs(study, run, plan_jobs(study, place, count, only, ranks and ranks.local_world_size))
+        board = Board(jobs, count)
+        crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
+        judge = _judge(run, board) if stop_hopeless else None
+        grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
+        closed = {*FINISHED, Status.STOPPED} if stop_hopeless else FINISHED
+        interrupted = grid.work_off([job for job in jobs if job.status not in closed])
+    ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
+    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
+
+
+@contextmanager
+def _together(ranks: Place | None) -> Iterator[Place | None]:
+    """A session with the processes that torchrun started, if it did; the others end with the first one's part."""
+    ranks = meet(ranks) if ranks is not None else None
+    try:
+        yield ranks
+    finally:
+        if ranks is not None and ranks.rank == 0:
+            with suppress(ScalingError):  # then torchrun is gone, and ends them
+                Announcements(ranks).announce(END)
+
+
+def _prepared_jobs(study: Study, run: RunDirectory, jobs: list[Job]) -> list[Job]:
+    """The jobs with what their run directory knows of them; nothing is written before all is checked."""
     run.check(study)
     run.create()
     jobs = with_status(jobs, run)
@@ -115,16 +140,7 @@ def run_grid(
     check_checkpoints(jobs, run)
     check_same_data(jobs, run)
     run.prepare(study)
-    board = Board(jobs, count)
-    crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
-    judge = _judge(run, board) if stop_hopeless else None
-    grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
-    closed = {*FINISHED, Status.STOPPED} if stop_hopeless else FINISHED
-    interrupted = grid.work_off([job for job in jobs if job.status not in closed])
-    if ranks is not None:
-        Announcements(ranks).announce(END)
-    ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
-    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
+    return jobs
 
 
 def _records(board: Board, run: RunDirectory) -> Iterator[Record]:
@@ -208,7 +224,8 @@ class _Grid:
             for news in self.crew.news(REFRESH_SECONDS):
                 look_at = look_at if isinstance(news, Moved) else 0.0
                 self._take(news)
-            if self.judge is not None and (found := self.judge.find(self.crew.workers)):
+            judge = None if self.crew.asked_to_stop else self.judge
+            if judge is not None and (found := judge.find(self.crew.workers)):
                 self.crew.stop_cell(*found)
             self.observer(self.board)
 

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Names of the option's values, the modules and the extras."""
+JOIN_SECONDS = 0.2
 RESULTS = (
     *("test_loss", "test_loss_standard_error", "accuracy", "accuracy_top5", "calibration_error", "mean_iou"),
     *("pixel_accuracy", "parameters", "forward_flops_per_image", "training_flops_per_image", "training_flops"),
@@ -62,15 +63,17 @@ class Tracking:
         for sink in self._sinks:
             sink.news.put(Logged(step, loss))
 
-    def finish(self, record: Record, patience_seconds: float) -> None:
-        """Pass on what a cell's record says, and wait for slow trackers for so long in all."""
+    def finish(self, record: Record, patience_seconds: Callable[[], float]) -> None:
+        """Pass on what a cell's record says, and wait for slow trackers for so long in all, asked again and again."""
         for sink in self._sinks:
             sink.news.put(record)
-        deadline = time.monotonic() + patience_seconds
+        began = time.monotonic()
         for sink in self._sinks:
-            sink.join(max(0.0, deadline - time.monotonic()))
+            while sink.is_alive() and time.monotonic() - began < patience_seconds():
+                sink.join(JOIN_SECONDS)
             if sink.is_alive():
-                _note(f"--log {sink.name}: not done after {patience_seconds:g} s; what it lacks is in metrics.jsonl")
+                waited = time.monotonic() - began
+                _note(f"--log {sink.name}: not done after {waited:.0f} s; what it lacks is in metrics.jsonl")
 
 
 class _Sink(threading.Thread):

@@ -23,6 +23,7 @@ from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import Tracking
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
+from scaling.torchrun import VARIABLES
 from scaling.training import provenance, run_cell, run_what_fits
 from scaling.training.probe import CellDoesNotFitError, probe_cell
 
@@ -44,7 +45,10 @@ def work(task: Assignment, pipe: Connection) -> None:
     heartbeat.start()
     pipe.send((0, 0, None))
     torch.set_num_threads(task.threads)
-    if task.device == "cuda" and task.place is None:
+    if task.place is not None:
+        for name in VARIABLES:  # this process is none of those that train; `lead` starts one
+            os.environ.pop(name, None)
+    elif task.device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(task.device_index, task.cell.resources.processes)
     run, full = RunDirectory(task.run), False
     tracking = Tracking(task.trackers, task.cell, run)
@@ -62,7 +66,7 @@ def work(task: Assignment, pipe: Connection) -> None:
         heartbeat.beat()
         with suppress(OSError):  # a full disk must not hide the first error
             run.finish(record) if record.status in FINISHED else run.fail(record, traceback.format_exc())
-    tracking.finish(record, TRACKERS_HURRY_SECONDS if stopping.asked else TRACKERS_SECONDS)
+    tracking.finish(record, lambda: TRACKERS_HURRY_SECONDS if stopping.asked or try_.hopeless else TRACKERS_SECONDS)
     with suppress(OSError):
         lease.remove() if record.status in FINISHED else lease.release()
     pipe.send(Ended(record, full))
@@ -80,6 +84,8 @@ class _Tries:
     count: int = 0
     hopeless: str | None = None
     """Why the runner wants the cell to stop, while the others go on."""
+    trained: bool = False
+    """Whether all steps are done; then the cell is tested, hopeless or not."""
 
     def until_done(self, folder: Path) -> Record:
         """The record of the first try that came to an end."""
@@ -111,6 +117,7 @@ class _Tries:
 
     def _report(self, step: int, steps: int, loss: float | None) -> None:
         self.pipe.send((step, steps, loss))
+        self.trained = step == steps
         if loss is not None:
             self.tracking.report(step, loss)
 
@@ -119,7 +126,7 @@ class _Tries:
         with suppress(EOFError, OSError):  # the runner is gone, and so are we in a moment
             if self.hopeless is None and self.pipe.poll():
                 self.hopeless = self.pipe.recv()
-        return self.stopping.asked is not None or self.hopeless is not None
+        return self.stopping.asked is not None or (self.hopeless is not None and not self.trained)
 
 
 def _failure(task: Assignment, error: Exception, stopping: Stopping, tries: int) -> Record:

@@ -190,8 +190,8 @@ class RunDirectory:
         path = self.cell_folder(cell_id) / "metrics.jsonl"
         if not path.exists():
             return []
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
         try:
+            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
             rows = [json.loads(line) for line in whole.splitlines()]
             return [(int(row["images"]), float(row["loss"])) for row in rows]
         except (ValueError, KeyError, TypeError) as error:

@@ -101,7 +101,8 @@ def _parts(
     position: Position,
 ) -> Iterator[dict[str, Any]]:
     """Fields of the record, as they become known."""
-    yield {"data_fingerprint": data_fingerprint(cell.data)}  # first, since it finds what is wrong with the data
+    position.data_fingerprint = data_fingerprint(cell.data)  # first, since it finds what is wrong with the data
+    yield {"data_fingerprint": position.data_fingerprint}
     accelerator = build_accelerator(cell, device, micro_batch_size)
     if accelerator.is_main_process:
         # What is counted and tested; a patch schedule trains another model first, whose patches then shrink.

@@ -13,7 +13,10 @@ import torch
 
 from scaling.records import Status
 
-OUT_OF_MEMORY_WORDS = ("not enough memory", "can't allocate memory", "out of memory")
+OUT_OF_MEMORY_WORDS = (
+    *("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory"),
+    "status_alloc_failed",  # of cuBLAS and cuDNN
+)
 END_SECONDS = 10
 
 

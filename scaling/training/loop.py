@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from scaling.data import Scenes, training_batches
 from scaling.design import Cell
+from scaling.errors import ScalingError
 from scaling.records import RESUME
 from scaling.training.building import Training, begin, capture, plain_model, starting_checkpoint
 from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over, synchronise
-from scaling.training.resume import Position, ResumeFolder
+from scaling.training.resume import Position, ResumeFolder, Saved
 
 EXPLODED = 5.0  # times the loss of guessing, ln(classes): the mean of a logged interval above it is no training
 GO_ON, SAVE, STOP = 0, 1, 2
@@ -84,8 +86,9 @@ def train(task: Task, position: Position) -> nn.Module:
         PreemptedError: when it was asked to stop; it has saved itself.
         ScalingError: when a checkpoint cannot be written.
     """
-    saved, note = task.checkpoints.load(task.curve)
+    saved, note = _load(task)
     if saved is not None:
+        _check_same_images(saved.position, position, task)
         position.become(saved.position)
     position.resume_note = "; ".join(filter(None, (position.resume_note, note))) or None
     while True:
@@ -99,15 +102,33 @@ def train(task: Task, position: Position) -> nn.Module:
             return plain_model(training, task.cell, task.accelerator)
         del training
         task.accelerator.free_memory()
-        saved, _ = task.checkpoints.load(task.curve)
+        saved, _ = _load(task)
         _roll_back(position, saved.position if saved else Position())
+
+
+def _load(task: Task) -> tuple[Saved | None, str | None]:
+    """The last good checkpoint; every process must find the same, on a file system that may show it to one later."""
+    saved, note = task.checkpoints.load(task.curve, remove=task.accelerator.is_main_process)
+    step = saved.position.step if saved is not None else 0
+    if agree(step, task.accelerator) != -agree(-step, task.accelerator):
+        raise ScalingError(f"{task.checkpoints.path}: the processes of the cell see different checkpoints there")
+    return saved, note
+
+
+def _check_same_images(saved: Position, now: Position, task: Task) -> None:
+    if saved.data_fingerprint not in (None, now.data_fingerprint):
+        raise ScalingError(
+            f"{task.checkpoints.path}: was trained on other images (fingerprint {saved.data_fingerprint}) than there "
+            f"are now ({now.data_fingerprint}); put those back, or remove it to train the cell anew"
+        )
 
 
 def _roll_back(position: Position, kept: Position) -> None:
     """Return to an earlier position, and leave out the images since then."""
     undone = position.step - kept.step
     skipped = position.skipped_steps + undone
-    notes = {"resume_note": position.resume_note, "earlier_seconds": position.earlier_seconds}
+    notes: dict[str, Any] = {name: getattr(position, name) for name in ("resume_note", "earlier_seconds")}
+    notes["data_fingerprint"] = position.data_fingerprint
     position.become(replace(kept, skipped_steps=skipped, rolled_back_steps=undone, **notes))
 
 

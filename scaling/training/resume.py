@@ -49,6 +49,8 @@ class Position:
     data_seconds: float = 0.0
     earlier_seconds: float = 0.0
     """Of earlier tries, from when each was handed out to its last checkpoint."""
+    data_fingerprint: str | None = None
+    """Of the images it was trained on."""
     started_from: dict[str, str] | None = None
     resume_note: str | None = None
 
@@ -104,11 +106,12 @@ class ResumeFolder:
         for old in self._folders()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def load(self, curve: Path) -> tuple[Saved | None, str | None]:
-        """The last good checkpoint if there is one, and why others were not taken; those are removed.
+    def load(self, curve: Path, remove: bool = True) -> tuple[Saved | None, str | None]:
+        """The last good checkpoint if there is one, and why others were not taken.
 
         Args:
             curve: the cell's metrics.jsonl, which must still hold what was logged before.
+            remove: those that are not taken.
 
         Raises:
             OSError: where the storage fails; nothing is removed then.
@@ -121,7 +124,8 @@ class ResumeFolder:
                 if is_out_of_memory(error):
                     raise
                 notes.append(f"{folder.name} was not continued from: {_reason(error)}")
-                _remove(folder)
+                if remove:
+                    _remove(folder)
         return None, "; ".join(notes) or None
 
     def _read(self, folder: Path, curve: Path) -> Saved:

@@ -12,6 +12,7 @@ from torchvision.datasets import CIFAR10
 
 from scaling.data import DataError, data_fingerprint, open_data
 from scaling.data.images import Images, UnreadableImageError
+from scaling.data.tables import encoded_image
 from scaling.design import Files, parse_data
 from tests.data import made
 
@@ -287,3 +288,10 @@ def test_grey_and_transparent_images_are_rgb(tmp_path: Path) -> None:
         image.save(path, "TIFF" if mode == "CMYK" else "PNG")
     images = open_data(files("image-folder", root)).train
     assert all(images.image(index).mode == "RGB" for index in range(4))
+
+
+@pytest.mark.parametrize(
+    "row", [None, b"", {"bytes": None, "path": None}, {"bytes": None}, {"bytes": b"", "path": None}]
+)
+def test_a_row_without_an_image_is_a_broken_image_and_no_crash(row: object) -> None:
+    assert encoded_image(row) == b""

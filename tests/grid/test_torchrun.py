@@ -31,6 +31,11 @@ def torchrun(study: Study, run: RunDirectory, *options: str) -> Popen[str]:
     return Popen(command, stdout=PIPE, stderr=PIPE, text=True)
 
 
+def two_machines() -> list[str]:
+    meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    return [*meeting, "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "two"]
+
+
 def losses(run: RunDirectory, cell: str) -> list[float]:
     lines = (run.cell_folder(cell) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines]
@@ -41,8 +46,7 @@ def test_two_machines_train_each_cell_as_one_process_does(tmp_path: Path) -> Non
     study = small_study(grid__patch_sizes=[8, 4], recipe__steps=8, measure__log_every_steps=1)
     alone, both = RunDirectory(tmp_path / "alone"), RunDirectory(tmp_path / "both")
     run_grid(study, alone.path, "cpu", 1)
-    meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-    meeting += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "two"]
+    meeting = two_machines()
     machines = [torchrun(study, both, *meeting) for _ in range(2)]
     outputs = [machine.communicate(timeout=PATIENCE_SECONDS) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
@@ -75,6 +79,21 @@ def test_a_process_that_dies_fails_its_cell_and_the_grid_goes_on(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_what_torchrun_starts_again_meets_again(tmp_path: Path) -> None:
+    """One of two machines loses its process; each counts restarts by itself, and the store is the old one."""
+    run = RunDirectory(tmp_path / "run")
+    study = small_study(grid__patch_sizes=[4], recipe__steps=400, measure__log_every_steps=1)
+    meeting = [*two_machines(), "--max-restarts", "1"]
+    machines = [torchrun(study, run, *meeting) for _ in range(2)]
+    cell = _training(run, machines[0])
+    follower = next(process for machine in machines for process in _started_by(machine, rank=1))
+    follower.kill()
+    outputs = [machine.communicate(timeout=PATIENCE_SECONDS) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert run.status(cell) is Status.DONE
+
+
+@pytest.mark.slow
 def test_torchrun_that_is_asked_to_stop_saves(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     grid = torchrun(LONG, run, "--standalone", "--nproc-per-node", "2")
@@ -97,10 +116,15 @@ def _training(run: RunDirectory, grid: Popen[str]) -> str:
     return curves()[0].parent.name
 
 
+def _started_by(grid: Popen[str], rank: int) -> list[psutil.Process]:
+    """The process that torchrun started for a rank, and those below it."""
+    below = psutil.Process(grid.pid).children(recursive=True)
+    return [process for process in below if process.environ().get("RANK") == str(rank)]
+
+
 def _trainer(grid: Popen[str], rank: int) -> psutil.Process:
     """The process that trains a rank's part: the one that was forked for the process that torchrun started."""
-    below = psutil.Process(grid.pid).children(recursive=True)
-    of_rank = [process for process in below if process.environ().get("RANK") == str(rank)]
+    of_rank = _started_by(grid, rank)
     forked = [process for process in of_rank if "forkserver" in " ".join(process.cmdline())]
     (trainer,) = [process for process in forked if not process.children()]
     return trainer

@@ -61,7 +61,7 @@ def track(run: RunDirectory, cell: Cell, curve: Curve, **known: Any) -> None:
     tracking = Tracking(("tensorboard",), cell, run)
     for step, loss in curve:
         tracking.report(step, loss)
-    tracking.finish(Record(**(describe(cell) | known)), PATIENCE_SECONDS)
+    tracking.finish(Record(**(describe(cell) | known)), lambda: PATIENCE_SECONDS)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

@@ -17,7 +17,7 @@ from scaling.design import Design, Recipe, Resources, divisors
 from scaling.errors import ScalingError
 from scaling.grid import find_device, plan_jobs, run_grid
 from scaling.records import Status
-from scaling.training.fresh import Failure, FreshProcess
+from scaling.training.fresh import Failure, FreshProcess, is_out_of_memory
 from scaling.training.probe import DoesNotFitError, Probe, largest_fitting, probe_cell, search
 from scaling.training.trials import PLAIN, Steps, Trial, _model, _spread, saved_bytes_per_image, scan_of, start
 from tests.conftest import small_study
@@ -206,3 +206,16 @@ def test_a_grid_goes_on_after_a_cell_that_does_not_fit(tmp_path: Path) -> None:
     assert "GiB for 8192 image(s) per step" in (records[64].error or "")
     assert records[64].memory_needed_bytes is not None
     assert records[64].micro_batch_size == 8192
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Cannot allocate memory",
+        "not enough memory: you tried",
+    ],
+)
+def test_memory_that_libraries_lack_is_out_of_memory(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"))

@@ -110,6 +110,17 @@ def test_a_cell_that_is_stopped_while_it_is_tested_does_not_train_again(tmp_path
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_checkpoint_of_other_images_is_not_continued(tmp_path: Path) -> None:
+    cell = small_cell()
+    run(cell, tmp_path, after(2))
+    (about,) = (tmp_path / "resume").glob("step-*/about.json")
+    values = json.loads(about.read_text())
+    values["position"]["data_fingerprint"] = "others"
+    about.write_text(json.dumps(values))
+    with pytest.raises(ScalingError, match=r"was trained on other images \(fingerprint others\) than there are now"):
+        run(cell, tmp_path)
+
+
 class Killed(BaseException):
     """Like a kill: nothing of the training gets to clean up."""
 
