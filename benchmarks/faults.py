@@ -306,6 +306,8 @@ def out_of_memory(folder: Path) -> Outcome:
     limited.finish("--workers", "1", limits=(f"--as={ADDRESS_SPACE_BYTES}",))
     large["grid"] = {"patch_sizes": [8, 1], "input_sizes": [16]}
     large["data"], large["recipe"] = {"canvas": 16}, {"batch_size": 1 << 22, "micro_batch_size": 1 << 22}
+    needed = [record.memory_needed_bytes for record in limited.records().values()]
+    limited.check("what was needed is not said", all(needed))
     crowded = Grid(folder / "crowded", study(1, 2, **large))
     crowded.finish("--workers", "1")
     crowded.rules += limited.outcome("", 0, "", (Status.OOM,)).broken_rules

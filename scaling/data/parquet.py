@@ -52,9 +52,13 @@ class ParquetImages(Images):
 
     def __init__(self, where: str, files: list[ParquetFile], data: ParquetData) -> None:
         chunks = [chunk for file in files for chunk in file.labels.chunks]
-        labels = pa.chunked_array(chunks, files[0].labels.type).to_numpy()
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"data.label_column: '{data.label_column}' of {where} holds {labels.dtype}, not numbers")
+        column = pa.chunked_array(chunks, files[0].labels.type)
+        about = f"data.label_column: '{data.label_column}' of {where}"
+        if not pa.types.is_integer(column.type):
+            raise DataError(f"{about} holds {column.type}, not numbers")
+        if column.null_count:
+            raise DataError(f"{about} lacks a label in {column.null_count} rows")
+        labels = column.to_numpy()
         names = _class_names(files[0].schema, data.label_column)
         super().__init__(where, numbered_classes(where, labels, names), labels.astype(np.int64))
         self.url, self.image_column, self.files = data.path, data.image_column, files

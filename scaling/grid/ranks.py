@@ -119,7 +119,7 @@ def _take_part(
         record = ended if ended.status is Status.OOM else None  # how else it ended, the first process knows too
     except (ScalingError, OSError) as reason:
         errno = reason.errno if isinstance(reason, OSError) else None
-        error = f"process {place.rank} of {place.world_size} on {socket.gethostname()}: {reason}"
+        error = f"{reason} (on {socket.gethostname()})"
     if record is not None or error is not None:
         told_record = record and record.model_dump(mode="json")
         announcements.fail(number, json.dumps({"record": told_record, "error": error, "errno": errno}))

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from scaling.cost import cost_of_cell
 from scaling.errors import ScalingError
 from scaling.grid.crew import Assignment, Ended
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
@@ -26,6 +28,7 @@ from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 from scaling.torchrun import VARIABLES
 from scaling.training import provenance, run_cell, run_what_fits
 from scaling.training.probe import CellDoesNotFitError, probe_cell
+from scaling.training.trials import scan_of
 
 TRACKERS_SECONDS = 30.0  # for which a finished cell waits for trackers that have not sent everything
 TRACKERS_HURRY_SECONDS = 5.0  # the same, when it was asked to stop
@@ -96,11 +99,13 @@ class _Tries:
                 began = task.started if self.count == 1 else time.time()
                 probe = probe_cell(task.cell, task.device, task.micro_batch_size, task.memory.worker_bytes)
                 run = partial(self._run, folder)
-                record = run_what_fits(run, task.cell, probe.micro_batch_size, began)
+                record = run_what_fits(run, task.cell, folder, probe.micro_batch_size, began)
                 known = {"estimated_images_per_second": task.estimated_images_per_second, "tries": self.count}
                 known["peak_memory_bytes_per_image"] = probe.bytes_per_image
                 if record.status is Status.PREEMPTED and self.hopeless and not self.stopping.asked:
                     known |= {"status": Status.STOPPED, "error": f"{self.hopeless}; {record.error}"}
+                if record.status is Status.OOM:
+                    known |= self._foreseen(record)
                 record = record.model_copy(update=known | RunDirectory(task.run).earlier_costs(task.cell))
                 return unless_crowded(record, task.memory)
             except Exception as error:
@@ -108,6 +113,12 @@ class _Tries:
                     raise
                 print(f"try {self.count}: {_one_line(error)}; trying again", flush=True)
             pause_before(self.count, self._stop)
+
+    def _foreseen(self, record: Record) -> dict[str, Any]:
+        """What the closed form says of a cell that ran out of memory, where the process that did knows nothing."""
+        cost = cost_of_cell(self.task.cell, scan_of(self.task.device))
+        fields = unfit_fields(cost, record.micro_batch_size or self.task.micro_batch_size)
+        return {name: value for name, value in fields.items() if getattr(record, name) is None}
 
     def _run(self, folder: Path, micro_batch_size: int, began: float) -> Record:
         arguments = (self.task.cell, folder, self.task.device, micro_batch_size, began)

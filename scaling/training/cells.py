@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from scaling.cost import cost_of_cell
@@ -19,7 +20,7 @@ from scaling.models import save_checkpoint
 from scaling.records import Record, Status, describe
 from scaling.training.building import checkpoint_activations, example_of, model_of
 from scaling.training.check import reentrant_checkpoints
-from scaling.training.evaluate import evaluate
+from scaling.training.evaluate import Evaluation, evaluate
 from scaling.training.fresh import is_out_of_memory
 from scaling.training.launch import run_on_processes
 from scaling.training.loop import DivergedError, PreemptedError, Progress, Stop, Task, train
@@ -114,14 +115,27 @@ def _parts(
     (folder / "checkpoint").mkdir(exist_ok=True)
     save_checkpoint(model, cell.design, folder / "checkpoint" / "model.safetensors")
     asked = time.perf_counter()
-    batches = held_out_batches(cell, EVALUATION_BATCHES * micro_batch_size, cell.resources.data_workers)
-    batches = _until(stop, batches)
-    dense = cell.data.task != "classification"
-    with accelerator.autocast():
-        result = asdict(evaluate(model, batches, cell.data.classes, dense, accelerator.device))
+    result = asdict(_test(model, cell, accelerator, micro_batch_size, stop))
     if not math.isfinite(result["test_loss"]):
         raise DivergedError(f"test loss is {result['test_loss']} after the last step")
     yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
+
+
+def _test(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_size: int, stop: Stop) -> Evaluation:
+    """Test with more images at once than were trained with, or with as few as memory asks for."""
+
+    def tested(size: int) -> Evaluation:
+        batches = _until(stop, held_out_batches(cell, size, cell.resources.data_workers))
+        with accelerator.autocast():
+            return evaluate(model, batches, cell.data.classes, cell.data.task != "classification", accelerator.device)
+
+    try:
+        return tested(EVALUATION_BATCHES * micro_batch_size)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"out of memory while testing ({error}); going on with {micro_batch_size} images at once", flush=True)
+    return tested(micro_batch_size)
 
 
 def _until(stop: Stop, batches: Iterable[Scenes]) -> Iterator[Scenes]:

@@ -90,7 +90,7 @@ def run_ranks(
         theirs.close()
     try:
         ours = [pipe for pipe, _ in pipes]
-        return _follow(processes, ours, report, lambda: _pass_on(stop, stopped), elsewhere)
+        return _follow(processes, environments, ours, report, lambda: _pass_on(stop, stopped), elsewhere)
     finally:
         for process in filter(None, processes.processes):
             process.kill()
@@ -99,6 +99,7 @@ def run_ranks(
 
 def _follow(
     processes: ProcessContext,
+    environments: Sequence[dict[str, str]],
     pipes: Sequence[Connection],
     report: Progress,
     check_stop: Callable[[], None],
@@ -121,7 +122,7 @@ def _follow(
                     return message
                 elif index == 0:
                     record = message
-        running = not _join(processes)
+        running = not _join(processes, environments)
     if record is None:
         raise ScalingError("the first process of the cell ended without a record")
     return record
@@ -137,18 +138,21 @@ def _messages(pipe: Connection) -> list[Any]:
     return found
 
 
-def _join(processes: ProcessContext) -> bool:
+def _join(processes: ProcessContext, environments: Sequence[dict[str, str]]) -> bool:
     """Whether all have ended well."""
-    count = len(processes.processes)
     try:
         return processes.join(timeout=0, grace_period=EXIT_SECONDS)
     except ProcessRaisedException as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ScalingError(f"process {error.error_index} of {count} failed: {reason}") from error
+        raise ScalingError(f"{_name(environments[error.error_index])} failed: {reason}") from error
     except ProcessExitedException as error:
         code = error.exit_code
         how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-        raise ScalingError(f"process {error.error_index} of {count} {how}") from error
+        raise ScalingError(f"{_name(environments[error.error_index])} {how}") from error
+
+
+def _name(place: dict[str, str]) -> str:
+    return f"process {place['RANK']} of {place['WORLD_SIZE']}"
 
 
 def _pass_on(stop: Callable[[], bool], stopped: Any) -> None:

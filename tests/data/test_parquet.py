@@ -256,6 +256,14 @@ def test_what_is_refused(root: Path, tmp_path: Path) -> None:
     assert refused(parquet(root, train_images=9)).endswith("the study says 9: write train_images = 24")
 
 
+def test_rows_without_a_label_are_counted(root: Path) -> None:
+    file = root / "data" / "train-00001-of-00002.parquet"
+    table = pq.read_table(file)
+    labels = pa.array([None, *table["label"].to_pylist()[1:]], table["label"].type)
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", labels), file)
+    assert refused(parquet(root)).endswith("(train) lacks a label in 1 rows")
+
+
 def test_files_that_are_refused(root: Path, tmp_path: Path) -> None:
     def table(name: str) -> tuple[Path, Path]:
         copy = Path(shutil.copytree(root, tmp_path / name))

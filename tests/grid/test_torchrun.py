@@ -73,7 +73,7 @@ def test_a_process_that_dies_fails_its_cell_and_the_grid_goes_on(tmp_path: Path)
     failure = run.failure(first)
     assert failure is not None
     assert failure.status is Status.FAILED
-    assert "process 1 of 2 on " in (failure.error or "")
+    assert "process 1 of 2 was killed by signal 9 (on " in (failure.error or "")
     other = next(cell.id for cell in study.cells() if cell.id != first)
     assert run.status(other) is Status.DONE
 

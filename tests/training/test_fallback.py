@@ -8,10 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
+from scaling.data import Scenes
 from scaling.design import Cell
-from scaling.records import Record, Status
-from scaling.training import run_cell, run_what_fits
+from scaling.records import Record, Status, describe
+from scaling.training import cells, run_cell, run_what_fits
+from scaling.training.evaluate import Evaluation
 from scaling.training.fallback import smaller_micro_batch
 from scaling.training.fresh import FreshProcess
 from tests.training.test_resume import small_cell
@@ -31,7 +34,7 @@ def run(cell: Cell, folder: Path, micro_batch_size: int) -> Record:
     def attempt(size: int, started: float) -> Record:
         return run_cell(cell, folder, "cpu", size, started, lambda *_: None)
 
-    return run_what_fits(attempt, cell, micro_batch_size, time.time())
+    return run_what_fits(attempt, cell, folder, micro_batch_size, time.time())
 
 
 def limited() -> Callable[[Cell, Path, int], Record]:
@@ -66,10 +69,49 @@ def test_a_cell_goes_on_with_fewer_images_at_a_time(tmp_path: Path, capfd: pytes
     assert f"out of memory with micro-batches of {BATCH}" in said
     assert f"going on with {record.micro_batch_size}" in said
     assert record.steps == 4
+    assert (tmp_path / "limited" / "resume" / "micro_batch_size").read_text() == str(record.micro_batch_size)
     (tmp_path / "whole").mkdir()
     whole = run(cell, tmp_path / "whole", 64)
     assert losses(tmp_path / "limited") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
     assert record.test_loss == pytest.approx(whole.test_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(("changes", "begins"), [({}, 12), ({"recipe__micro_batch_size": 24}, 24)])
+def test_a_cell_that_is_continued_begins_with_what_fitted(changes: dict[str, int], begins: int, tmp_path: Path) -> None:
+    cell = small_cell(recipe__batch_size=48, **changes)
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume" / "micro_batch_size").write_text("15")  # noted with other processes, which 15 divided
+    tried = []
+
+    def attempt(size: int, started: float) -> Record:
+        tried.append(size)
+        return Record(**describe(cell), status=Status.DONE)
+
+    run_what_fits(attempt, cell, tmp_path, 24, 0.0)
+    assert tried == [begins]
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_test_that_runs_out_of_memory_takes_fewer_images_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell = small_cell()
+    monkeypatch.setattr(cells, "evaluate", crowded(cells.evaluate, most=8))
+    record = run_cell(cell, tmp_path, "cpu", 8, time.time(), lambda *_: None)
+    assert record.status is Status.DONE
+    assert (record.micro_batch_size, record.test_images) == (8, 40)
+    assert "out of memory while testing (64 GB); going on with 8 images at once" in capfd.readouterr().out
+
+
+def crowded(evaluate: Callable[..., Evaluation], most: int) -> Callable[..., Evaluation]:
+    """The same, with no memory for more images at once."""
+
+    def take(scenes: Scenes) -> Scenes:
+        if len(scenes.images) > most:
+            raise torch.OutOfMemoryError("64 GB")
+        return scenes
+
+    return lambda model, batches, *others: evaluate(model, map(take, batches), *others)
 
 
 @pytest.mark.slow
