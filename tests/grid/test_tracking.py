@@ -2,22 +2,24 @@
 
 import json
 import struct
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 from typing import Any
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scaling.design import Cell
+from scaling.design import Cell, study_to_toml
 from scaling.grid import run_grid
 from scaling.grid.tracking import TRACKERS, Tracking
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
-from tests.grid.test_runner import PATIENCE_SECONDS
+from tests.grid.test_runner import PATIENCE_SECONDS, wait_until
 
 Curve = list[tuple[int, float]]
 
@@ -55,6 +57,22 @@ def test_with_several_processes_the_first_is_logged_once(tmp_path: Path) -> None
     run_grid(study, tmp_path, device="cpu", log=["tensorboard"])
     (cell,) = study.cells()
     assert in_tensorboard(tmp_path, cell) == in_float32(curve_of(tmp_path, cell))
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_stopped_goes_on_in_its_tracker(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[4], recipe__steps=800, measure__log_every_steps=1)
+    (file := tmp_path / "small.toml").write_text(study_to_toml(study))
+    (cell,), run = study.cells(), tmp_path / "run"
+    command = [sys.executable, "-m", "scaling", "run-grid", str(file), "--out", str(run), "--log", "tensorboard"]
+    curve = run / "cells" / cell.id / "metrics.jsonl"
+    process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+    wait_until(lambda: curve.is_file() and curve.read_text().count("\n") > 20, process)
+    process.terminate()
+    assert process.wait(PATIENCE_SECONDS) == 130
+    assert Popen(command, stdout=DEVNULL, stderr=DEVNULL).wait(PATIENCE_SECONDS) == 0
+    assert len(curve_of(run, cell)) == 800
+    assert in_tensorboard(run, cell) == in_float32(curve_of(run, cell))
 
 
 def track(run: RunDirectory, cell: Cell, curve: Curve, **known: Any) -> None:
