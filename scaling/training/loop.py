@@ -20,7 +20,7 @@ from scaling.design import Cell
 from scaling.errors import ScalingError
 from scaling.records import RESUME
 from scaling.training.building import Training, begin, capture, plain_model, starting_checkpoint
-from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over, synchronise
+from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over
 from scaling.training.resume import Position, ResumeFolder, Saved
 
 EXPLODED = 5.0  # times the loss of guessing, ln(classes): the mean of a logged interval above it is no training
@@ -194,7 +194,6 @@ def _micro_step(training: Training, task: Task, scenes: Scenes) -> Tensor:
     accelerator, recipe, model = task.accelerator, task.cell.recipe, training.model
     images, labels = scenes.images.to(accelerator.device), scenes.labels.to(accelerator.device)
     with accelerator.accumulate(model):
-        synchronise(model, accelerator)
         with autocast(model, accelerator):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)

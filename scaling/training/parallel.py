@@ -57,7 +57,10 @@ def spread(model: nn.Module, cell: Cell, accelerator: Accelerator) -> nn.Module:
 
 
 def shard(model: nn.Module, device: str, processes: int) -> nn.Module:
-    """This process's part of the model, by FSDP2 over blocks."""
+    """This process's part of the model, by FSDP2 over blocks; each backward pass sums gradients over processes.
+
+    Summed in the last pass of a step only, they would lie whole on every process until then.
+    """
     mesh = init_device_mesh(device, (processes,))
     for block in _blocks(model):
         fully_shard(block, mesh=mesh)
@@ -70,12 +73,6 @@ def spread_again(model: nn.Module) -> nn.Module:
     if isinstance(model, DistributedDataParallel):
         return DistributedDataParallel(model.module, device_ids=model.device_ids)
     return model
-
-
-def synchronise(model: nn.Module, accelerator: Accelerator) -> None:
-    """Tell FSDP2, which accelerate does not, whether this backward pass sums gradients over processes."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(accelerator.sync_gradients)
 
 
 def autocast(model: nn.Module, accelerator: Accelerator) -> AbstractContextManager[None]:

@@ -10,7 +10,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from scaling.cost import Execution, Head, Scan
@@ -98,18 +97,10 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
     optimizer = build_optimizer(model, trial.recipe)
     scaler = torch.amp.GradScaler(trial.device, enabled=execution.precision == "fp16")
 
-    def backward(images: Tensor, labels: Tensor) -> None:
+    def step(images: Tensor, labels: Tensor) -> None:
         with torch.autocast(trial.device, HALF[execution.precision], enabled=execution.autocast):
             logits = spread(images)
         scaler.scale(F.cross_entropy(logits.float(), labels)).backward()
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        accumulated = len(images) * trial.resources.processes < trial.recipe.batch_size
-        if isinstance(spread, FSDPModule) and accumulated:  # until the last pass, gradients are whole everywhere
-            spread.set_requires_gradient_sync(False)
-            backward(images, labels)
-            spread.set_requires_gradient_sync(True)
-        backward(images, labels)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=False)
