@@ -186,7 +186,9 @@ class Crew:
         worker.process.join()
         cell, lease, code = worker.task.cell, worker.task.lease, worker.process.exitcode or 0
         finished = self.run.record(cell.id)
-        if finished is not None:
+        if finished is not None:  # it was killed right after it wrote its record
+            with suppress(OSError):
+                lease.remove()
             return Ended(finished)
         if code == Heartbeat.LOST or not lease.is_held:
             return Lost(cell.id)

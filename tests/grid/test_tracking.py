@@ -66,7 +66,7 @@ def test_a_cell_that_is_stopped_goes_on_in_its_tracker(tmp_path: Path) -> None:
     (cell,), run = study.cells(), tmp_path / "run"
     command = [sys.executable, "-m", "scaling", "run-grid", str(file), "--out", str(run), "--log", "tensorboard"]
     curve = run / "cells" / cell.id / "metrics.jsonl"
-    process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+    process = Popen(command, stdout=DEVNULL, stderr=DEVNULL, text=True)
     wait_until(lambda: curve.is_file() and curve.read_text().count("\n") > 20, process)
     process.terminate()
     assert process.wait(PATIENCE_SECONDS) == 130
