@@ -28,6 +28,21 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+Grace = Annotated[
+    float, typer.Option(min=0, help="Seconds for running cells to save and stop when asked, before they are killed.")
+]
+DeadAfter = Annotated[
+    float, typer.Option(min=1, help="Seconds without a sign of life after which other runners take over a cell.")
+]
+StopHopeless = Annotated[
+    bool,
+    typer.Option(
+        "--stop-hopeless",
+        help="Stop cells heading for a higher training loss than a design that costs no more; cheapest first.",
+    ),
+]
+
+
 def run_grid(
     study: Annotated[str, typer.Argument(help="A built-in study, a TOML file, or a run directory.", metavar="STUDY")],
     out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/NAME")] = None,
@@ -39,24 +54,13 @@ def run_grid(
     retries: Annotated[
         int, typer.Option(min=0, help="How often a cell is begun again after an input or output error.")
     ] = 2,
-    grace: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds for running cells to save and stop when asked, before they are killed."),
-    ] = 25.0,
-    dead_after: Annotated[
-        float, typer.Option(min=1, help="Seconds without a sign of life after which other runners take over a cell.")
-    ] = 60.0,
+    grace: Grace = 25.0,
+    dead_after: DeadAfter = 60.0,
     log: Annotated[
         list[str] | None,
         typer.Option(help="Also log to tensorboard, wandb, mlflow or trackio; may be repeated.", metavar="TRACKER"),
     ] = None,
-    stop_hopeless: Annotated[
-        bool,
-        typer.Option(
-            "--stop-hopeless",
-            help="Stop cells heading for a higher training loss than a design that costs no more; cheapest first.",
-        ),
-    ] = False,
+    stop_hopeless: StopHopeless = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their cost; run nothing.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
