@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from scaling.design.architectures import MODELLED_HEADS, DesignError, find_architecture, find_shape
 from scaling.design.datasets import NOT_IDENTITY, Data, DigitsData
-from scaling.design.designs import Design, check_divides, check_known
+from scaling.design.designs import Design, check_divides, check_known, divisors
 from scaling.design.hardware import Hardware
 from scaling.design.pretraining import Pretraining, check_trainings
 from scaling.design.recipes import START_NAMES, Measure, Recipe
@@ -111,6 +111,13 @@ class Cell:
     def stages(self) -> tuple[TrainingStage, ...]:
         """The stages of the training: one, or with a patch schedule several, of which the last is of the design."""
         return training_stages(self.design, self.recipe, self.data.epoch_images)
+
+    @property
+    def micro_batch_sizes(self) -> list[int]:
+        """What it may be trained with, in increasing order: the recipe's, or the divisors of a process's batch."""
+        recipe = self.recipe
+        sizes = divisors(recipe.batch_size // self.resources.processes)
+        return [recipe.micro_batch_size] if recipe.micro_batch_size else sizes
 
     @property
     def starting_checkpoint(self) -> Path | None:

@@ -17,7 +17,7 @@ from scaling.cost import (
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Cell, DigitsData, Hardware, Study, divisors, matches, with_earlier_stages
+from scaling.design import Cell, DigitsData, Hardware, Study, matches, with_earlier_stages
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
@@ -148,11 +148,8 @@ def plan_jobs(
     # A cell that has the device to itself still shares a CPU's memory among its processes.
     alone, lone_workers = (processes, 1) if device.kind == "cpu" else (1, device.count // processes)
     memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
-    hardware, scan, devices = (
-        _hardware(device, study),
-        scan_on(device),
-        study.resources.processes // (1 if probed else processes),
-    )
+    hardware, scan = _hardware(device, study), scan_on(device)
+    devices = study.resources.processes // (1 if probed else processes)
     return [_job(cell, memory, hardware, scan, devices) for cell in cells]
 
 
@@ -218,10 +215,8 @@ def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:
 
 def fitting_micro_batch(cell: Cell, cost: CellCost, memory_bytes: int) -> int:
     """The study's micro-batch, or else the largest divisor of a process's batch that fits the memory, at least 1."""
-    if cell.recipe.micro_batch_size:
-        return cell.recipe.micro_batch_size
-    sizes = divisors(cell.recipe.batch_size // cell.resources.processes)[::-1]
-    return next((size for size in sizes if cost.training_bytes(size) <= memory_bytes), 1)
+    sizes = cell.micro_batch_sizes
+    return max((size for size in sizes if cost.training_bytes(size) <= memory_bytes), default=sizes[0])
 
 
 def _gib(size_bytes: int) -> str:

@@ -17,6 +17,7 @@ from scaling.grid.errors import is_full_disk, is_transient
 from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
 from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
 from scaling.grid.order import by_urgency, cheapest_first, check_checkpoints, not_started
+from scaling.grid.status import CLOSED
 from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import check_trackers
 from scaling.records import FINISHED, Record, RunDirectory, Status
@@ -113,7 +114,7 @@ def run_grid(
         crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
         judge = _judge(run, board) if stop_hopeless else None
         grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
-        closed = {*FINISHED, Status.STOPPED} if stop_hopeless else FINISHED
+        closed = CLOSED if stop_hopeless else FINISHED
         interrupted = grid.work_off([job for job in jobs if job.status not in closed])
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
     return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)

@@ -9,12 +9,11 @@ import torch
 
 from scaling.design import Cell
 from scaling.records import RESUME, Record, Status, write_whole
-from scaling.training.probe import micro_batch_sizes
 
 
 def smaller_micro_batch(cell: Cell, size: int) -> int | None:
     """The largest that is at most half, since every try begins anew; None where the study allows none."""
-    return max((smaller for smaller in micro_batch_sizes(cell) if 2 * smaller <= size), default=None)
+    return max((smaller for smaller in cell.micro_batch_sizes if 2 * smaller <= size), default=None)
 
 
 def run_what_fits(
@@ -39,7 +38,7 @@ def run_what_fits(
     note = folder / RESUME / "micro_batch_size"
     if note.is_file():
         known = min(micro_batch_size, int(note.read_text()))
-        micro_batch_size = max((size for size in micro_batch_sizes(cell) if size <= known), default=micro_batch_size)
+        micro_batch_size = max((size for size in cell.micro_batch_sizes if size <= known), default=micro_batch_size)
     while True:
         record, smaller = run(micro_batch_size, started), smaller_micro_batch(cell, micro_batch_size)
         if record.status is not Status.OOM or smaller is None:

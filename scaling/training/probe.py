@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scaling.cost import CellCost, cost_of_cell, head_of
-from scaling.design import Cell, divisors
+from scaling.design import Cell
 from scaling.errors import ScalingError
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
@@ -118,7 +118,7 @@ def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
         return Probe(guess, None)
     cost, recipe = cost_of_cell(cell, scan_of(device)), cell.recipe
     trial = Trial(cell.design, head_of(cell), cost.execution, device, memory_bytes, recipe, cell.resources)
-    sizes = micro_batch_sizes(cell)
+    sizes = cell.micro_batch_sizes
     with FreshProcess(partial(start, trial)) as process:
         try:
             return search(process.call, sizes, guess)
@@ -127,16 +127,6 @@ def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
             raise CellDoesNotFitError(need, cost, sizes[0]) from None
         except ScalingError as reason:
             raise ScalingError(f"memory probe: {reason}") from None
-
-
-def micro_batch_sizes(cell: Cell) -> list[int]:
-    """What a cell may be trained with, in increasing order: the recipe's, or the divisors of a process's batch."""
-    recipe = cell.recipe
-    return (
-        [recipe.micro_batch_size]
-        if recipe.micro_batch_size
-        else divisors(recipe.batch_size // cell.resources.processes)
-    )
 
 
 def _need(cost: CellCost, images: int) -> str:

@@ -22,6 +22,7 @@ from scaling.data.loading import Order
 from scaling.data.parquet import ParquetImages
 from scaling.design import Cell, Files, StudyError, parse_data
 from tests.data import made
+from tests.data.test_formats import refused
 from tests.data.test_loading import EVERYTHING, same, stream
 
 ROWS, WINDOW = 3, 2  # of 24 images, eight row groups
@@ -231,15 +232,6 @@ def test_a_damaged_row_group_or_a_file_that_vanishes_is_a_failure_of_the_storage
     file.unlink()
     with pytest.raises(FileNotFoundError, match="train-00001-of-00002"):
         list(islice(training_batches(cell_of(root), Share(8, 8), workers), 10))
-
-
-def refused(data: Files) -> str:
-    with pytest.raises(DataError) as caught:
-        open_data(data)
-    message = str(caught.value)
-    assert message.startswith("data.")
-    assert "\n" not in message
-    return message
 
 
 def test_what_is_refused(root: Path, tmp_path: Path) -> None:
