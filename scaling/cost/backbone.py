@@ -17,6 +17,7 @@ from scaling.cost.breakdowns import (
     SavedBytes,
     StateBytes,
 )
+from scaling.cost.heads import find_head
 from scaling.cost.shapes import Count, Execution, Head, Shape
 
 WEIGHT_BYTES = 4  # fp32 master weights under every precision
@@ -82,14 +83,14 @@ class Backbone(ABC):
             mlp=shape.depth * block.mlp,
             norms=shape.depth * block.norms,
             final_norm=self.final_norm_parameters(shape),
-            head=terms.head_parameters(shape, head),
+            head=find_head(head).parameters(shape, head),
         )
 
     def forward_flops(self, shape: Shape, head: Head) -> Flops:
         """Products of the forward pass of one image."""
         blocks = _times(shape.depth, self.block_flops(shape))
         embedding = terms.patch_embedding_flops(shape)
-        return Flops(**blocks | {"patch_embedding": embedding, "head": terms.head_flops(shape, head)})
+        return Flops(**blocks | {"patch_embedding": embedding, "head": find_head(head).flops(shape, head)})
 
     def training_flops(self, shape: Shape, head: Head) -> Flops:
         """Forward and backward: 3 x forward for every product, 2 x for the patch embedding.
@@ -128,8 +129,8 @@ class Backbone(ABC):
             mlp=kept * block.mlp,
             norms=kept * block.norms,
             final_norm=self.final_norm_saved_bytes(shape),
-            head=terms.head_bytes(shape, head, execution),
-            loss=terms.loss_bytes(shape, head),
+            head=find_head(head).saved_bytes(shape, head, execution),
+            loss=find_head(head).loss_bytes(shape, head),
         )
 
     def peak_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:

@@ -97,7 +97,7 @@ class CellCost:
 
 def head_of(cell: Cell) -> Head:
     """The head that a cell's data ask for."""
-    return Head(cell.data.classes, dense=cell.design.head is not None, label_sides=cell.data.label_sides)
+    return Head(cell.data.classes, cell.design.head, cell.data.label_sides)
 
 
 def execution_of(cell: Cell, scan: Scan = "fused") -> Execution:

@@ -181,7 +181,7 @@ def estimate(
     execution = execution or Execution(device.default_precision)
     check_precision(device, execution.precision)
     check_sizes(batch_size, train_images)
-    head = Head(classes, dense=design.head is not None, label_sides=label_sides)
+    head = Head(classes, design.head, label_sides)
     cost = cost_of(design, head, execution)
     known = constants or constants_of(device)
     placement = place(cost, device, execution, batch_size, gpus, micro_batch_size)

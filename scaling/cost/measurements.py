@@ -138,12 +138,12 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
 
 def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
     """The head of a row; records of a study say it in their columns data.*."""
-    dense = Design.parse(row.design).head is not None
+    kind = Design.parse(row.design).head
     if row.classes is None and known.get("data.name") in DATA_SECTIONS:
         values = {name.removeprefix("data."): value for name, value in known.items() if name.startswith("data.")}
         data = parse_data(values)
-        return Head(data.classes, dense, data.label_sides)
-    return Head(row.classes or classes, dense)
+        return Head(data.classes, kind, data.label_sides)
+    return Head(row.classes or classes, kind)
 
 
 def _measurement(

@@ -7,7 +7,7 @@ numpy arrays for a million.
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from scaling.design import Design, Precision
+from scaling.design import HEADS, Design, Precision, Task, check_known, task_of_head
 from scaling.errors import UsageError, nearest
 
 Count: TypeAlias = Any
@@ -47,7 +47,7 @@ class Shape:
     @classmethod
     def of(cls, design: Design) -> "Shape":
         """The shape of a design, in exact integers."""
-        size, (height, width) = design.shape, design.input_sides
+        size, (height, width) = design.shape, design.padded_sides
         return cls(
             width=size.width,
             depth=size.depth,
@@ -66,36 +66,38 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear head.
+    """What stands on a backbone.
 
     Args:
         classes: outputs.
-        dense: whether it labels every pixel and reads every patch token, or reads the class token.
-        label_sides: height and width of a dense head's label maps; by default the input's.
+        kind: a head of a dense task as in a design's short name; None for a classifier on the class token.
+        label_sides: height and width of a segmenter's label maps; by default the input's.
 
     Raises:
         UsageError: for a size that cannot be.
+        DesignError: for a head that does not exist.
     """
 
     classes: int = 1000
-    dense: bool = False
+    kind: str | None = None
     label_sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.kind is not None:
+            check_known("head", self.kind, HEADS)
         if not 1 <= self.classes <= LARGEST_CLASSES:
             raise UsageError(f"classes must be at least 1 and at most {LARGEST_CLASSES:,}, not {self.classes:.6g}")
         if self.label_sides is not None and min(self.label_sides) < 1:
             raise UsageError(f"label sides must be at least 1, not {self.label_sides}")
 
-    def label_pixels(self, shape: Shape) -> Count:
-        """Labels per image."""
-        if not self.dense:
-            return 1
-        return shape.pixels if self.label_sides is None else self.label_sides[0] * self.label_sides[1]
+    @property
+    def task(self) -> Task:
+        """What it is for."""
+        return task_of_head(self.kind)
 
-    def tokens_read(self, shape: Shape) -> Count:
-        """Tokens the head reads: the class token, or every patch token."""
-        return shape.tokens if self.dense else 1
+    def label_pixels(self, shape: Shape) -> Count:
+        """Labelled pixels of a segmenter, per image."""
+        return shape.pixels if self.label_sides is None else self.label_sides[0] * self.label_sides[1]
 
 
 @dataclass(frozen=True, slots=True)

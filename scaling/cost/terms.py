@@ -6,7 +6,7 @@ tokens of a block, d width, m hidden width of the MLP, p patch size, e bytes of 
 products (2 under autocast). The forms were checked against counts on built models: tests/cost.
 """
 
-from scaling.cost.shapes import CHANNELS, Count, Execution, Head, Shape
+from scaling.cost.shapes import CHANNELS, Count, Execution, Shape
 
 IMAGE_BYTES = 4 * CHANNELS  # fp32, per pixel
 
@@ -79,32 +79,6 @@ def depthwise_convolution_flops(tokens: Count, channels: Count, kernel: int) -> 
     return 2 * kernel * tokens * channels
 
 
-def head_parameters(shape: Shape, head: Head) -> Count:
-    """D k + k."""
-    return linear_parameters(shape.width, head.classes)
-
-
-def head_flops(shape: Shape, head: Head) -> Count:
-    """2 d k for each token the head reads."""
-    return linear_flops(head.tokens_read(shape), shape.width, head.classes)
-
-
 def image_bytes(shape: Shape, execution: Execution) -> Count:
     """The image in the products' precision, which the patch embedding keeps."""
     return execution.element_bytes * CHANNELS * shape.pixels
-
-
-def head_bytes(shape: Shape, head: Head, execution: Execution) -> Count:
-    """Input of the head.
-
-    A classifier's fp32 input is a view that keeps all tokens alive; under autocast it is a 16-bit copy.
-    """
-    read = head.tokens_read(shape)
-    if not head.dense and not execution.autocast:
-        read = shape.tokens + 1
-    return execution.element_bytes * shape.width * read
-
-
-def loss_bytes(shape: Shape, head: Head) -> Count:
-    """fp32 log-probabilities, the label (8 bytes) of each labelled pixel."""
-    return head.label_pixels(shape) * (4 * head.classes + 8)

@@ -5,7 +5,6 @@ Shapes: N glyphs, B scenes, P placements, K pasted glyphs, S and R pixels per si
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from scaling.design import DigitsData, InputSize, sides_of
+from scaling.scenes import Scenes
 
 GLYPH_SIDE = 8
 FRAGMENT_SIDE = 4
@@ -28,19 +28,6 @@ TEST_SEED = 20_251_120
 
 # Pixel statistics of the scenes, fixed so that every study normalises alike.
 PIXEL_MEAN, PIXEL_STD = 0.28, 0.22
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """A batch of scenes.
-
-    images: float32, normalised; labels: int64, (B,) classes for classification,
-    (B, R, R) with 0 for background and digit + 1 elsewhere for segmentation; of mixed images
-    float32, (B, K) shares of the classes.
-    """
-
-    images: Float[Tensor, "B 3 S S"]
-    labels: Int[Tensor, "B"] | Int[Tensor, "B R R"] | Float[Tensor, "B K"]
 
 
 @cache

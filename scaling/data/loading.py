@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from scaling.data.digits import Scenes
 from scaling.data.images import DataError, Images, RowGroups, UnreadableImageError, shown
 from scaling.data.transforms import PairMixer, Transform, drawn_from
+from scaling.scenes import Scenes
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scaling.cores import loaders_of_each
-from scaling.data.digits import DigitStream, Scenes, held_out_scenes
+from scaling.data.digits import DigitStream, held_out_scenes
 from scaling.data.loading import HeldOutImages, Order, TrainingImages, load
 from scaling.data.opening import open_data
 from scaling.data.transforms import PairMixer, test_transform, training_transform
 from scaling.design import Cell, DigitsData
+from scaling.scenes import Scenes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
 """Designs and studies: what is trained, written down and checked. Needs no torch."""
 
 from scaling.design.architectures import (
-    HEADS,
-    MODELLED_HEADS,
     Architecture,
     DesignError,
     ModelSize,
@@ -28,7 +26,7 @@ from scaling.design.datasets import (
     WebDatasetData,
     parse_data,
 )
-from scaling.design.designs import Design, InputSize, divisors, sides_of
+from scaling.design.designs import Design, InputSize, check_known, divisors, sides_of
 from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import alternatives, expand_designs
 from scaling.design.pretraining import Pretraining
@@ -51,11 +49,12 @@ from scaling.design.study_files import (
     with_processes,
     write_new_study,
 )
+from scaling.design.tasks import HEADS, HEADS_OF_TASK, Task, task_of_head
 
 __all__ = [
     "alternatives",
     "HEADS",
-    "MODELLED_HEADS",
+    "HEADS_OF_TASK",
     "Architecture",
     "Augmentation",
     "BuiltinRecipe",
@@ -96,11 +95,13 @@ __all__ = [
     "Study",
     "StudyError",
     "StudyRecipe",
+    "Task",
     "TrainingStage",
     "add_architecture",
     "known_architectures",
     "build_study",
     "builtin_recipes",
+    "check_known",
     "builtin_studies",
     "divisors",
     "expand_designs",
@@ -111,6 +112,7 @@ __all__ = [
     "run_directory_of",
     "sides_of",
     "start_study",
+    "task_of_head",
     "study_text",
     "study_to_toml",
     "with_processes",

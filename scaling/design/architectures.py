@@ -106,11 +106,6 @@ _ARCHITECTURES = {
     ),
 }
 
-HEADS = ("linear", "upernet", "cascade")
-"""Heads of dense tasks: one linear layer on the patch tokens, UperNet, Cascade Mask R-CNN."""
-MODELLED_HEADS = ("linear",)
-"""Those that have a model and closed forms."""
-
 
 def known_architectures() -> Mapping[str, Architecture]:
     """Every architecture known by now, by name."""

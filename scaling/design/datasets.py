@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
+from scaling.design.tasks import Task
 
-Task = Literal["classification", "segmentation"]
 DIGITS = "digits"
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
 CIFAR_IMAGES, MNIST_IMAGES = 50_000, 60_000
@@ -16,8 +16,9 @@ class DigitsData(Section):
     """Scenes of real handwritten digits on a square canvas; ships with the package.
 
     Classification has one digit and ten classes, segmentation several digits and eleven classes
-    (background first). The training stream is endless, the test set fixed. An input size other
-    than the canvas resamples the same scenes; losses are taken on the canvas' own pixels.
+    (background first), detection several digits of ten classes with their boxes and masks. The
+    training stream is endless, the test set fixed. An input size other than the canvas resamples
+    the same scenes; losses are taken on the canvas' own pixels.
     """
 
     name: Literal["digits"] = "digits"
@@ -37,17 +38,17 @@ class DigitsData(Section):
     @property
     def classes(self) -> int:
         """Number of output classes."""
-        return 10 if self.task == "classification" else 11
+        return 11 if self.task == "segmentation" else 10
 
     @property
     def label_sides(self) -> tuple[int, int] | None:
         """Height and width of a label map; None for one label per image."""
-        return None if self.task == "classification" else (self.canvas, self.canvas)
+        return (self.canvas, self.canvas) if self.task == "segmentation" else None
 
     @property
     def label_pixels(self) -> int:
         """Labels per image: one class, or one for each pixel of the canvas."""
-        return 1 if self.task == "classification" else self.canvas**2
+        return self.canvas**2 if self.task == "segmentation" else 1
 
     @property
     def epoch_images(self) -> int | None:

@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from scaling.design.architectures import HEADS, DesignError, ModelSize, find_shape
+from scaling.design.architectures import DesignError, ModelSize, find_shape
+from scaling.design.tasks import HEADS, PADDED_HEADS
 from scaling.errors import nearest
 
 InputSize: TypeAlias = int | tuple[int, int]
@@ -59,7 +60,8 @@ class Design:
 
     Raises:
         DesignError: for a name, a size or a head that does not exist, a patch that does not
-            divide the input, or a length to which the grid of patches cannot be stretched.
+            divide the input (a detector's is padded), or a length to which the grid of patches
+            cannot be stretched.
     """
 
     architecture: str
@@ -77,7 +79,7 @@ class Design:
         if self.head is not None:
             check_known("head", self.head, HEADS)
         try:
-            for side in dict.fromkeys((height, width)):
+            for side in dict.fromkeys(self.padded_sides):
                 check_divides(self.patch_size, side)
         except DesignError as error:
             raise DesignError(f"patch size of '{self}': {error}") from None
@@ -121,15 +123,23 @@ class Design:
         return sides_of(self.input_size)
 
     @property
+    def padded_sides(self) -> tuple[int, int]:
+        """Height and width of what is cut into patches: the input's, for a detector padded to whole patches."""
+        if self.head not in PADDED_HEADS:
+            return self.input_sides
+        height, width = (-(-side // self.patch_size) * self.patch_size for side in self.input_sides)
+        return height, width
+
+    @property
     def patches(self) -> int:
         """Patches cut from the input, (height / p) (width / p)."""
-        height, width = self.input_sides
+        height, width = self.padded_sides
         return (height // self.patch_size) * (width // self.patch_size)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patch tokens, after extension."""
-        height, width = (side // self.patch_size for side in self.input_sides)
+        height, width = (side // self.patch_size for side in self.padded_sides)
         rows = round((height * self.sequence_length / width) ** 0.5)
         return rows, self.sequence_length // rows
 
@@ -140,7 +150,7 @@ class Design:
 
     def _check_extension(self, length: int) -> None:
         """The stretched grid keeps the proportions of the input, and is not smaller than it was."""
-        height, width = (side // self.patch_size for side in self.input_sides)
+        height, width = (side // self.patch_size for side in self.padded_sides)
         rows, columns = self.grid if length > self.patches else (0, 0)
         if length != rows * columns or rows * width != columns * height or length <= self.patches:
             raise DesignError(

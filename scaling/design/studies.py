@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from scaling.design.architectures import MODELLED_HEADS, DesignError, find_architecture, find_shape
+from scaling.design.architectures import DesignError, find_architecture, find_shape
 from scaling.design.datasets import NOT_IDENTITY, Data, DigitsData
 from scaling.design.designs import Design, check_divides, check_known, divisors
 from scaling.design.hardware import Hardware
@@ -22,6 +22,7 @@ from scaling.design.resources import Resources, check_resources
 from scaling.design.schedules import TrainingStage, training_stages
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
 from scaling.design.sized_recipes import StudyRecipe
+from scaling.design.tasks import HEADS_OF_TASK
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Raised when the same specification would no longer give the same result; a new key with a default
@@ -206,9 +207,7 @@ class Study(Section):
         return Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
 
     def _heads(self) -> tuple[str | None, ...]:
-        if self.data.task == "classification":
-            return (None,)
-        return self.grid.heads or MODELLED_HEADS[:1]
+        return self.grid.heads or HEADS_OF_TASK[self.data.task][:1] or (None,)
 
     def _designs(self) -> Iterator[Design]:
         for axes in product(*self._axes()):
@@ -261,7 +260,7 @@ class Study(Section):
                     find_shape(name, size)
         for index, head in enumerate(self.grid.heads):
             with _at(f"grid.heads[{index}]"):
-                check_known("head", head, MODELLED_HEADS)
+                check_known(f"head of {self.data.task}", head, HEADS_OF_TASK[self.data.task])
 
 
 @contextmanager

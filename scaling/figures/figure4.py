@@ -153,7 +153,7 @@ def _shares(first: Design, largest: int) -> tuple[list[int], list[float]]:
     for patch in patches:
         design = replace(first, patch_size=patch, input_size=side * patch)
         try:
-            parameters = cost_of(design, Head(dense=design.head is not None), Execution()).parameters
+            parameters = cost_of(design, Head(kind=design.head), Execution()).parameters
         except UsageError:  # beyond what a design can be
             break
         inputs.append(side * patch)

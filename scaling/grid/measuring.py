@@ -147,7 +147,7 @@ class Measuring:
         from scaling.training.trials import Trial, scan_of
 
         execution = Execution(self.precision, scan=scan_of(self.device.kind), checkpointing=self.checkpointing)
-        return Trial(design, Head(self.classes, design.head is not None), execution, self.device.kind, self._usable)
+        return Trial(design, Head(self.classes, design.head), execution, self.device.kind, self._usable)
 
     @property
     def _usable(self) -> int:

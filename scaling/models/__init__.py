@@ -7,6 +7,7 @@ from scaling.errors import UsageError
 from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
+from scaling.models.dense import DenseModel, backbone_of
 from scaling.models.heads import LinearSegmenter
 from scaling.models.mamba2 import kernels_on
 from scaling.models.switching import Replaced, change_patch_size
@@ -15,8 +16,10 @@ __all__ = [
     "Adventurer",
     "CheckpointError",
     "DeiT",
+    "DenseModel",
     "LinearSegmenter",
     "Replaced",
+    "backbone_of",
     "build_adventurer",
     "build_deit",
     "build_model",

@@ -5,6 +5,7 @@ Shapes: B images, S and W input sides, L patches, T = L + 1 tokens with the clas
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,9 @@ from timm.models import checkpoint  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
 from scaling.design import Design, Flip
-from scaling.models.embedding import ExtendedPatchEmbed, sincos_positions
+from scaling.models.embedding import ExtendedPatchEmbed, grid_of, sincos_positions
 from scaling.models.mamba2 import Mamba2Mixer
+from scaling.models.resampling import resample_positions
 from scaling.models.rms_norm import RMSNorm
 
 EPS = 1e-5
@@ -85,7 +87,7 @@ class Adventurer(nn.Module):
         shape = design.shape
         embedding = partial(ExtendedPatchEmbed, grid=design.grid) if design.extended_length else PatchEmbed
         self.embed_dim, self.grid_size = shape.width, design.grid
-        self.patch_embed = embedding(design.input_sides, design.patch_size, embed_dim=shape.width)
+        self.patch_embed = embedding(design.padded_sides, design.patch_size, embed_dim=shape.width)
         self.cls_token = nn.Parameter(torch.empty(1, 1, shape.width))
         self.pos_embed = nn.Parameter(torch.empty(1, design.sequence_length + 1, shape.width))
         drops = torch.linspace(0, drop_path, shape.depth, device="cpu").tolist()
@@ -117,12 +119,28 @@ class Adventurer(nn.Module):
 
     def forward_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B T D"]:
         """All tokens after the last norm, the class token last."""
-        patches = self.patch_embed(images)
+        (tokens,) = self._after_blocks(images, [len(self.layers) - 1])
+        return tokens
+
+    def maps_after(self, images: Float[Tensor, "B 3 S W"], blocks: Sequence[int]) -> list[Float[Tensor, "B D h w"]]:
+        """Patch tokens after some blocks, counted from 0 and in increasing order, as maps; after the last one normed.
+
+        In a dense model the images may have any sides that patches tile; positions are resampled to their grid.
+        """
+        grid = grid_of(images, self.patch_embed)
+        return [tokens[:, :-1].transpose(1, 2).unflatten(2, grid) for tokens in self._after_blocks(images, blocks)]
+
+    def _after_blocks(self, images: Float[Tensor, "B 3 S W"], blocks: Sequence[int]) -> list[Float[Tensor, "B T D"]]:
+        """All tokens after some blocks, after the last one normed."""
+        patches, grid = self.patch_embed(images), grid_of(images, self.patch_embed)
         tokens = torch.cat([patches, self.cls_token.expand(len(patches), -1, -1).to(patches.dtype)], dim=1)
-        tokens = tokens + self.pos_embed
-        for layer in self.layers:
+        tokens = tokens + resample_positions(self.pos_embed, self.grid_size, grid, class_token_last=True)
+        found = []
+        for index, layer in enumerate(self.layers):
             tokens = checkpoint(layer, tokens) if self.grad_checkpointing else layer(tokens)
-        return self.norm_f(tokens)
+            if index in blocks:
+                found.append(self.norm_f(tokens) if index == len(self.layers) - 1 else tokens)
+        return found
 
     def patch_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
         """Patch tokens after the last norm, in row order."""

@@ -21,7 +21,7 @@ from scaling.design import Design, DesignError, PatchResize
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
-from scaling.models.heads import LinearSegmenter
+from scaling.models.dense import DenseModel, backbone_of
 from scaling.models.resampling import resample_positions, resize_patches
 
 POSITIONS, KERNEL, HEAD = "pos_embed", "patch_embed.proj.weight", "head."
@@ -58,7 +58,7 @@ class Loaded:
 def save_checkpoint(model: nn.Module, design: Design, path: Path) -> None:
     """Write a model's weights as safetensors, with its design beside them; whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
+    backbone = backbone_of(model)
     about = {"design": str(design)} | ({"flip": backbone.flip} if isinstance(backbone, Adventurer) else {})
     part = path.with_name(f".{path.name}.part")
     save_file(tensors, part, metadata=about)
@@ -82,11 +82,10 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
         UsageError: for a resize that does not exist.
     """
     weights, old_grid, flip = read_weights(path)
-    if isinstance(model, LinearSegmenter) and not any(name.startswith(DENSE) for name in weights):
+    if isinstance(model, DenseModel) and not any(name.startswith(DENSE) for name in weights):
         model, new_head = model.backbone, True
-    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
+    backbone = backbone_of(model)
     prefix = DENSE if backbone is not model else ""
-    assert isinstance(backbone, Adventurer | DeiT)
     if flip and isinstance(backbone, Adventurer) and flip != backbone.flip:
         raise CheckpointError(f"{path}: was trained with flip = '{flip}', the model has '{backbone.flip}'")
     own = model.state_dict()

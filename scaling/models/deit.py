@@ -4,17 +4,20 @@ Shapes: B images, T tokens (class token first), L = T - 1 patches, D width, H he
 """
 
 import importlib
+from collections.abc import Sequence
 from functools import cache, partial
 
 import torch
 from jaxtyping import Float
 from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
+from timm.models import checkpoint  # pyright: ignore[reportPrivateImportUsage]
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from scaling.design import Design
-from scaling.models.embedding import ExtendedPatchEmbed, sincos_positions
+from scaling.models.embedding import ExtendedPatchEmbed, grid_of, sincos_positions
+from scaling.models.resampling import resample_positions
 
 NARROW = 192  # models narrower than the paper's start from weights scaled by their fan-in
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -59,6 +62,23 @@ class DeiT(VisionTransformer):
         """Patch tokens after the last norm, in row order."""
         return self.forward_features(images)[:, self.num_prefix_tokens :]
 
+    def maps_after(self, images: Float[Tensor, "B 3 S W"], blocks: Sequence[int]) -> list[Float[Tensor, "B D h w"]]:
+        """Patch tokens after some blocks, counted from 0 and in increasing order, as maps; after the last one normed.
+
+        In a dense model the images may have any sides that patches tile; positions are resampled to their grid.
+        """
+        grid = grid_of(images, self.patch_embed)
+        positions: Tensor = self.pos_embed  # pyright: ignore[reportAssignmentType]
+        patches = self.patch_embed(images)
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)  # pyright: ignore[reportOptionalMemberAccess]
+        tokens = tokens + resample_positions(positions, self.grid_size, grid, class_token_last=False)
+        found = []
+        for index, block in enumerate(self.blocks):
+            tokens = checkpoint(block, tokens) if self.grad_checkpointing else block(tokens)
+            if index in blocks:
+                found.append(self.norm(tokens) if index == len(self.blocks) - 1 else tokens)
+        return [tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid) for tokens in found]
+
 
 def build_deit(design: Design, classes: int, drop_path: float = 0.0, position_init: str = "normal") -> DeiT:
     """A DeiT with learned positions; `classes` = 0 leaves out the classifier.
@@ -68,7 +88,7 @@ def build_deit(design: Design, classes: int, drop_path: float = 0.0, position_in
     """
     shape = design.shape
     model = DeiT(
-        img_size=design.input_sides,
+        img_size=design.padded_sides,
         patch_size=design.patch_size,
         num_classes=classes,
         embed_dim=shape.width,

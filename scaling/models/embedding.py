@@ -29,6 +29,14 @@ class ExtendedPatchEmbed(PatchEmbed):
         return tokens.flatten(2).transpose(1, 2)
 
 
+def grid_of(images: Float[Tensor, "B 3 S W"], embedding: PatchEmbed) -> tuple[int, int]:
+    """Rows and columns of the patch tokens of images, which may have other sides than the design's input."""
+    height, width = images.shape[2:]
+    assert embedding.grid_size is not None
+    own = (height, width) == embedding.img_size
+    return embedding.grid_size if own else embedding.dynamic_feat_size((height, width))
+
+
 def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "L D"]:
     """The 2-D sine-cosine table (Chen et al. 2021, MoCo v3), in row order."""
     return build_sincos2d_pos_embed(list(grid), dim=width, interleave_sin_cos=False)

@@ -1,6 +1,4 @@
-"""Task heads. Shapes: B images, L patches, D width, K classes, S and W, R and C pixels."""
-
-from typing import Any
+"""The head without a decoder. Shapes: B images, L patches, D width, K classes, S and W, R and C pixels."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,17 +6,17 @@ from torch import Tensor, nn
 
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
+from scaling.models.dense import DenseModel
 
 
-class LinearSegmenter(nn.Module):
+class LinearSegmenter(DenseModel):
     """A linear layer on the patch tokens, brought to the label map's size bilinearly.
 
     The paper's decoder-free segmentation (Section 4.2, Table 2: decoder 'None').
     """
 
     def __init__(self, backbone: DeiT | Adventurer, classes: int, label_sides: tuple[int, int]) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.head = nn.Linear(backbone.embed_dim, classes)
         self.label_sides = label_sides
 
@@ -29,17 +27,3 @@ class LinearSegmenter(nn.Module):
         if logits.shape[2:] == self.label_sides:
             return logits
         return F.interpolate(logits, size=self.label_sides, mode="bilinear")
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns of parameter names from the input to the output: the backbone's, and then the head."""
-        own: dict[str, Any] = self.backbone.group_matcher(coarse)
-        return {"stem": _inside(own["stem"]), "blocks": [(_inside(part), order) for part, order in own["blocks"]]}
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are never decayed."""
-        return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
-
-
-def _inside(pattern: str) -> str:
-    """A pattern of the backbone's names, for the same names in a dense model."""
-    return rf"^backbone\.(?:{pattern.removeprefix('^')})"

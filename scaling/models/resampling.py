@@ -23,6 +23,8 @@ def resample_positions(
         new_grid: rows and columns wanted.
         class_token_last: where the class token is; Adventurer's is last, DeiT's first.
     """
+    if old_grid == new_grid:
+        return positions
     if not class_token_last:
         return resample_abs_pos_embed(positions, list(new_grid), list(old_grid), num_prefix_tokens=1)
     turned = positions.roll(1, dims=1)

@@ -5,8 +5,7 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
 from scaling.models.adventurer import Adventurer
-from scaling.models.deit import DeiT
-from scaling.models.heads import LinearSegmenter
+from scaling.models.dense import backbone_of
 from scaling.models.resampling import resample_positions, resize_patches
 
 Replaced = dict[nn.Parameter, nn.Parameter]
@@ -27,8 +26,7 @@ def change_patch_size(model: nn.Module, patch_size: int) -> Replaced:
     Returns:
         The two parameters that were replaced, for the optimiser.
     """
-    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
-    assert isinstance(backbone, Adventurer | DeiT)
+    backbone = backbone_of(model)
     before, old_grid = backbone.patch_embed, backbone.grid_size
     kernel, positions = before.proj.weight, backbone.pos_embed
     assert isinstance(kernel, nn.Parameter)
@@ -36,6 +34,7 @@ def change_patch_size(model: nn.Module, patch_size: int) -> Replaced:
     with torch.device("meta"):  # no memory, and no draw from the random state
         after = PatchEmbed(before.img_size, patch_size, embed_dim=backbone.embed_dim)
     assert after.grid_size is not None
+    after.strict_img_size = before.strict_img_size
     last = isinstance(backbone, Adventurer)
     after.proj.weight = nn.Parameter(resize_patches(kernel.detach(), patch_size, "flexivit"))
     after.proj.bias = before.proj.bias

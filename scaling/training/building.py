@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 
+from scaling.cost import head_of
 from scaling.design import Cell, Design
 from scaling.models import Adventurer, build_model, change_patch_size, load_checkpoint
 from scaling.records import RunDirectory
@@ -60,7 +61,7 @@ def model_of(cell: Cell, design: Design | None = None) -> nn.Module:
 
 def example_of(cell: Cell) -> Example:
     """What one image of a cell and its label look like."""
-    return Example(cell.design.input_sides, cell.data.label_sides)
+    return Example.of(cell.design, head_of(cell))
 
 
 def starting_checkpoint(cell: Cell, folder: Path) -> Path | None:

@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from scaling.cost import cost_of_cell
-from scaling.data import Scenes, data_fingerprint, held_out_batches
+from scaling.data import data_fingerprint, held_out_batches
 from scaling.design import Cell
 from scaling.models import save_checkpoint
 from scaling.records import Record, Status, describe
+from scaling.scenes import Scenes
 from scaling.training.building import checkpoint_activations, example_of, model_of
 from scaling.training.check import reentrant_checkpoints
 from scaling.training.evaluate import Evaluation, evaluate

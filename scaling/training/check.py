@@ -81,7 +81,7 @@ def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
         model = build_model(design, head.classes, head.label_sides)
     configure(model, execution)
     cost = cost_of(design, head, replace(execution, scan="recomputed"))
-    example = Example(design.input_sides, (head.label_sides or design.input_sides) if head.dense else None)
+    example = Example.of(design, head)
     return list(_agreements(design, model, cost, head, execution, example))
 
 

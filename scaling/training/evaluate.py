@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassJaccardIndex
 
-from scaling.data import Scenes
+from scaling.scenes import IGNORED_LABEL, Scenes
 
-IGNORED_LABEL = -100
 CALIBRATION_BINS = 15  # of confidence, of equal width (Guo et al. 2017)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from scaling.data import Scenes, held_out_batches
+from scaling.data import held_out_batches
 from scaling.design import Cell
 from scaling.errors import ScalingError
 from scaling.models import CheckpointError, load_checkpoint
 from scaling.models.checkpoints import HEAD, read_weights
+from scaling.scenes import Scenes
 from scaling.training.building import model_of
 from scaling.training.evaluate import Evaluation, evaluate
 from scaling.training.parallel import build_accelerator

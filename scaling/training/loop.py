@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from scaling.data import Scenes, training_batches
+from scaling.data import training_batches
 from scaling.design import Cell
 from scaling.errors import ScalingError
 from scaling.records import RESUME
+from scaling.scenes import Scenes
 from scaling.training.building import Training, begin, capture, plain_model, starting_checkpoint
 from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over
 from scaling.training.resume import Position, ResumeFolder, Saved
@@ -192,11 +193,11 @@ def _next(batches: Iterator[Scenes], position: Position) -> Scenes:
 def _micro_step(training: Training, task: Task, scenes: Scenes) -> Tensor:
     """Forward and backward pass of one micro-batch, and in the last of a step the update; returns the loss."""
     accelerator, recipe, model = task.accelerator, task.cell.recipe, training.model
-    images, labels = scenes.images.to(accelerator.device), scenes.labels.to(accelerator.device)
+    scenes = scenes.to(accelerator.device)
     with accelerator.accumulate(model):
         with autocast(model, accelerator):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            logits = model(scenes.images)
+        loss = F.cross_entropy(logits.float(), scenes.labels, label_smoothing=recipe.label_smoothing)  # pyright: ignore
         accelerator.backward(loss)
         if accelerator.sync_gradients and recipe.gradient_clip:
             accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)

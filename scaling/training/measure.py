@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from scaling.cost import Head
+from scaling.design import Design
 from scaling.models.mamba2.mixing import mix_flops
 
 with warnings.catch_warnings():
@@ -47,6 +49,12 @@ class Example:
 
     image_sides: tuple[int, int]
     label_sides: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, design: Design, head: Head) -> "Example":
+        """What a design sees with a head."""
+        labelled = head.task == "segmentation"
+        return cls(design.padded_sides, (head.label_sides or design.input_sides) if labelled else None)
 
     def batch(self, size: int, device: str) -> tuple[Tensor, Tensor]:
         """Images and labels of these shapes, with no meaningful content."""

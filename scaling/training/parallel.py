@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scaling.data import Share
 from scaling.design import Cell
 from scaling.errors import UsageError
-from scaling.models import LinearSegmenter
+from scaling.models import backbone_of
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 PATIENCE = timedelta(hours=1)  # of processes that wait for the first to measure the model or to save
@@ -112,6 +112,6 @@ def part(accelerator: Accelerator) -> bool:
 
 
 def _blocks(model: nn.Module) -> Iterable[nn.Module]:
-    backbone = model.backbone if isinstance(model, LinearSegmenter) else model
+    backbone = backbone_of(model)
     blocks: Iterable[nn.Module] = getattr(backbone, "blocks", None) or backbone.layers  # pyright: ignore[reportAssignmentType]
     return blocks

@@ -31,7 +31,7 @@ class Trial:
 
     Args:
         design: of the model.
-        head: classes, and for a dense head the sides of its label maps.
+        head: classes, and of a segmenter the sides of its label maps.
         execution: precision, checkpointing, averaged weights and sharding.
         device: 'cpu' or 'cuda'.
         memory_bytes: most that PyTorch may take of a GPU; None for all of it.
@@ -50,12 +50,7 @@ class Trial:
     @property
     def example(self) -> Example:
         """What one image and its label look like."""
-        return Example(self.design.input_sides, self.label_sides)
-
-    @property
-    def label_sides(self) -> tuple[int, int] | None:
-        """Height and width of label maps; None for one label per image."""
-        return (self.head.label_sides or self.design.input_sides) if self.head.dense else None
+        return Example.of(self.design, self.head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +131,9 @@ def saved_bytes_per_image(trial: Trial) -> int:
 
 def _model(trial: Trial) -> nn.Module:
     recipe, classes = trial.recipe, trial.head.classes
-    model = build_model(trial.design, classes, trial.label_sides, recipe.drop_path, recipe.position_init, recipe.flip)
+    model = build_model(
+        trial.design, classes, trial.head.label_sides, recipe.drop_path, recipe.position_init, recipe.flip
+    )
     configure(model, trial.execution)
     return model
 

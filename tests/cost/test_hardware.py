@@ -236,7 +236,7 @@ def test_a_study_is_budgeted_for_all_its_seeds() -> None:
     hours = known.gpu_hours(3 * 6 * 8)
     assert hours is not None
     assert found.gpu_hours.estimate == pytest.approx(hours.estimate)
-    head = Head(11, dense=True, label_sides=(16, 16))
+    head = Head(11, "linear", (16, 16))
     assert known.cost == cost_of(known.design, head, Execution("fp32"))
 
 

@@ -264,7 +264,7 @@ def test_records_say_how_they_were_trained() -> None:
     (found,) = read_measurements(table, "cpu")
     assert found.seconds_per_image == pytest.approx(0.01)
     design = Design.parse("deit-nano/4@48+linear")
-    assert found.cost == cost_of(design, Head(11, dense=True, label_sides=(24, 24)), Execution("fp32"))
+    assert found.cost == cost_of(design, Head(11, "linear", (24, 24)), Execution("fp32"))
 
 
 def test_records_say_how_they_were_carried_out() -> None:

@@ -94,7 +94,7 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"grid__seeds": [-1]}, "grid.seeds[0]: -1: input should be greater than or equal to 0"),
         ({"grid__sizes": ["nano", "bsae"]}, "grid.sizes[1]: deit-bsae: unknown size 'bsae': did you mean 'base'?"),
         ({"grid__architectures": ["vit"]}, "grid.architectures[0]: unknown architecture 'vit'"),
-        ({"grid__heads": ["liner"]}, "grid.heads[0]: unknown head 'liner': did you mean 'linear'?"),
+        ({"grid__heads": ["liner"]}, "grid.heads[0]: unknown head of segmentation 'liner': did you mean 'linear'?"),
         ({"recipe__learning_rat": 1e-3}, "recipe.learning_rat: unknown key; did you mean 'learning_rate'"),
         ({"recpie": {}}, "recpie: unknown key; did you mean 'recipe'?"),
         ({"exclude": [{"desing": "*"}]}, "exclude[0].desing: unknown key; did you mean 'design'?"),

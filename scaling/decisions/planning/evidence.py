@@ -230,7 +230,7 @@ def held_in(table: "pd.DataFrame", question: "Question") -> "pd.DataFrame":
 
 def parameters_of(design: Design) -> float:
     """Parameters without embedding, positions and head: the size of a model, whatever its patch and input."""
-    cost = cost_of_shape(design.architecture, Shape.of(design), Head(dense=design.head is not None), Execution("fp32"))
+    cost = cost_of_shape(design.architecture, Shape.of(design), Head(kind=design.head), Execution("fp32"))
     return float(cost.parameters.without_embedding_and_head)
 
 
@@ -297,9 +297,9 @@ def _head(study: str, dataset: str, head: str | None) -> Head:
     run = run_directory_of(study)
     if run is not None:
         data = load_study(run).data
-        return Head(data.classes, dense=head is not None, label_sides=data.label_sides)
+        return Head(data.classes, head, data.label_sides)
     known = published_study(study).classes if study in published_studies() else {}
-    return Head(known.get(dataset, DEFAULT_CLASSES), dense=head is not None)
+    return Head(known.get(dataset, DEFAULT_CLASSES), head)
 
 
 def _largest(rows: "pd.DataFrame", column: str) -> float | None:

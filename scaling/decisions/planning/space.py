@@ -9,7 +9,6 @@ import numpy as np
 from scaling.cost.shapes import Shape
 from scaling.decisions.outcomes import Array
 from scaling.design import (
-    MODELLED_HEADS,
     Design,
     DesignError,
     ModelSize,
@@ -110,11 +109,8 @@ def _models(question: "Question", evidence: "Evidence") -> Iterator[Model]:
             raise UsageError(
                 f"--architectures {architecture}: no record of {question.study} is of it; known: {', '.join(known)}"
             )
-    if all(head not in (None, *MODELLED_HEADS) for _, head in evidence.kinds):
-        heads = " and ".join(sorted({str(head) for _, head in evidence.kinds}))
-        raise UsageError(f"the cost of head {heads} is not known yet; only designs with a linear head can be planned")
     for architecture, head in evidence.kinds:
-        if head in (None, *MODELLED_HEADS) and architecture in (question.architectures or known):
+        if architecture in (question.architectures or known):
             for size in _sizes(architecture, question):
                 yield Model(architecture, size, find_architecture(architecture).shape(size), head)
 
