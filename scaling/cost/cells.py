@@ -97,7 +97,9 @@ class CellCost:
 
 def head_of(cell: Cell) -> Head:
     """The head that a cell's data ask for."""
-    return Head(cell.data.classes, cell.design.head, cell.data.label_sides)
+    recipe = cell.recipe
+    sides = cell.data.label_sides
+    return Head(cell.data.classes, cell.design.head, sides, recipe.auxiliary_loss > 0, recipe.detector)
 
 
 def execution_of(cell: Cell, scan: Scan = "fused") -> Execution:

@@ -7,7 +7,7 @@ numpy arrays for a million.
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from scaling.design import HEADS, Design, Precision, Task, check_known, task_of_head
+from scaling.design import HEADS, Design, Detector, Precision, Task, check_known, task_of_head
 from scaling.errors import UsageError, nearest
 
 Count: TypeAlias = Any
@@ -72,6 +72,8 @@ class Head:
         classes: outputs.
         kind: a head of a dense task as in a design's short name; None for a classifier on the class token.
         label_sides: height and width of a segmenter's label maps; by default the input's.
+        auxiliary: whether UperNet has its second, small head.
+        detector: settings of a detector.
 
     Raises:
         UsageError: for a size that cannot be.
@@ -81,6 +83,8 @@ class Head:
     classes: int = 1000
     kind: str | None = None
     label_sides: tuple[int, int] | None = None
+    auxiliary: bool = False
+    detector: Detector = Detector()
 
     def __post_init__(self) -> None:
         if self.kind is not None:

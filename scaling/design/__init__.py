@@ -27,6 +27,7 @@ from scaling.design.datasets import (
     parse_data,
 )
 from scaling.design.designs import Design, InputSize, check_known, divisors, sides_of
+from scaling.design.detectors import Detector
 from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import alternatives, expand_designs
 from scaling.design.pretraining import Pretraining
@@ -65,6 +66,7 @@ __all__ = [
     "Data",
     "Design",
     "DesignError",
+    "Detector",
     "DigitsData",
     "Files",
     "HuggingFaceData",

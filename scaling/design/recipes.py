@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from scaling.design.augmentation import Augmentation
+from scaling.design.detectors import Detector
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
 from scaling.errors import nearest
 
@@ -75,6 +76,10 @@ class Recipe(Augmentation):
     stages: Annotated[
         tuple[PatchStage, ...], Field(description="larger patches to begin with; the rest is at the design's own")
     ] = ()
+    auxiliary_loss: Annotated[
+        float, Field(ge=0, description="weight of the loss of a second, small head of UperNet; 0 leaves it out")
+    ] = 0.0
+    detector: Annotated[Detector, Field(description="settings of a detector")] = Detector()
     precision: Precision = "fp32"
 
     @model_validator(mode="after")

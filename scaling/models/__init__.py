@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from scaling.design import Design, Flip
+from scaling.design import Design, Detector, Flip
 from scaling.errors import UsageError
 from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
@@ -41,6 +41,8 @@ def build_model(
     drop_path: float = 0.0,
     position_init: str = "normal",
     flip: Flip = "alternate",
+    auxiliary: bool = False,
+    detector: Detector | None = None,
 ) -> nn.Module:
     """The model of a design: a classifier, or with a head one that labels every pixel.
 
@@ -51,6 +53,8 @@ def build_model(
         drop_path: stochastic depth of the last block, rising linearly from the first.
         position_init: 'normal' or 'sincos', where learned positions start.
         flip: which blocks of an Adventurer read backwards: 'alternate' or 'released'.
+        auxiliary: whether UperNet has its second, small head.
+        detector: settings of a detector; those for COCO by default.
 
     Raises:
         UsageError: for an architecture that this version cannot build.
