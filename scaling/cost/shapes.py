@@ -19,6 +19,7 @@ Sharding = Literal["ddp", "fsdp"]
 
 CHANNELS = 3
 LARGEST_CLASSES = 10_000_000
+COCO_DETECTOR = Detector()
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -84,7 +85,7 @@ class Head:
     kind: str | None = None
     label_sides: tuple[int, int] | None = None
     auxiliary: bool = False
-    detector: Detector = Detector()
+    detector: Detector = COCO_DETECTOR
 
     def __post_init__(self) -> None:
         if self.kind is not None:

@@ -19,7 +19,7 @@ class Detector(Section):
     sampled_regions: Annotated[PositiveInt, Field(description="of an image that each stage learns from")] = 512
     attention_window: Annotated[
         PositiveInt | None,
-        Field(description="tokens per side that most blocks of a DeiT attend within; all if left out"),
+        Field(description="tokens per side that most blocks of a DeiT attend in"),
     ] = None
 
     @model_validator(mode="after")
