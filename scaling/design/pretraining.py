@@ -12,6 +12,8 @@ from typing import Annotated
 from pydantic import Field
 
 from scaling.design.architectures import DesignError
+from scaling.design.augmentation import Augmentation
+from scaling.design.datasets import Data, DigitsData
 from scaling.design.designs import Design
 from scaling.design.recipes import Recipe
 from scaling.design.schedules import check_stages
@@ -22,11 +24,15 @@ STAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Pretraining(Section):
-    """A stage that the next one starts from: at its own input and patch size where it says so; see docs/stages.md."""
+    """A stage that the next one starts from: at its own input, patch and data where it says so; see docs/stages.md.
+
+    A stage on data for classification has no head, and hands over its backbone.
+    """
 
     name: Annotated[str, Field(pattern=STAGE_NAME)]
     input_size: Annotated[PositiveInt | None, Field(description="pixels per side; the design's own if left out")] = None
     patch_size: Annotated[PositiveInt | None, Field(description="the design's own if left out")] = None
+    data: Annotated[Data | None, Field(description="the study's own if left out")] = None
     recipe: StudyRecipe
 
     def design_of(self, design: Design) -> Design:
@@ -36,15 +42,19 @@ class Pretraining(Section):
             DesignError: if the patch does not divide the input.
         """
         return replace(
-            design, patch_size=self.patch_size or design.patch_size, input_size=self.input_size or design.input_size
+            design,
+            patch_size=self.patch_size or design.patch_size,
+            input_size=self.input_size or design.input_size,
+            head=None if self.data is not None and self.data.task == "classification" else design.head,
         )
 
 
 def check_trainings(
-    designs: Iterable[Design], pretraining: tuple[Pretraining, ...], recipe: StudyRecipe, epoch_images: int | None
+    designs: Iterable[Design], pretraining: tuple[Pretraining, ...], recipe: StudyRecipe, data: Data
 ) -> None:
     """Raise ValueError, naming the place, for a stage that one of the designs cannot be trained with."""
     designs = list(designs)
+    _check_tasks(pretraining, data)
     names = [stage.name for stage in pretraining]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -52,15 +62,17 @@ def check_trainings(
     chains = [_chain(design, pretraining) for design in designs]
     recipes = [*(stage.recipe for stage in pretraining), recipe]
     places = [*(f"pretraining[{index}]." for index in range(len(pretraining))), ""]
-    for depth, (place, each) in enumerate(zip(places, recipes, strict=True)):
+    sets = [*(stage.data or data for stage in pretraining), data]
+    for depth, (place, each, trained_on) in enumerate(zip(places, recipes, sets, strict=True)):
         with _at(place):
+            check_augmentation(each, trained_on)
             _check_start(each, first=depth == 0)
             by_size: dict[str, list[Design]] = {}
             for chain in chains:
                 by_size.setdefault(chain[depth].size, []).append(chain[depth])
             for size, trained in by_size.items():
-                _check_lengths(each.of_size(size), epoch_images)
-                check_stages(dict.fromkeys(trained), each.of_size(size), epoch_images)
+                _check_lengths(each.of_size(size), trained_on.epoch_images)
+                check_stages(dict.fromkeys(trained), each.of_size(size), trained_on.epoch_images)
 
 
 def _chain(design: Design, pretraining: tuple[Pretraining, ...]) -> list[Design]:
@@ -81,6 +93,24 @@ def _chain(design: Design, pretraining: tuple[Pretraining, ...]) -> list[Design]
                 "from it; patches only shrink from stage to stage"
             )
     return chain
+
+
+def _check_tasks(pretraining: tuple[Pretraining, ...], data: Data) -> None:
+    """A stage has the study's task, or is a classifier at the begin of the chain."""
+    tasks = [(stage.data or data).task for stage in pretraining]
+    for index, task in enumerate(tasks):
+        late = task == "classification" and any(before != task for before in tasks[:index])
+        if task not in (data.task, "classification") or late:
+            raise ValueError(
+                f"pretraining[{index}].data.task: '{task}' before {data.task}; first come classifiers, then stages of "
+                "the study's own task"
+            )
+
+
+def check_augmentation(recipe: Augmentation, data: Data) -> None:
+    """Raise ValueError, naming the key, for augmentation that the data do not have."""
+    if isinstance(data, DigitsData) and (keys := recipe.augmentation_keys):
+        raise ValueError(f"recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key")
 
 
 def _check_start(recipe: StudyRecipe, first: bool) -> None:

@@ -22,7 +22,7 @@ from scaling.design.resources import Resources, check_resources
 from scaling.design.schedules import TrainingStage, training_stages
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
 from scaling.design.sized_recipes import StudyRecipe
-from scaling.design.tasks import HEADS_OF_TASK
+from scaling.design.tasks import HEADS_OF_TASK, PADDED_HEADS
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Raised when the same specification would no longer give the same result; a new key with a default
@@ -163,13 +163,8 @@ class Study(Section):
     @model_validator(mode="after")
     def _is_runnable(self) -> "Study":
         self._check_axes()
-        recipes = {"": self.recipe} | {f"pretraining[{i}].": stage.recipe for i, stage in enumerate(self.pretraining)}
-        for place, recipe in recipes.items():
-            if isinstance(self.data, DigitsData) and (keys := recipe.augmentation_keys):
-                raise ValueError(
-                    f"{place}recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key"
-                )
-        if isinstance(self.data, DigitsData) and self.resources.data_workers is not None:
+        drawn = all(isinstance(data, DigitsData) for data in self.data_sets)
+        if drawn and self.resources.data_workers is not None:
             raise ValueError("resources.data_workers: the scenes of digits are drawn, not loaded; remove the key")
         designs = list(self._designs())
         if not designs:
@@ -177,7 +172,7 @@ class Study(Section):
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
             raise ValueError(f"grid.designs: {twice} is in the grid twice")
-        check_trainings(designs, self.pretraining, self.recipe, self.data.epoch_images)
+        check_trainings(designs, self.pretraining, self.recipe, self.data)
         for size in {design.size for design in designs}:
             for recipe in (*(stage.recipe for stage in self.pretraining), self.recipe):
                 check_resources(self.resources, recipe.of_size(size))
@@ -186,6 +181,12 @@ class Study(Section):
             if not any(matches(name, rule.design) for name in names):
                 raise ValueError(f"exclude[{index}].design: '{rule.design}' matches no design, such as {names[0]}")
         return self
+
+    @property
+    def data_sets(self) -> list[Data]:
+        """What is trained on in any stage, each once."""
+        every = [*(stage.data or self.data for stage in self.pretraining), self.data]
+        return [data for index, data in enumerate(every) if data not in every[:index]]
 
     def cells(self) -> list[Cell]:
         """Every cell of the study itself, in the order of the axes."""
@@ -200,7 +201,7 @@ class Study(Section):
         for stage in self.pretraining:
             recipe = stage.recipe.of_size(design.size)
             before = Cell(
-                *(self.name, stage.design_of(design), seed, self.data, recipe, self.measure),
+                *(self.name, stage.design_of(design), seed, stage.data or self.data, recipe, self.measure),
                 *(stage.name, before, self.resources),
             )
         recipe = self.recipe.of_size(design.size)
@@ -215,7 +216,8 @@ class Study(Section):
             if self._excludes(self._name(*axes), (input_size / patch_size) ** 2):
                 continue
             with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
-                check_divides(patch_size, input_size)
+                if head not in PADDED_HEADS:
+                    check_divides(patch_size, input_size)
             yield Design(architecture, size, patch_size, input_size, head)
         for index, name in enumerate(self.grid.designs):
             with _at(f"grid.designs[{index}]"):

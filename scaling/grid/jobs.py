@@ -17,7 +17,7 @@ from scaling.cost import (
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Cell, DigitsData, Hardware, Study, matches, with_earlier_stages
+from scaling.design import Cell, Data, DigitsData, Hardware, Study, matches, with_earlier_stages
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
@@ -155,9 +155,10 @@ def plan_jobs(
 
 def check_trainable(jobs: Iterable[Job]) -> None:
     """Raise UsageError for a design that can be costed but not trained, or a checkpoint or data that are not there."""
-    data = None
+    sets: list[Data] = []
     for job in jobs:
-        data = job.cell.data
+        if job.cell.data not in sets:
+            sets.append(job.cell.data)
         start = job.cell.starting_checkpoint
         if start is not None and not start.is_file():
             raise UsageError(f"recipe.start_from: {job.cell.design} starts from {start}, and there is no such file")
@@ -166,24 +167,26 @@ def check_trainable(jobs: Iterable[Job]) -> None:
                 f"{job.cell.design}: '{job.cell.design.architecture}' cannot be trained by this version; "
                 f"use {' or '.join(TRAINABLE)} designs (--dry-run shows costs of all)"
             )
-    if data is not None and not isinstance(data, DigitsData):
+    for place, data in enumerate(data for data in sets if not isinstance(data, DigitsData)):
         from scaling.data import open_data  # late: it imports torch, which drawn scenes do not need here
 
-        open_data(data, anew=True)
+        open_data(data, anew=place == 0)
 
 
 def check_same_data(jobs: Iterable[Job], run: RunDirectory) -> None:
     """Raise UsageError where open jobs would train on other images than the cells that a run directory has."""
-    data = next((job.cell.data for job in jobs if job.status not in FINISHED), None)
-    if data is None or isinstance(data, DigitsData) or not run.study_file.exists():
+    sets = [job.cell.data for job in jobs if job.status not in FINISHED and not isinstance(job.cell.data, DigitsData)]
+    if not sets or not run.study_file.exists():
         return
     from scaling.data import data_fingerprint  # late: it imports torch
 
-    now = data_fingerprint(data)
+    trained_on = {cell.id: cell.data for cell in run.study().all_cells()}
     for record in run.records():
+        data = trained_on[record.cell]
+        now = data_fingerprint(data) if data in sets else record.data_fingerprint
         if record.data_fingerprint not in (None, now):
             raise UsageError(
-                f"data.path: {data.path} holds other images (fingerprint {now})\n"
+                f"data.path: {getattr(data, 'path', data.name)} holds other images (fingerprint {now})\n"
                 f"than {record.design} seed {record.seed} in {run.path} was trained on ({record.data_fingerprint});\n"
                 "put those back, or choose another --out"
             )

@@ -230,13 +230,16 @@ def _sizes(study: Study) -> set[str]:
 def _settings(study: Study, sizes: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What may not change in a run directory, by dotted key and model size; how a batch is split may."""
     found: dict[str, dict[str, Any]] = {}
+    changeable = dict.fromkeys(("micro_batch_size", "recipe", *NOT_IDENTITY), True) | {"data": set(NOT_IDENTITY)}
     stages = {f"pretraining[{index}]": stage for index, stage in enumerate(study.pretraining)}
     recipes = {"recipe": study.recipe} | {f"{place}.recipe": stage.recipe for place, stage in stages.items()}
     for size in sizes:
         sections: dict[str, Section] = {"data": study.data, **stages}
         sections |= {place: recipe.of_size(size) for place, recipe in recipes.items()}
         for place, section in sections.items():
-            for key, value in section.model_dump(exclude={"micro_batch_size", "recipe", *NOT_IDENTITY}).items():
+            for key, value in section.model_dump(
+                exclude={"micro_batch_size": True, "recipe": True, "data": set(NOT_IDENTITY)} | changeable
+            ).items():
                 found.setdefault(f"{place}.{key}", {})[size] = value
     return found
 
