@@ -8,12 +8,14 @@ from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.dense import DenseModel, backbone_of
+from scaling.models.detection import CascadeMaskRCNN
 from scaling.models.heads import LinearSegmenter
 from scaling.models.mamba2 import kernels_on
 from scaling.models.switching import Replaced, change_patch_size
 
 __all__ = [
     "Adventurer",
+    "CascadeMaskRCNN",
     "CheckpointError",
     "DeiT",
     "DenseModel",
@@ -69,4 +71,6 @@ def build_model(
         backbone = build_adventurer(design, outputs, drop_path, position_init, flip)
     if design.head is None:
         return backbone
+    if design.head == "cascade":
+        return CascadeMaskRCNN(backbone, classes, detector or Detector())
     return LinearSegmenter(backbone, classes, label_sides or design.input_sides)
