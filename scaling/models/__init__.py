@@ -8,9 +8,10 @@ from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.dense import DenseModel, backbone_of
-from scaling.models.heads import LinearSegmenter
+from scaling.models.heads import LinearSegmenter, Segmenter
 from scaling.models.mamba2 import kernels_on
 from scaling.models.switching import Replaced, change_patch_size
+from scaling.models.upernet import UperNet
 
 __all__ = [
     "Adventurer",
@@ -19,6 +20,8 @@ __all__ = [
     "DenseModel",
     "LinearSegmenter",
     "Replaced",
+    "Segmenter",
+    "UperNet",
     "backbone_of",
     "build_adventurer",
     "build_deit",
@@ -69,4 +72,7 @@ def build_model(
         backbone = build_adventurer(design, outputs, drop_path, position_init, flip)
     if design.head is None:
         return backbone
-    return LinearSegmenter(backbone, classes, label_sides or design.input_sides)
+    sides = label_sides or design.input_sides
+    if design.head == "upernet":
+        return UperNet(backbone, classes, sides, auxiliary)
+    return LinearSegmenter(backbone, classes, sides)
