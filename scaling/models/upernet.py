@@ -23,9 +23,9 @@ LEVELS = 4
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each position: the same whatever else is in the batch, image or process."""
 
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """Computed in float32, and given back in the precision of `x`."""
-        return super().forward(x.movedim(1, -1).float()).to(x.dtype).movedim(-1, 1)
+    def forward(self, input: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """Computed in float32, and given back in the precision of the input."""
+        return super().forward(input.movedim(1, -1).float()).to(input.dtype).movedim(-1, 1)
 
 
 class UperNet(Segmenter):

@@ -50,7 +50,7 @@ def test_shapes_broadcast() -> None:
 
 def test_dense_heads_label_the_pixels_of_each_input() -> None:
     shape = shape_arrays("deit", width=192, depth=12, patch_size=16, input_size=[128, 512])
-    found = estimate_arrays("deit", shape, head=Head(150, dense=True))
+    found = estimate_arrays("deit", shape, head=Head(150, "linear"))
     for index, name in enumerate(("deit-tiny/16@128+linear", "deit-tiny/16@512+linear")):
         one = estimate(name, classes=150)
         assert found.saved_activation_bytes_per_image[index] == one.cost.activation_bytes_per_image

@@ -2,9 +2,10 @@
 
 from scaling.cost.heads.head_cost import HeadCost
 from scaling.cost.heads.linear import Classifier, LinearSegmenter
+from scaling.cost.heads.upernet import UperNet
 from scaling.cost.shapes import Head
 
-_HEADS: dict[str | None, HeadCost] = {None: Classifier(), "linear": LinearSegmenter()}
+_HEADS: dict[str | None, HeadCost] = {None: Classifier(), "linear": LinearSegmenter(), "upernet": UperNet()}
 
 
 def find_head(head: Head) -> HeadCost:
