@@ -18,7 +18,7 @@ from scaling.cost.breakdowns import (
     StateBytes,
 )
 from scaling.cost.heads import find_head
-from scaling.cost.shapes import Count, Execution, Head, Shape
+from scaling.cost.shapes import Count, Execution, Head, Shape, larger
 
 WEIGHT_BYTES = 4  # fp32 master weights under every precision
 MOMENT_BYTES = 8  # AdamW's two fp32 moments
@@ -136,13 +136,14 @@ class Backbone(ABC):
     def peak_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
         """Bytes per image at the peak of a training step.
 
-        What is saved, the fp32 image beside its 16-bit copy, gradients in flight, and with
-        checkpointing one block run again.
+        What is saved, the fp32 image beside its 16-bit copy, and the larger of what is in flight in the head and in
+        the blocks: gradients, and with checkpointing one block run again.
         """
         again = self.block_saved_bytes(shape, execution).total if execution.checkpointing else 0
         image = terms.IMAGE_BYTES * shape.pixels * execution.autocast
         saved = self.saved_bytes(shape, head, execution).total
-        return saved + image + again + self.transient_bytes(shape, execution)
+        in_head = find_head(head).transient_bytes(shape, head, execution)
+        return saved + image + larger(again + self.transient_bytes(shape, execution), in_head)
 
     def state_bytes(self, shape: Shape, head: Head, execution: Execution) -> StateBytes:
         """Bytes of weights, gradients, AdamW's moments, EMA and autocast's 16-bit copies of weights."""

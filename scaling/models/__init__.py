@@ -9,9 +9,10 @@ from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, lo
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.dense import DenseModel, backbone_of
 from scaling.models.detection import CascadeMaskRCNN
-from scaling.models.heads import LinearSegmenter
+from scaling.models.heads import LinearSegmenter, Segmenter
 from scaling.models.mamba2 import kernels_on
 from scaling.models.switching import Replaced, change_patch_size
+from scaling.models.upernet import UperNet
 
 __all__ = [
     "Adventurer",
@@ -21,6 +22,8 @@ __all__ = [
     "DenseModel",
     "LinearSegmenter",
     "Replaced",
+    "Segmenter",
+    "UperNet",
     "backbone_of",
     "build_adventurer",
     "build_deit",
@@ -73,4 +76,7 @@ def build_model(
         return backbone
     if design.head == "cascade":
         return CascadeMaskRCNN(backbone, classes, detector or Detector())
-    return LinearSegmenter(backbone, classes, label_sides or design.input_sides)
+    sides = label_sides or design.input_sides
+    if design.head == "upernet":
+        return UperNet(backbone, classes, sides, auxiliary)
+    return LinearSegmenter(backbone, classes, sides)

@@ -58,9 +58,10 @@ class DeiT(VisionTransformer):
         """Rows and columns of patch tokens."""
         return self.patch_embed.grid_size
 
-    def patch_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
-        """Patch tokens after the last norm, in row order."""
-        return self.forward_features(images)[:, self.num_prefix_tokens :]
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        return len(self.blocks)
 
     def maps_after(self, images: Float[Tensor, "B 3 S W"], blocks: Sequence[int]) -> list[Float[Tensor, "B D h w"]]:
         """Patch tokens after some blocks, counted from 0 and in increasing order, as maps; after the last one normed.
