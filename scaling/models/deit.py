@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scaling.design import Design
 from scaling.models.embedding import ExtendedPatchEmbed, grid_of, sincos_positions
 from scaling.models.resampling import resample_positions
+from scaling.models.windows import global_blocks, in_windows
 
 NARROW = 192  # models narrower than the paper's start from weights scaled by their fan-in
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -53,6 +54,9 @@ class FlashAttention(Attention):
 class DeiT(VisionTransformer):
     """timm's VisionTransformer, whose class token comes first."""
 
+    attention_window: int | None = None
+    """Tokens per side that most blocks of a dense model attend in; the last block of each quarter sees all."""
+
     @property
     def grid_size(self) -> tuple[int, int]:
         """Rows and columns of patch tokens."""
@@ -73,9 +77,11 @@ class DeiT(VisionTransformer):
         patches = self.patch_embed(images)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)  # pyright: ignore[reportOptionalMemberAccess]
         tokens = tokens + resample_positions(positions, self.grid_size, grid, class_token_last=False)
-        found = []
+        found, window, whole = [], self.attention_window, global_blocks(len(self.blocks))
         for index, block in enumerate(self.blocks):
-            tokens = checkpoint(block, tokens) if self.grad_checkpointing else block(tokens)
+            in_parts = window is not None and index not in whole
+            run = partial(in_windows, block, grid=grid, window=window) if in_parts else block
+            tokens = checkpoint(run, tokens) if self.grad_checkpointing else run(tokens)
             if index in blocks:
                 found.append(self.norm(tokens) if index == len(self.blocks) - 1 else tokens)
         return [tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid) for tokens in found]

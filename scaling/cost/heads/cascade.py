@@ -1,7 +1,7 @@
-"""Cascade Mask R-CNN on a simple feature pyramid, as training samples regions (Cai and Vasconcelos 2019; Li et al. 2022).
+"""Cascade Mask R-CNN (Cai and Vasconcelos 2019) on a simple feature pyramid, for as many regions as training samples.
 
 Symbols: D width of the backbone, C = min(256, D) channels of the pyramid, K classes, p patch size, s stride of a level,
-R sampled regions of an image in each of three stages, R / 4 of them in the mask head, e bytes of an element in products.
+R sampled regions of an image in each of three stages, R / 4 in the mask head, e bytes of an element in products.
 What depends on which things are in an image, such as losses, is below 1 % and not counted.
 """
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from scaling.design import Detector
+from scaling.design import Design, Detector
+from scaling.errors import UsageError
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
 from scaling.models.dense import DenseModel, pad_to_patches
@@ -42,7 +43,7 @@ class CascadeMaskRCNN(DenseModel):
     def __init__(self, backbone: DeiT | Adventurer, classes: int, settings: Detector) -> None:
         super().__init__(backbone)
         channels = min(WIDEST, backbone.embed_dim)
-        patch_size: int = backbone.patch_embed.patch_size[0]
+        patch_size = int(backbone.patch_embed.patch_size[0])
         self.settings = settings
         self.pyramid = SimplePyramid(backbone.embed_dim, channels, patch_size, settings.strides)
         self.proposals = ProposalNetwork(channels, settings.strides, settings.proposals)
@@ -75,7 +76,7 @@ class CascadeMaskRCNN(DenseModel):
         """
         sides = [things.sides for things in instances]
         levels = self.levels(images)
-        proposed, logits, deltas = self.proposals(levels, sides)
+        proposed, logits, deltas = self.proposals.propose(levels, sides)
         losses = self.proposals.losses(levels, logits, deltas, instances)
         regions = [
             torch.cat([boxes, things.boxes[~things.crowd]]) for boxes, things in zip(proposed, instances, strict=True)
@@ -102,7 +103,7 @@ class CascadeMaskRCNN(DenseModel):
     def detect(self, images: Float[Tensor, "B 3 S W"], sides: Sequence[tuple[int, int]]) -> list[Detections]:
         """What is found in each image; scores are means over the stages, masks are of the last stage's boxes."""
         levels = self.levels(images)
-        regions, _, _ = self.proposals(levels, sides)
+        regions, _, _ = self.proposals.propose(levels, sides)
         pooled_from = [level.float() for level in levels]
         scores = []
         for stage in self._stages:
@@ -139,13 +140,29 @@ class CascadeMaskRCNN(DenseModel):
     def levels(self, images: Float[Tensor, "B 3 S W"]) -> list[Float[Tensor, "B C _ _"]]:
         """The pyramid of images, which are padded to whole patches."""
         blocks = self.backbone.blocks if isinstance(self.backbone, DeiT) else self.backbone.layers
-        padded = pad_to_patches(images, self.backbone.patch_embed.patch_size[0])
+        padded = pad_to_patches(images, int(self.backbone.patch_embed.patch_size[0]))
         (tokens,) = self.backbone.maps_after(padded, [len(blocks) - 1])
         return self.pyramid(tokens)
 
     @property
     def _stages(self) -> list[BoxStage]:
         return cast(list[BoxStage], list(self.stages))
+
+
+def build_detector(design: Design, backbone: DeiT | Adventurer, classes: int, settings: Detector) -> CascadeMaskRCNN:
+    """A detector on a backbone, whose blocks attend in windows where the settings say so.
+
+    Raises:
+        UsageError: for windows in a backbone without attention.
+    """
+    if isinstance(backbone, DeiT):
+        backbone.attention_window = settings.attention_window
+    elif settings.attention_window is not None:
+        raise UsageError(
+            f"detector.attention_window: {design} has no attention, and its sequences need no windows; "
+            "leave the key out, or use a deit design"
+        )
+    return CascadeMaskRCNN(backbone, classes, settings)
 
 
 def best(

@@ -46,7 +46,7 @@ class ProposalNetwork(RegionProposalNetwork):
         )
         self.strides = strides
 
-    def forward(
+    def propose(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], sides: Sequence[tuple[int, int]]
     ) -> tuple[list[Float[Tensor, "_ 4"]], Float[Tensor, "B A"], Float[Tensor, "B A 4"]]:
         """Best regions of each image, inside its sides; and of all anchors the logits and the box deltas."""

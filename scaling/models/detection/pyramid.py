@@ -5,8 +5,9 @@ Shapes: B images, D width of the backbone, C channels of the pyramid, h and w si
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import LayerNorm2d  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
+
+from scaling.models.upernet import ChannelNorm
 
 
 class SimplePyramid(nn.ModuleList):
@@ -57,9 +58,9 @@ def _level(width: int, channels: int, patch_size: int, stride: int) -> nn.Sequen
     return nn.Sequential(
         *rescaling,
         nn.Conv2d(width, channels, 1, bias=False),
-        LayerNorm2d(channels),
+        ChannelNorm(channels),
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        LayerNorm2d(channels),
+        ChannelNorm(channels),
     )
 
 
@@ -75,7 +76,7 @@ def _rescaling(width: int, channels: int, patch_size: int, stride: int) -> tuple
     layers: list[nn.Module] = []
     while patch_size > stride:
         if layers:
-            layers += [LayerNorm2d(width), nn.GELU()]
+            layers += [ChannelNorm(width), nn.GELU()]
         narrower = max(channels, width // 2)
         layers.append(nn.ConvTranspose2d(width, narrower, 2, stride=2))
         width, patch_size = narrower, patch_size // 2

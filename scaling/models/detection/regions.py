@@ -90,8 +90,8 @@ class RegionPool:
     def from_level(
         self, level: Float[Tensor, "B C h w"], regions: Float[Tensor, "R 5"], stride: int
     ) -> Float[Tensor, "R C P P"]:
-        """Features of regions from one level, from 2 x 2 points in each cell."""
-        return roi_align(level, regions, self.cells, 1 / stride, sampling_ratio=2, aligned=True)
+        """Features of regions from one level; so many points in each cell that none of the level is passed over."""
+        return roi_align(level, regions, self.cells, 1 / stride, aligned=True)
 
 
 def with_images(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "R 5"]:
