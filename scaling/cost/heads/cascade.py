@@ -87,8 +87,8 @@ class CascadeMaskRCNN(HeadCost):
     def saved_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
         """Inputs of every product, norm and GELU, outputs of every ReLU, which are inputs too.
 
-        Norms keep what products put out, in e bytes; on CUDA under autocast an fp32 copy of it. The map of patch
-        tokens is kept as fp32 view of all tokens, under autocast only where a level pools or interpolates it.
+        Norms keep their input in fp32. The map of patch tokens is kept as an fp32 view of all tokens, under autocast
+        only where a level pools or interpolates it.
         """
         C, e = _channels(shape), execution.element_bytes
         whole_power = _power_of_2(shape.patch_size)
@@ -97,7 +97,7 @@ class CascadeMaskRCNN(HeadCost):
             pooled = level.stride > shape.patch_size
             viewed = larger(viewed, pooled * 1)
             levels += _rescaling_bytes(shape, level, execution)
-            levels += level.cells * (5 * e * C + 2 * STATISTICS_BYTES)
+            levels += level.cells * (3 * e * C + 2 * (4 * C + STATISTICS_BYTES))
         tokens = viewed * 4 * shape.width * (shape.tokens + 1)
         regions, positives = head.detector.sampled_regions, _positives(head)
         stages = STAGES * e * regions * (BOX_CELLS + 2 * HIDDEN) * C
@@ -147,7 +147,7 @@ def _levels(shape: Shape, head: Head) -> Iterator[_Level]:
 def _rescaling_bytes(shape: Shape, level: _Level, execution: Execution) -> Count:
     """What is kept from patch tokens to the input of a level's convolution of 1 x 1."""
     e, (first, *later) = execution.element_bytes, level.doublings
-    found = sum(one.exists * one.cells * (3 * e * one.inputs + STATISTICS_BYTES) for one in later)
+    found = sum(one.exists * one.cells * ((4 + 2 * e) * one.inputs + STATISTICS_BYTES) for one in later)
     if execution.autocast:
         return found + e * (first.exists * first.cells * first.inputs + level.width * level.cells)
     whole_power, (height, across) = _power_of_2(shape.patch_size), _sides(shape)
