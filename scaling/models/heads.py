@@ -27,9 +27,8 @@ class Segmenter(DenseModel):
 
     def to_labels(self, logits: Float[Tensor, "B K h w"], images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B K R C"]:
         """Logits brought bilinearly to the sides of the images' label maps."""
-        sides = (images.shape[2], images.shape[3])
-        wanted = self.label_sides if sides == self.backbone.patch_embed.img_size else sides
-        return resized(logits, wanted)
+        sides = sides_of(images)
+        return resized(logits, self.label_sides if sides == self.backbone.patch_embed.img_size else sides)
 
 
 class LinearSegmenter(Segmenter):
@@ -49,6 +48,11 @@ class LinearSegmenter(Segmenter):
         return self.to_labels(logits_BKL.unflatten(2, last.shape[2:]), images)
 
 
+def sides_of(maps: Float[Tensor, "B K h w"]) -> tuple[int, int]:
+    """Height and width, as numbers also where a tracer has tensors."""
+    return int(maps.shape[2]), int(maps.shape[3])
+
+
 def resized(maps: Float[Tensor, "B K h w"], sides: tuple[int, int]) -> Float[Tensor, "B K R C"]:
     """Maps brought to other sides bilinearly."""
-    return maps if maps.shape[2:] == sides else F.interpolate(maps, size=sides, mode="bilinear")
+    return maps if sides_of(maps) == sides else F.interpolate(maps, size=sides, mode="bilinear")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
-from scaling.models.heads import Segmenter, resized
+from scaling.models.heads import Segmenter, resized, sides_of
 
 CHANNELS = 192  # of the decoder at most; gives the 17M and 112M of the paper's Table 2
 POOLED_SIDES = (1, 2, 3, 6)
@@ -123,4 +123,4 @@ def _fully_convolutional(width: int, channels: int, classes: int) -> nn.Sequenti
 
 
 def _like(maps: Float[Tensor, "B C h w"], other: Float[Tensor, "B D H W"]) -> Float[Tensor, "B C H W"]:
-    return resized(maps, (other.shape[2], other.shape[3]))
+    return resized(maps, sides_of(other))
