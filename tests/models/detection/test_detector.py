@@ -138,7 +138,7 @@ def test_the_best_of_a_class_suppresses_its_repetitions_and_not_those_of_others(
 def test_a_model_that_finds_nothing_gives_empty_detections() -> None:
     model = detector().eval()
     for stage in model.stages:
-        torch.nn.init.constant_(stage.classes.bias[-1:], 100.0)
+        torch.nn.init.constant_(stage.get_parameter("classes.bias")[-1:], 100.0)
     (found,) = model(squares_and_discs(1)[0], [(SIDE, SIDE)])
     assert len(found) == 0
     assert found.masks.shape == (0, 28, 28)

@@ -46,8 +46,8 @@ def test_a_box_that_the_outputs_point_to_is_found_first(monkeypatch: pytest.Monk
 def test_outputs_are_in_the_order_of_the_anchors() -> None:
     """A level that is marked at one cell has its larger logits at the anchors around that cell."""
     proposals = network()
-    for layer in (proposals.head.conv[0][0], proposals.head.cls_logits):
-        torch.nn.init.constant_(layer.weight, 0.1)
+    for layer in ("conv.0.0", "cls_logits"):
+        torch.nn.init.constant_(proposals.head.get_parameter(f"{layer}.weight"), 0.1)
     marked = levels()
     marked[1][0, :, 5, 7] = 1.0  # at 28, 20 pixels
     logits, _ = proposals.outputs(marked)

@@ -4,8 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
+from torchvision.ops import roi_align
 
-from scaling.models.detection.regions import BACKGROUND, IGNORED, RegionPool, clip, match, mean_by_image, sample
+from scaling.models.detection.aligning import align
+from scaling.models.detection.regions import (
+    BACKGROUND,
+    IGNORED,
+    RegionPool,
+    clip,
+    match,
+    mean_by_image,
+    sample,
+    with_images,
+)
 from scaling.models.detection.stages import BoxStage
 from tests.models.detection.scenes import things
 
@@ -35,6 +46,21 @@ def test_pooled_regions_keep_the_order_of_images_and_boxes() -> None:
     for index, (image, box) in enumerate([(0, boxes[0][0]), (0, boxes[0][1]), (0, boxes[0][2]), (1, boxes[1][0])]):
         alone = pool([level[image : image + 1] for level in levels], [box[None]])
         torch.testing.assert_close(together[index], alone[0])
+
+
+def test_products_of_matrices_give_what_torchvision_s_operator_gives() -> None:
+    torch.manual_seed(0)
+    level = torch.randn(3, 4, 20, 25, requires_grad=True)
+    corner = torch.rand(12, 2) * 30
+    boxes = torch.cat([corner, corner + torch.rand(12, 2) * 45], 1).clamp(max=40.0)
+    regions = with_images([boxes[:5], boxes[:0], boxes[5:]])
+    weights = torch.randn(12, 4, 7, 7)
+    pooled, gradients = [], []
+    for run in (align(level, regions, 7, 2), roi_align(level, regions, 7, 0.5, aligned=True)):
+        pooled.append(run)
+        gradients += torch.autograd.grad((run * weights).sum(), level)
+    torch.testing.assert_close(*pooled)
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_region_sees_the_pixels_of_its_box() -> None:
