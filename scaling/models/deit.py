@@ -79,8 +79,7 @@ class DeiT(VisionTransformer):
         tokens = tokens + resample_positions(positions, self.grid_size, grid, class_token_last=False)
         found, window, whole = [], self.attention_window, global_blocks(len(self.blocks))
         for index, block in enumerate(self.blocks):
-            in_parts = window is not None and index not in whole
-            run = partial(in_windows, block, grid=grid, window=window) if in_parts else block
+            run = block if window is None or index in whole else partial(in_windows, block, grid=grid, window=window)
             tokens = checkpoint(run, tokens) if self.grad_checkpointing else run(tokens)
             if index in blocks:
                 found.append(self.norm(tokens) if index == len(self.blocks) - 1 else tokens)
