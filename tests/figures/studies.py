@@ -79,7 +79,7 @@ def detectors(seeds: int = 1) -> pd.DataFrame:
         for patch in (32, 16, 8, 6, 5, 4) for seed in range(seeds)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    known = [name for name in table if name.endswith(("loss", "error", "ap", "ap50", "ap75"))]
+    known = [str(name) for name in table if str(name).endswith(("loss", "error", "ap", "ap50", "ap75"))]
     return table.assign(
         status=table["patch_size"].eq(4).map({True: "oom", False: "done"}),
         **{name: table[name].where(table["patch_size"].gt(4)) for name in known},

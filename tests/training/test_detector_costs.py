@@ -57,7 +57,11 @@ def test_parameters_and_products_are_those_of_the_model(name: str, settings: Det
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_bytes_are_what_autograd_keeps(name: str, precision: str) -> None:
     design, head = Design.parse(name), Head(7, "cascade")
-    model = built(design, head)
+    assert cost(name, head, precision).saved.total == kept_bytes(built(design, head), design, precision)
+
+
+def kept_bytes(model: nn.Module, design: Design, precision: str) -> int:
+    """By autograd, of one image: the slope over batches, so that parameters cancel."""
     with FakeTensorMode():
         fakes = {key: torch.empty(one.shape, requires_grad=True) for key, one in model.named_parameters()}
 
@@ -70,8 +74,19 @@ def test_saved_bytes_are_what_autograd_keeps(name: str, precision: str) -> None:
 
             return saved_bytes(forward)  # pyright: ignore[reportArgumentType]
 
-        counted = saved(3) - saved(2)
-    assert cost(name, head, precision).saved.total == counted
+        return saved(3) - saved(2)
+
+
+@pytest.mark.parametrize("name", ["deit-64x6/4@64x100+cascade", "deit-64x3/4@64+cascade", "deit-64x6/4@24+cascade"])
+def test_windows_of_attention_are_counted(name: str) -> None:
+    """Whole windows and those that are left at two edges; all blocks global; one window."""
+    design, head = Design.parse(name), Head(7, "cascade", detector=Detector(attention_window=7, sampled_regions=64))
+    model = built(design, head)
+    with FlopCounterMode(display=False) as forward:
+        model(torch.zeros(1, 3, *design.padded_sides, device="meta"))
+    assert cost(name, head).forward.total == forward.get_total_flops()
+    for precision in ("fp32", "bf16"):
+        assert cost(name, head, precision).saved.total == kept_bytes(model, design, precision)
 
 
 def test_many_designs_at_once_are_each_their_own() -> None:
