@@ -39,7 +39,7 @@ def test_a_detector_has_a_panel_of_boxes_and_one_of_masks_and_is_one_record() ->
     for axis, column in ((boxes, "test_loss"), (masks, "mask_test_loss")):
         points = axis.containers[0].lines[0]  # pyright: ignore[reportAttributeAccessIssue]
         assert sorted(points.get_ydata()) == pytest.approx(sorted(detectors()[column].dropna()))
-        assert [list(line.get_xdata()) for line in axis.lines if line.get_gid() == "oom"] == [[4.0]]
+        assert [np.ravel(line.get_xdata()).tolist() for line in axis.lines if line.get_gid() == "oom"] == [[4.0]]
     assert caption(drawn).endswith("; 5 records")
     check_text(drawn)
 

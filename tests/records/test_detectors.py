@@ -22,7 +22,7 @@ def finished(path: Path) -> RunDirectory:
         known |= {"box_ap": 0.5, "box_ap50": 0.7, "mask_ap": 0.4, "mask_ap50": 0.6}
         known |= {"test_loss": 1 + 0.1 * patch, "test_loss_standard_error": 0.01}
         known |= {"mask_test_loss": 2 + 0.1 * patch, "mask_test_loss_standard_error": 0.02}
-        kept = known if patch > 1 else {"status": Status.OOM}
+        kept: dict[str, Any] = known if patch > 1 else {"status": Status.OOM}
         run.begin(cell)
         run.finish(Record(**describe(cell), **kept))
     return run
