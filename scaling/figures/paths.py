@@ -17,7 +17,7 @@ LOOKS = {
     "input": ("#3f8f6b", "^", (0, (4, 1.2, 1, 1.2))),
     "input at fixed length": ("#8a6fb0", "v", (0, (11, 1.5))),
     "extension": ("#8a8a8a", "D", (0, (2, 1.2))),
-    "decoder": ("#c2952d", "P", (0, (1, 1))),
+    "decoder": ("#c2952d", "p", (0, (1, 1))),
 }
 NAMES = {
     "patch": "smaller patch",
