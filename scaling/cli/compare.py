@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import SOURCE_HELP, Format, message, print_json, show_table, si, size
+from scaling.cli.output import SOURCE_HELP, TASK_HELP, Format, message, print_json, show_table, si, size
 
 if TYPE_CHECKING:
     from scaling.decisions import Candidate, Comparison, Step
@@ -21,6 +21,7 @@ def compare(
     y: Annotated[
         str | None, typer.Option(help="accuracy, mean_iou, box_ap, mask_ap or test_loss.", show_default="metric")
     ] = None,
+    task: Annotated[str | None, typer.Option(help=TASK_HELP, show_default="that with most results")] = None,
     seed_noise: Annotated[
         float | None,
         typer.Option(
@@ -47,7 +48,7 @@ def compare(
     from scaling.decisions import compare as compare_axes
     from scaling.decisions import to_json, verdict
 
-    found = compare_axes(source, base, y, seed_noise)
+    found = compare_axes(source, base, y, seed_noise, task)
     if output is Format.JSON:
         print_json({"source": str(source), "verdict": verdict(found)} | to_json(found))
         return

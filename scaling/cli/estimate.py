@@ -97,7 +97,7 @@ def estimate(
 
     scaling estimate --study digits-quick --hardware rtx-4090
     """
-    from scaling.cost import DEFAULT_BATCH, DEFAULT_CLASSES, Execution, Request, find_hardware
+    from scaling.cost import DEFAULT_BATCH, DEFAULT_CLASSES, Execution, Head, Request, find_hardware
     from scaling.design import expand_designs, load_study
 
     _refuse_conflicts(designs, study, classes, batch_size, epochs, recipe)
@@ -110,7 +110,7 @@ def estimate(
     request = Request(
         device,
         execution,
-        classes=DEFAULT_CLASSES if classes is None else classes,
+        head=Head(DEFAULT_CLASSES if classes is None else classes),
         batch_size=DEFAULT_BATCH if batch_size is None else batch_size,
         gpus=gpus,
         train_images=train_images,
@@ -162,7 +162,7 @@ def _calibrate(path: Path, request: "Request") -> "Constants":
         execution=request.execution,
         batch_size=request.batch_size,
         train_images=request.train_images,
-        classes=request.classes,
+        classes=request.head.classes,
     )
     return calibrate(measured, f"{path}: {len(measured)} measured")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+TASK_HELP = "Such as segmentation, detection (boxes) or instance-segmentation (masks)."
 SOURCE_HELP = "Run directory, CSV or Parquet file, or 'paper' for the published records."
 UNBOUNDED = 10_000  # columns
 PLAIN_WIDTH = 180  # of tables that go to a file or a pipe

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Format, message
+from scaling.cli.output import TASK_HELP, Format, message
 
 if TYPE_CHECKING:
     from scaling.decisions.planning import Plan
@@ -96,6 +96,9 @@ OutcomeOption = Annotated[
     str | None,
     typer.Option("--y", help="accuracy, mean_iou, test_loss, ...", show_default="metric", rich_help_panel=TRUST),
 ]
+TaskOption = Annotated[
+    str | None, typer.Option(help=TASK_HELP, show_default="that with most results", rich_help_panel=TRUST)
+]
 ExtrapolateOption = Annotated[
     float | None,
     typer.Option(help="Factor beyond the records, on any scale.", show_default="2", rich_help_panel=TRUST),
@@ -171,6 +174,7 @@ def plan(
     without: WithoutOption = None,
     study: StudyOption = None,
     y: OutcomeOption = None,
+    task: TaskOption = None,
     extrapolate: ExtrapolateOption = None,
     seed_noise: SeedNoiseOption = None,
     hold_out: HoldOutOption = None,

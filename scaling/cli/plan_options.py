@@ -55,7 +55,7 @@ READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 AS_THEY_ARE = (
     *("price", "hardware", "gpus", "precision", "checkpointing", "scan", "sharding", "batch_size", "epochs"),
-    *("recipe", "train_images", "free_sizes", "study", "seed_noise", "hold_out"),
+    *("recipe", "train_images", "free_sizes", "study", "task", "seed_noise", "hold_out"),
 )
 EITHER = (("epochs", "recipe"),)
 """Options of which the later question's one replaces the other."""

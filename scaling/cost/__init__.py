@@ -20,7 +20,7 @@ from scaling.cost.breakdowns import (
     StateBytes,
 )
 from scaling.cost.budget import Budget, StageBudget, budget
-from scaling.cost.cells import CellCost, StageCost, cell_speed, cost_of_cell, head_of
+from scaling.cost.cells import CellCost, StageCost, cell_speed, cost_of_cell, head_for, head_of
 from scaling.cost.cost import Cost, cost_of, cost_of_shape, scan_flops_by_convention
 from scaling.cost.estimates import (
     DEFAULT_BATCH,
@@ -105,6 +105,7 @@ __all__ = [
     "hardware_names",
     "hardware_of_device",
     "interval_fields",
+    "head_for",
     "head_of",
     "place",
     "read_measurements",

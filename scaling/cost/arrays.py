@@ -72,7 +72,8 @@ def shape_arrays(
     mlp_width, heads = (
         np.array([getattr(size, name) for size in sizes], float)[place] for name in ("mlp_width", "heads")
     )
-    return Shape(d, depths, mlp_width.reshape(d.shape), heads.reshape(d.shape), p, side**2, (side // p) ** 2)
+    rows = side // p
+    return Shape(d, depths, mlp_width.reshape(d.shape), heads.reshape(d.shape), p, side**2, rows**2, rows)
 
 
 def estimate_arrays(

@@ -4,6 +4,7 @@ An architecture says what one block costs; everything else is the same for all a
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 
 from scaling.cost import terms
@@ -18,11 +19,12 @@ from scaling.cost.breakdowns import (
     StateBytes,
 )
 from scaling.cost.heads import find_head
-from scaling.cost.shapes import Count, Execution, Head, Shape
+from scaling.cost.shapes import Count, Execution, Head, Shape, larger
 
 WEIGHT_BYTES = 4  # fp32 master weights under every precision
 MOMENT_BYTES = 8  # AdamW's two fp32 moments
 TRAFFIC_PASSES = 5
+GLOBAL_BLOCKS = 4  # of a detector that attends in windows: the last of each quarter
 
 
 class Backbone(ABC):
@@ -88,7 +90,7 @@ class Backbone(ABC):
 
     def forward_flops(self, shape: Shape, head: Head) -> Flops:
         """Products of the forward pass of one image."""
-        blocks = _times(shape.depth, self.block_flops(shape))
+        blocks = over_blocks(shape, head, self.block_flops)
         embedding = terms.patch_embedding_flops(shape)
         return Flops(**blocks | {"patch_embedding": embedding, "head": find_head(head).flops(shape, head)})
 
@@ -100,17 +102,17 @@ class Backbone(ABC):
         forward = self.forward_flops(shape, head)
         return Flops(**_times(3, forward) | {"patch_embedding": 2 * forward.patch_embedding})
 
-    def recomputed_flops(self, shape: Shape, execution: Execution) -> Flops:
+    def recomputed_flops(self, shape: Shape, head: Head, execution: Execution) -> Flops:
         """Products done again in backward: inside fused kernels, and of whole checkpointed blocks."""
-        block = self.recomputed_block_flops(shape, execution).terms()
+        blocks = over_blocks(shape, head, lambda part: self.recomputed_block_flops(part, execution))
         if execution.checkpointing:
-            again = self.block_flops(shape).terms()
-            block = {name: count + again[name] for name, count in block.items()}
-        return Flops(**{name: shape.depth * count for name, count in block.items()})
+            again = over_blocks(shape, head, self.block_flops)
+            blocks = {name: count + again[name] for name, count in blocks.items()}
+        return Flops(**blocks)
 
-    def elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
+    def elementwise_flops(self, shape: Shape, head: Head) -> ElementwiseFlops:
         """Elementwise work of the forward pass of one image."""
-        blocks = _times(shape.depth, self.block_elementwise_flops(shape))
+        blocks = over_blocks(shape, head, self.block_elementwise_flops)
         norms = blocks["norms"] + self.final_norm_elementwise_flops(shape)
         return ElementwiseFlops(**blocks | {"norms": norms})
 
@@ -119,15 +121,13 @@ class Backbone(ABC):
 
         With checkpointing each block keeps its fp32 input only.
         """
-        block = self.block_saved_bytes(shape, execution)
-        kept = 0 if execution.checkpointing else shape.depth
+        blocks = over_blocks(shape, head, lambda part: self.block_saved_bytes(part, execution))
+        kept = 1 - execution.checkpointing
         inputs = 4 * (shape.tokens + 1) * shape.width * shape.depth if execution.checkpointing else 0
         return SavedBytes(
             image=terms.image_bytes(shape, execution),
             block_inputs=inputs,
-            mixer=kept * block.mixer,
-            mlp=kept * block.mlp,
-            norms=kept * block.norms,
+            **{name: kept * count for name, count in blocks.items()},
             final_norm=self.final_norm_saved_bytes(shape),
             head=find_head(head).saved_bytes(shape, head, execution),
             loss=find_head(head).loss_bytes(shape, head),
@@ -136,13 +136,14 @@ class Backbone(ABC):
     def peak_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
         """Bytes per image at the peak of a training step.
 
-        What is saved, the fp32 image beside its 16-bit copy, gradients in flight, and with
-        checkpointing one block run again.
+        What is saved, the fp32 image beside its 16-bit copy, and the larger of what is in flight in the head and in
+        the blocks: gradients, and with checkpointing one block run again.
         """
         again = self.block_saved_bytes(shape, execution).total if execution.checkpointing else 0
         image = terms.IMAGE_BYTES * shape.pixels * execution.autocast
         saved = self.saved_bytes(shape, head, execution).total
-        return saved + image + again + self.transient_bytes(shape, execution)
+        in_head = find_head(head).transient_bytes(shape, head, execution)
+        return saved + image + larger(again + self.transient_bytes(shape, execution), in_head)
 
     def state_bytes(self, shape: Shape, head: Head, execution: Execution) -> StateBytes:
         """Bytes of weights, gradients, AdamW's moments, EMA and autocast's 16-bit copies of weights."""
@@ -166,6 +167,22 @@ class Backbone(ABC):
         everything = replace(execution, checkpointing=False)
         passes = TRAFFIC_PASSES + 2 * execution.checkpointing
         return passes * self.saved_bytes(shape, head, everything).total
+
+
+def over_blocks(shape: Shape, head: Head, of_block: Callable[[Shape], Breakdown]) -> dict[str, Count]:
+    """The terms of all blocks; where a detector attends in windows, most run on each window by itself."""
+    window = head.detector.attention_window
+    if window is None:
+        return _times(shape.depth, of_block(shape))
+    whole = shape.depth + GLOBAL_BLOCKS - larger(shape.depth, GLOBAL_BLOCKS)
+    found = _times(whole, of_block(shape))
+    columns = shape.tokens // shape.rows
+    for down, height in ((shape.rows // window, window), (1, shape.rows % window)):
+        for across, breadth in ((columns // window, window), (1, columns % window)):
+            windows = (shape.depth - whole) * down * across * (height * breadth > 0)
+            parts = _times(windows, of_block(replace(shape, tokens=height * breadth)))
+            found = {name: count + parts[name] for name, count in found.items()}
+    return found
 
 
 def _times(factor: Count, flops: Breakdown) -> dict[str, Count]:

@@ -7,7 +7,7 @@ from scaling.cost.cost import Cost, cost_of
 from scaling.cost.memory import Layout, state_on_gpu
 from scaling.cost.roofline import Interval, constants_of, step_seconds
 from scaling.cost.shapes import Execution, Head, Scan
-from scaling.design import Cell, Design, Hardware
+from scaling.design import Cell, Data, Design, Hardware, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,12 @@ class CellCost:
 
 def head_of(cell: Cell) -> Head:
     """The head that a cell's data ask for."""
-    recipe = cell.recipe
-    sides = cell.data.label_sides
-    return Head(cell.data.classes, cell.design.head, sides, recipe.auxiliary_loss > 0, recipe.detector)
+    return head_for(cell.data, cell.recipe, cell.design.head)
+
+
+def head_for(data: Data, recipe: Recipe, kind: str | None) -> Head:
+    """A head of this kind, as these data and this recipe ask for."""
+    return Head(data.classes, kind, data.label_sides, recipe.auxiliary_loss > 0, recipe.detector)
 
 
 def execution_of(cell: Cell, scan: Scan = "fused") -> Execution:

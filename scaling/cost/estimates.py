@@ -1,6 +1,6 @@
 """`estimate`: everything a design needs on given hardware, exact where it can be and with an interval elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.cost.breakdowns import CommunicationBytes, StateBytes
@@ -148,7 +148,7 @@ def estimate(
     hardware: str | Hardware = DEFAULT_HARDWARE,
     *,
     classes: int = DEFAULT_CLASSES,
-    label_sides: tuple[int, int] | None = None,
+    head: Head | None = None,
     batch_size: int = DEFAULT_BATCH,
     gpus: int | None = None,
     micro_batch_size: int | None = None,
@@ -162,7 +162,7 @@ def estimate(
         design: a design or its short name.
         hardware: name of a device that ships, or a device of your own.
         classes: outputs of the head.
-        label_sides: height and width of a dense head's label maps; by default the input's.
+        head: more of the head than its outputs; its kind is the design's.
         batch_size: global batch.
         gpus: GPUs to train on; by default the fewest whole nodes that hold the batch and divide it.
         micro_batch_size: images per GPU and forward pass; by default the most that fit.
@@ -181,7 +181,7 @@ def estimate(
     execution = execution or Execution(device.default_precision)
     check_precision(device, execution.precision)
     check_sizes(batch_size, train_images)
-    head = Head(classes, design.head, label_sides)
+    head = replace(head or Head(classes), kind=design.head)
     cost = cost_of(design, head, execution)
     known = constants or constants_of(device)
     placement = place(cost, device, execution, batch_size, gpus, micro_batch_size)

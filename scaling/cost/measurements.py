@@ -160,8 +160,7 @@ def _measurement(
     protocol = estimate(
         design,
         hardware,
-        classes=head.classes,
-        label_sides=head.label_sides,
+        head=head,
         batch_size=row.batch_size or batch_size,
         # Hours are of the whole protocol, a speed is of the GPUs that the row names.
         gpus=None if by_hours and row.devices == 1 else row.devices,

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from scaling.cost.budget import Budget, budget
 from scaling.cost.cells import head_of
-from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAGES, CostEstimate, estimate
+from scaling.cost.estimates import DEFAULT_BATCH, IMAGENET_IMAGES, CostEstimate, estimate
 from scaling.cost.roofline import Constants
-from scaling.cost.shapes import Execution
+from scaling.cost.shapes import Execution, Head
 from scaling.cost.stages import Stage, stages_of
 from scaling.design import Cell, Design, Hardware, Study
 from scaling.errors import UsageError
+
+IMAGENET_HEAD = Head()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Request:
 
     hardware: Hardware
     execution: Execution
-    classes: int = DEFAULT_CLASSES
+    head: Head = IMAGENET_HEAD
     batch_size: int = DEFAULT_BATCH
     gpus: int | None = None
     train_images: int = IMAGENET_IMAGES
@@ -81,12 +83,10 @@ class Request:
         return Row(known, found, of_study=True, stage=cell.stage)
 
     def _stage_of_cell(self, cell: Cell, design: Design, micro_batch_size: int | None) -> CostEstimate:
-        head = head_of(cell)
         return estimate(
             design,
             self.hardware,
-            classes=head.classes,
-            label_sides=head.label_sides,
+            head=head_of(cell),
             batch_size=cell.recipe.batch_size,
             gpus=self.gpus or 1,
             micro_batch_size=micro_batch_size,
@@ -111,7 +111,7 @@ class Request:
         return estimate(
             design,
             self.hardware,
-            classes=self.classes,
+            head=self.head,
             batch_size=batch_size,
             gpus=self.gpus,
             execution=self.execution,

@@ -35,6 +35,7 @@ class Shape:
         patch_size: pixels per side p.
         pixels: pixels of the input, height x width.
         tokens: patch tokens L that the blocks see; class and heading tokens are added where they cost.
+        rows: of patch tokens.
     """
 
     width: Count
@@ -44,6 +45,7 @@ class Shape:
     patch_size: Count
     pixels: Count
     tokens: Count
+    rows: Count
 
     @classmethod
     def of(cls, design: Design) -> "Shape":
@@ -57,6 +59,7 @@ class Shape:
             patch_size=design.patch_size,
             pixels=height * width,
             tokens=design.sequence_length,
+            rows=design.grid[0],
         )
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling.decisions.candidates import Candidate, Field
+from scaling.design.tasks import HEADS_OF_TASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,16 @@ class Axis:
     """Pattern of the designs on it, with the base's fields to be put in."""
 
 
+DECODERS = HEADS_OF_TASK["segmentation"]
+
+
 def _negative_patch(candidate: Candidate) -> float | None:
     return -candidate.fields["patch_size"]
+
+
+def _decoder(candidate: Candidate) -> float | None:
+    head = candidate.fields["head"]
+    return DECODERS.index(head) if head in DECODERS else None
 
 
 AXES = (
@@ -59,6 +68,13 @@ AXES = (
         ("architecture", "size", "patch_size", "input_size", "head"),
         lambda candidate: candidate.fields["sequence_length"],
         "{architecture}-{size}/{patch_size}@{input_size}+extend=*",
+    ),
+    Axis(
+        "decoder",
+        "a decoder",
+        ("architecture", "size", "patch_size", "input_size", "extended_length"),
+        _decoder,
+        "{architecture}-{size}/{patch_size}@{input_size}+*",
     ),
 )
 

@@ -83,8 +83,22 @@ class Field:
         return found
 
 
+def of_task(table: "pd.DataFrame", task: str | None) -> "pd.DataFrame":
+    """The rows of a task; all of them where none is named.
+
+    Raises:
+        UsageError: for a task that no record is of.
+    """
+    if task is None:
+        return table
+    known = list(map(str, table["task"].dropna().unique())) if "task" in table else []
+    if task not in known:
+        raise UsageError(f"--task '{task}': no record is of it; {nearest(task, known)}")
+    return table[table["task"] == task]
+
+
 def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | None = None) -> Field:
-    """Candidates of the task and data set that `design` belongs to, or of the one with most results.
+    """Candidates of the task and data set that `design` belongs to, or of the first of those with most results.
 
     Raises:
         CompareError: if no design has a result, or the table has no designs.
@@ -119,10 +133,11 @@ def _of_one_task(table: "pd.DataFrame", outcome: Outcome, design: str | None) ->
         raise CompareError(f"no record of a design has {outcome.label}; nothing to compare")
     if not keys:
         return table
-    groups = with_result.value_counts(keys, sort=True).index.tolist()  # those with most results first
+    counts = with_result.groupby(keys, sort=False).size().sort_values(ascending=False, kind="stable")
+    groups = counts.index.to_frame().to_numpy().tolist()
     if design is not None and len(groups) > 1:
         names = ", ".join(" on ".join(map(str, key)) for key in groups)
-        raise UsageError(f"{design} is in the records more than once ({names}); give a table of one of them")
+        raise UsageError(f"{design} is in the records more than once ({names}); give --task, or a table of one of them")
     return table[(table[keys] == list(groups[0])).all(axis=1)]
 
 

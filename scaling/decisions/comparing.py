@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling.decisions.axes import AXES, Path, default_base, paths_from
-from scaling.decisions.candidates import COSTS, Candidate, Field, gather_candidates
+from scaling.decisions.candidates import COSTS, Candidate, Field, gather_candidates, of_task
 from scaling.decisions.confounders import confounders
 from scaling.decisions.draws import Curve, Draws, Spread, curve_of, draw_outcomes
 from scaling.decisions.elasticity import Elasticity, elasticity_of
@@ -123,6 +123,7 @@ def compare(
     base: str | None = None,
     y: str | None = None,
     noise: float | None = None,
+    task: str | None = None,
 ) -> Comparison:
     """Compare the axes along which a design can grow.
 
@@ -132,15 +133,17 @@ def compare(
         y: outcome, such as 'accuracy' or 'test_loss'; by default the first metric that the records have.
         noise: standard deviation between seeds: of a loss, relative; of a rate, in points. By default it is
             estimated from repeats, or assumed where there are none.
+        task: of the records, such as 'detection'; by default that of the base, or the one with most results.
 
     Raises:
         CompareError: if nothing can be compared, with what to run.
-        UsageError: for a base or an outcome that the records do not have.
+        UsageError: for a base, an outcome or a task that the records do not have.
     """
     if noise is not None and not (np.isfinite(noise) and noise >= 0):
         raise UsageError(f"--seed-noise {noise} is no standard deviation")
     table = source if not isinstance(source, str | FilePath) else load_records(source)
     check_results(table)
+    table = of_task(table, task)
     outcome = find_outcome(table, y)
     field = gather_candidates(table, outcome, base)
     start = field.find(base) if base is not None else default_base(field)
@@ -191,7 +194,8 @@ def untried(base: Candidate, axes: Sequence[AxisResult]) -> Iterator[str]:
     tried = {axis.name for axis in axes}
     for axis in AXES[:MAIN_AXES]:
         if axis.name not in tried:
-            pattern = axis.only.format(**base.fields)
+            head = f"+{base.fields['head']}" if base.fields["head"] else ""
+            pattern = axis.only.format(**base.fields) + head
             yield f"{axis.phrase} was not tried: add to the study's grid, and scaling run-grid STUDY --only '{pattern}'"
 
 

@@ -15,6 +15,7 @@ from scaling.figures.scales import floor_of, loss_axis, patch_axis
 from scaling.figures.style import COLOURS, LAW_SIZE, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, styled
 from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank
 from scaling.laws import FitResult, FitStatus, Unfitted
+from scaling.records import count_records
 
 X = "patch_size"
 COLUMNS = 3
@@ -108,5 +109,5 @@ def _caption(table: pd.DataFrame, panels: list[Panel]) -> list[str]:
         else "",
         f"{unfitted} curves without a law, for want of points" if unfitted else "",
         blank(table, panels),
-        f"{len(drawn)} records",
+        f"{count_records(drawn)} records",
     ]

@@ -165,6 +165,9 @@ def _gaps(rows: pd.DataFrame, metric: str) -> list[Gap]:
 def _interval(decoder: pd.DataFrame, linear: pd.DataFrame, metric: str) -> tuple[float, str]:
     """Half-width of a gap's interval and what it is: of the seeds where both heads have several."""
     if min(len(decoder), len(linear)) > 1:
+        pairs = _pairs(decoder, linear, metric)
+        if pairs is not None:
+            return _half_width(pairs), "95 % interval of the gap over seeds, paired by seed"
         return _welch(decoder[metric], linear[metric]), "95 % interval of the gap over seeds (Welch)"
     widths = [float(half_widths(rows, metric).mean()) for rows in (decoder, linear)]
     if not np.all(np.isfinite(widths)):
@@ -172,6 +175,22 @@ def _interval(decoder: pd.DataFrame, linear: pd.DataFrame, metric: str) -> tuple
     if metric == "mean_iou":
         return sum(widths), "reading errors of both, added"
     return math.hypot(*widths), "test-set errors of both, in squares"
+
+
+def _pairs(decoder: pd.DataFrame, linear: pd.DataFrame, metric: str) -> pd.Series | None:
+    """Gaps of each seed, which gives both heads the same images; None unless both have the same seeds."""
+    if "seed" not in decoder:
+        return None
+    one, other = (rows.dropna(subset="seed").set_index("seed")[metric] for rows in (decoder, linear))
+    if not one.index.is_unique or len(one) != len(decoder) or sorted(one.index) != sorted(other.index):
+        return None
+    return one - other
+
+
+def _half_width(values: pd.Series) -> float:
+    """Half-width of the interval of a mean; NaN where no value differs from another."""
+    error = float(values.std()) / math.sqrt(len(values))
+    return float(special.stdtrit(len(values) - 1, 0.975)) * error if error else float("nan")
 
 
 def _welch(one: pd.Series, other: pd.Series) -> float:

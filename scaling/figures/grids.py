@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from scaling.figures.material import FigureError
-from scaling.figures.results import TOLD_APART, Result, choose_metric, plain, size_rank, varying
+from scaling.figures.results import TOLD_APART, Result, choose_metric, each_trained, plain, size_rank, varying
 from scaling.figures.values import Metric, Value, level
 
 
@@ -31,6 +31,7 @@ def grids_of(found: Sequence[Result]) -> list[list[Result]]:
 def shown_by(found: list[Result], y: str | None = None) -> tuple[Metric, list[Result], list[Value]]:
     """Designs with a result or with what became of them instead, of the tasks that have the metric."""
     metric = choose_metric(plain(found), y)
+    found = each_trained(found) if metric.percent else found
     tasks = {result["task"] for result in plain(found) if result.value(metric).known}
     of_tasks = [result for result in plain(found) if result["task"] in tasks]
     shown = [result for result in of_tasks if result.value(metric).known or result.value(metric).note]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from scaling.decisions import AxisResult, Candidate, Comparison, Outcome, differing_settings
 from scaling.figures.style import log_axis, nice_log_ticks
+from scaling.figures.words import written
 
 # Colour, mark and dashes by axis.
 LOOKS = {
@@ -16,6 +17,7 @@ LOOKS = {
     "input": ("#3f8f6b", "^", (0, (4, 1.2, 1, 1.2))),
     "input at fixed length": ("#8a6fb0", "v", (0, (11, 1.5))),
     "extension": ("#8a8a8a", "D", (0, (2, 1.2))),
+    "decoder": ("#c2952d", "p", (0, (1, 1))),
 }
 NAMES = {
     "patch": "smaller patch",
@@ -23,6 +25,7 @@ NAMES = {
     "input": "larger input",
     "input at fixed length": "larger input, same length",
     "extension": "more tokens, same patches",
+    "decoder": "decoder",
 }
 COST_LABELS = {
     "flops": "Training FLOPs per image",
@@ -119,6 +122,8 @@ def changed_words(axis: str, candidate: Candidate) -> str:
     if axis == "parameters":
         size = str(fields["size"])
         return INITIALS.get(size, size)
+    if axis == "decoder":
+        return written(fields["head"])
     if axis == "extension":
         return f"L={fields['sequence_length']:,}"
     return f"{fields['input_size']} px"

@@ -11,6 +11,7 @@ from scaling.errors import UsageError, nearest
 from scaling.figures.material import FigureError
 from scaling.figures.values import CHOSEN_FROM, METRICS, Metric, Value, certain
 from scaling.figures.words import NAMES
+from scaling.records import BOXES, MASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,11 @@ class Result:
 
     def __getitem__(self, column: str) -> Any:
         return self.design.get(column)
+
+    @property
+    def without_task(self) -> tuple[Any, ...]:
+        """What a detector's boxes and masks have in common."""
+        return tuple(self[column] for column in DESIGN_COLUMNS if column != "task")
 
     @property
     def published(self) -> bool:
@@ -91,6 +97,13 @@ def results(table: "pd.DataFrame") -> list[Result]:
         )
         found.append(Result(whole, rows))
     return sorted(found, key=_rank)
+
+
+def each_trained(found: Iterable[Result]) -> list[Result]:
+    """Results of different trainings: without the masks of detectors whose boxes are a result of their own."""
+    found = list(found)
+    of_boxes = {result.without_task for result in found if result["task"] == BOXES}
+    return [result for result in found if result["task"] != MASKS or result.without_task not in of_boxes]
 
 
 def choose_metric(found: Iterable[Result], y: str | None = None, among: Iterable[str] = CHOSEN_FROM) -> Metric:

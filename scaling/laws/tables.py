@@ -1,7 +1,7 @@
 """Fit the curves of a table of records, and say which rows were left out and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from scaling.laws.law import Law
 from scaling.laws.points import FitError, Link, Points, gather
 from scaling.laws.repeats import pooled_error
 from scaling.laws.results import FitResult
-from scaling.records import load_records
+from scaling.records import count_records, load_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,10 +132,18 @@ def fit_groups(
     if group_by:
         found = table.groupby(group_by, sort=False, dropna=False)
         groups = [(_shared(group_by, key), rows) for key, rows in found]
+    _check_one_task(rows for _, rows in groups)
     curves = [_gather_curve(group, rows, question, options) for group, rows in groups]
     if options.noise == "pooled":
         options = _with_pooled_noise(curves, question, options)
     return [_fit_curve(curve, question, options) for curve in curves]
+
+
+def _check_one_task(curves: Iterable["pd.DataFrame"]) -> None:
+    """Raise UsageError where a curve has the boxes' loss and the masks' loss of a detector."""
+    for rows in curves:
+        if {"cell", "task"} <= set(rows) and count_records(rows) < len(rows[["cell", "task"]].drop_duplicates()):
+            raise UsageError("a curve would mix boxes and masks of the same cells; add task to --group-by")
 
 
 def stating(table: "pd.DataFrame", y: str) -> "pd.DataFrame":

@@ -8,17 +8,22 @@ from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
 from scaling.models.dense import DenseModel, backbone_of
-from scaling.models.heads import LinearSegmenter
+from scaling.models.detection import CascadeMaskRCNN, build_detector
+from scaling.models.heads import LinearSegmenter, Segmenter
 from scaling.models.mamba2 import kernels_on
 from scaling.models.switching import Replaced, change_patch_size
+from scaling.models.upernet import UperNet
 
 __all__ = [
     "Adventurer",
+    "CascadeMaskRCNN",
     "CheckpointError",
     "DeiT",
     "DenseModel",
     "LinearSegmenter",
     "Replaced",
+    "Segmenter",
+    "UperNet",
     "backbone_of",
     "build_adventurer",
     "build_deit",
@@ -57,7 +62,7 @@ def build_model(
         detector: settings of a detector; those for COCO by default.
 
     Raises:
-        UsageError: for an architecture that this version cannot build.
+        UsageError: for an architecture that this version cannot build, or windows in one without attention.
     """
     if design.architecture not in ARCHITECTURES:
         known = " and ".join(ARCHITECTURES)
@@ -69,4 +74,9 @@ def build_model(
         backbone = build_adventurer(design, outputs, drop_path, position_init, flip)
     if design.head is None:
         return backbone
-    return LinearSegmenter(backbone, classes, label_sides or design.input_sides)
+    if design.head == "cascade":
+        return build_detector(design, backbone, classes, detector or Detector())
+    sides = label_sides or design.input_sides
+    if design.head == "upernet":
+        return UperNet(backbone, classes, sides, auxiliary)
+    return LinearSegmenter(backbone, classes, sides)

@@ -117,6 +117,11 @@ class Adventurer(nn.Module):
             projection: Tensor = layer.mixer.out_proj.weight  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
             nn.init.kaiming_uniform_(projection, a=math.sqrt(5)).div_(math.sqrt(len(self.layers)))
 
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        return len(self.layers)
+
     def forward_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B T D"]:
         """All tokens after the last norm, the class token last."""
         (tokens,) = self._after_blocks(images, [len(self.layers) - 1])
@@ -141,10 +146,6 @@ class Adventurer(nn.Module):
             if index in blocks:
                 found.append(self.norm_f(tokens) if index == len(self.layers) - 1 else tokens)
         return found
-
-    def patch_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
-        """Patch tokens after the last norm, in row order."""
-        return self.forward_features(images)[:, :-1]
 
     def forward(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B K"]:
         """Logits, read from the class token."""

@@ -181,6 +181,8 @@ def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor],
         raise CheckpointError(f"{path}: is {found}'s checkpoint, and the model is {wanted}")
     if any(name.startswith(DENSE) for name in unexpected):
         raise CheckpointError(f"{path}: is a dense model's checkpoint, and the model is a classifier")
+    if all(name.startswith(HEAD) for name in (*missing, *unexpected)):
+        raise CheckpointError(f"{path}: is of a model with another head; take a new head to load the backbone alone")
     problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
     problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
     raise CheckpointError(f"{path}: does not fit the model: tensors {' and '.join(problems)}; another size?")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scaling.design import Design
 from scaling.models.embedding import ExtendedPatchEmbed, grid_of, sincos_positions
 from scaling.models.resampling import resample_positions
+from scaling.models.windows import global_blocks, in_windows
 
 NARROW = 192  # models narrower than the paper's start from weights scaled by their fan-in
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -53,14 +54,18 @@ class FlashAttention(Attention):
 class DeiT(VisionTransformer):
     """timm's VisionTransformer, whose class token comes first."""
 
+    attention_window: int | None = None
+    """Tokens per side that most blocks of a dense model attend in; the last block of each quarter sees all."""
+
     @property
     def grid_size(self) -> tuple[int, int]:
         """Rows and columns of patch tokens."""
         return self.patch_embed.grid_size
 
-    def patch_features(self, images: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
-        """Patch tokens after the last norm, in row order."""
-        return self.forward_features(images)[:, self.num_prefix_tokens :]
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        return len(self.blocks)
 
     def maps_after(self, images: Float[Tensor, "B 3 S W"], blocks: Sequence[int]) -> list[Float[Tensor, "B D h w"]]:
         """Patch tokens after some blocks, counted from 0 and in increasing order, as maps; after the last one normed.
@@ -72,9 +77,10 @@ class DeiT(VisionTransformer):
         patches = self.patch_embed(images)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)  # pyright: ignore[reportOptionalMemberAccess]
         tokens = tokens + resample_positions(positions, self.grid_size, grid, class_token_last=False)
-        found = []
+        found, window, whole = [], self.attention_window, global_blocks(len(self.blocks))
         for index, block in enumerate(self.blocks):
-            tokens = checkpoint(block, tokens) if self.grad_checkpointing else block(tokens)
+            run = block if window is None or index in whole else partial(in_windows, block, grid=grid, window=window)
+            tokens = checkpoint(run, tokens) if self.grad_checkpointing else run(tokens)
             if index in blocks:
                 found.append(self.norm(tokens) if index == len(self.blocks) - 1 else tokens)
         return [tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid) for tokens in found]

@@ -23,9 +23,15 @@ class ExtendedPatchEmbed(PatchEmbed):
         self.grid_size = grid
         self.num_patches = grid[0] * grid[1]
 
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the tokens of images of other sides, stretched as much."""
+        own, found = super().dynamic_feat_size(self.img_size), super().dynamic_feat_size(img_size)
+        rows, columns = (round(count * self.grid_size[0] / own[0]) for count in found)
+        return rows, columns
+
     def forward(self, x: Float[Tensor, "B 3 S W"]) -> Float[Tensor, "B L D"]:
         """Tokens of images in row order."""
-        tokens = F.interpolate(self.proj(x), size=self.grid_size, mode="bilinear")
+        tokens = F.interpolate(self.proj(x), size=grid_of(x, self), mode="bilinear")
         return tokens.flatten(2).transpose(1, 2)
 
 

@@ -1,5 +1,6 @@
 """Records: the schema, the crash-safe store and the table. Needs no torch."""
 
+from scaling.records.detectors import BOXES, MASKS, boxes_and_masks, count_records
 from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
 from scaling.records.store import RESUME, RecordError, RunDirectory, flush, read_cell, write_whole
@@ -14,7 +15,9 @@ from scaling.records.tables import (
 )
 
 __all__ = [
+    "BOXES",
     "FINISHED",
+    "MASKS",
     "RESUME",
     "PublishedStudy",
     "SCHEMA_VERSION",
@@ -22,8 +25,10 @@ __all__ = [
     "RecordError",
     "RunDirectory",
     "Status",
+    "boxes_and_masks",
     "check_results",
     "check_writable_table",
+    "count_records",
     "describe",
     "flush",
     "is_published",

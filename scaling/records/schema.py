@@ -72,6 +72,10 @@ class Record(BaseModel):
     """Sampling error of the test set; it does not contain the spread between seeds."""
     test_loss_reading_error: float | None = None
     """Half a pixel of the figure that a loss was read from."""
+    mask_test_loss: float | None = None
+    """Sum of per-image mask losses over the test set, divided once, of detection; `test_loss` is that of the boxes."""
+    mask_test_loss_standard_error: float | None = None
+    """Sampling error of the test set, of detection."""
     accuracy: float | None = None
     """Top-1 accuracy, 0 to 1."""
     accuracy_top5: float | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cost import cost_of_cell
+from scaling.records.detectors import boxes_and_masks
 from scaling.records.published import published_studies, published_study
 from scaling.records.schema import Record
 from scaling.records.store import RecordError, RunDirectory
@@ -28,17 +29,19 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame":
     """One row per record, in the order of the study; failed cells included, see the column `status`.
 
+    A detector's record gives two rows, one for each of its tasks: see `boxes_and_masks`.
+
     Args:
         source: a run directory, a CSV or Parquet file with named columns, or the name of a study of published
             records that ships, such as 'paper'.
-        each_stage: a row for every pretraining too, and of every row its own costs; otherwise a row is one whole
-            training, see `whole_trainings`.
+        each_stage: every record as it is: a row for every pretraining too, and of every row its own costs; otherwise
+            a row is one whole training, see `whole_trainings`.
 
     Raises:
         RecordError: if there is no such source, or a record in it is broken.
     """
     table = _read_table(source)
-    return table if each_stage else whole_trainings(table, str(source))
+    return table if each_stage else boxes_and_masks(whole_trainings(table, str(source)))
 
 
 def whole_trainings(table: "pd.DataFrame", name: str) -> "pd.DataFrame":

@@ -78,7 +78,7 @@ def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
         UsageError: for an architecture that this version cannot build.
     """
     with torch.device("meta"):
-        model = build_model(design, head.classes, head.label_sides)
+        model = _model(design, head)
     configure(model, execution)
     cost = cost_of(design, head, replace(execution, scan="recomputed"))
     example = Example.of(design, head)
@@ -92,6 +92,10 @@ def configure(model: nn.Module, execution: Execution) -> None:
             module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(module, VisionTransformer | Adventurer):
             module.set_grad_checkpointing(execution.checkpointing)
+
+
+def _model(design: Design, head: Head) -> nn.Module:
+    return build_model(design, head.classes, head.label_sides, auxiliary=head.auxiliary, detector=head.detector)
 
 
 @contextmanager
@@ -159,5 +163,5 @@ def _with_fvcore(design: Design, cost: Cost, head: Head, example: Example) -> Ag
     name, ours = str(design), cost.forward.total
     if ours > FVCORE_LIMIT_FLOPS:
         return Agreement(name, "forward FLOPs", ours, None, "fvcore", "its trace needs a real forward pass; too long")
-    theirs = count_flops(build_model(design, head.classes, head.label_sides), example).fvcore_forward
+    theirs = count_flops(_model(design, head), example).fvcore_forward
     return Agreement(name, "forward FLOPs", ours, theirs, "fvcore", "with handles for fused attention and mixers")

@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 # fvcore traces a real forward pass; above this it would take minutes on a CPU.
 FVCORE_LIMIT_FLOPS = 50e9
 AGREEMENT = 0.01
-ELEMENTWISE = ("layer_norm", "upsample_bilinear2d")
+ELEMENTWISE = ("layer_norm", "upsample_bilinear2d", "adaptive_avg_pool2d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> Flop
     with FlopCounterMode(display=False) as forward:
         shadow(images)
     with FlopCounterMode(display=False) as training:
-        F.cross_entropy(shadow(images), labels).backward()
+        _loss(shadow(images), labels).backward()
     ours = forward.get_total_flops()
     if not fvcore:
         return FlopCount(ours, training.get_total_flops(), None, "fvcore: switched off in the study")
@@ -81,13 +81,19 @@ def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> Flop
     return FlopCount(ours, training.get_total_flops(), theirs, note)
 
 
+def _loss(outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    """Cross-entropy of each head's logits."""
+    logits = (outputs,) if isinstance(outputs, Tensor) else outputs
+    return torch.stack([F.cross_entropy(each.float(), labels) for each in logits]).sum()
+
+
 def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[int, list[str]]:
     """Forward FLOPs by fvcore (2 x its multiply-adds), and the operators it does not know.
 
     It skips fused attention and mixers, which are added here; its own counts of norms and interpolation are
     elementwise work and are left out.
     """
-    traced = copy.deepcopy(model).to("cpu").eval()
+    traced = copy.deepcopy(model).to("cpu").train()  # with heads that only train
     analysis = FlopCountAnalysis(traced, images).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_products)
@@ -146,8 +152,8 @@ def activation_bytes_per_image(model: nn.Module, example: Example, precision: st
 
             def forward() -> Tensor:
                 with _forced_autocast(rules, enabled=half):
-                    logits = functional_call(model, parameters, images)
-                return F.cross_entropy(logits.float(), labels)
+                    outputs = functional_call(model, parameters, images)
+                return _loss(outputs, labels)
 
             return saved_bytes(forward)
 

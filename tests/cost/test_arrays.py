@@ -49,11 +49,15 @@ def test_shapes_broadcast() -> None:
 
 
 def test_dense_heads_label_the_pixels_of_each_input() -> None:
-    shape = shape_arrays("deit", width=192, depth=12, patch_size=16, input_size=[128, 512])
-    found = estimate_arrays("deit", shape, head=Head(150, dense=True))
-    for index, name in enumerate(("deit-tiny/16@128+linear", "deit-tiny/16@512+linear")):
-        one = estimate(name, classes=150)
-        assert found.saved_activation_bytes_per_image[index] == one.cost.activation_bytes_per_image
+    shape = shape_arrays("deit", width=[128, 256], depth=12, patch_size=16, input_size=[112, 512])
+    for kind in ("linear", "upernet"):
+        found = estimate_arrays("deit", shape, head=Head(150, kind))
+        for index, name in enumerate((f"deit-128x12/16@112+{kind}", f"deit-256x12/16@512+{kind}")):
+            one = estimate(name, classes=150).cost
+            assert found.parameters[index] == one.parameters.total
+            assert found.forward_flops_per_image[index] == one.forward_flops_per_image
+            assert found.saved_activation_bytes_per_image[index] == one.activation_bytes_per_image
+            assert found.peak_activation_bytes_per_image[index] == one.peak_bytes_per_image
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 0}, {"train_images": -5}])

@@ -236,6 +236,43 @@ def test_a_single_design_says_what_to_run() -> None:
         compare(pd.DataFrame([row(test_loss=1.0), row("micro", 4, test_loss=0.5)]))
 
 
+def with_decoders(gain: float = 0.05) -> pd.DataFrame:
+    """Linear and UperNet at patches of 8 to 2; UperNet costs three times as much and takes off `gain`."""
+    rows = []
+    for patch in (8, 4, 2):
+        for place, head in enumerate(("linear", "upernet")):
+            plain = row(patch=patch, head=head, task="segmentation", test_loss=steep_patch(1e5, patch) - gain * place)
+            flops = plain["training_flops_per_image"] * 3**place
+            rows.append(plain | {"design": f"{plain['design']}+{head}", "training_flops_per_image": flops})
+    return pd.DataFrame(rows)
+
+
+def test_a_decoder_is_an_axis_set_against_smaller_patches_at_equal_cost() -> None:
+    found = compare(with_decoders(), "deit-nano/8@32+linear", noise=0.001)
+    assert [axis.name for axis in found.axes] == ["patch", "decoder"]
+    (step,) = found.axes[1].steps
+    assert step.candidate.design == "deit-nano/8@32+upernet"
+    assert (step.ratios["flops"], step.gain.estimate) == (pytest.approx(3), pytest.approx(0.05))
+    end = at_end(found)
+    patch_alone = steep_patch(1e5, 8) * (1 - 3**-0.2)
+    assert (end.ratio, end.gain.estimate) == (pytest.approx(3), pytest.approx(patch_alone - 0.05))
+    assert any("a smaller patch beats a decoder" in sentence for sentence in verdict(found))
+    assert "--only 'deit-*/8@32+linear'" in " ".join(found.gaps)
+
+
+def test_boxes_and_masks_are_asked_for_by_their_task() -> None:
+    boxes = grid(steep_patch).assign(head="cascade", task="detection")
+    masks = boxes.assign(task="instance-segmentation", test_loss=2 * boxes["test_loss"])
+    both = pd.concat([boxes, masks], ignore_index=True)
+    assert compare(both).field.task == "detection"
+    found = compare(both, "deit-nano/8@32", task="instance-segmentation")
+    assert found.base.value == pytest.approx(2 * steep_patch(1e5, 8))
+    with pytest.raises(UsageError, match="give --task"):
+        compare(both, "deit-nano/8@32")
+    with pytest.raises(UsageError, match="did you mean 'detection'"):
+        compare(both, task="detect")
+
+
 def test_a_design_in_two_data_sets_is_refused() -> None:
     two = pd.concat([grid(steep_patch), grid(steep_patch).assign(dataset="other")], ignore_index=True)
     with pytest.raises(UsageError, match="more than once"):
@@ -285,7 +322,7 @@ def test_copies_are_no_repeats_and_other_settings_no_seeds() -> None:
 
 def test_designs_of_one_input_are_no_larger_input() -> None:
     found = compare("paper", "adventurer-tiny/32@800+cascade", "box_ap")
-    assert [axis.name for axis in found.axes] == ["patch"]
+    assert [axis.name for axis in found.axes] == ["patch", "parameters"]
     bare = grid(steep_patch).drop(columns="sequence_length")
     assert {axis.name for axis in compare(bare, "deit-nano/8@32").axes} == {"patch", "parameters"}
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind, ttest_rel
 
 from scaling import figure
 from scaling.figures import FigureError, Material
@@ -176,22 +176,27 @@ def test_figure_2_of_a_study_has_a_panel_for_each_metric() -> None:
     check_text(drawn)
 
 
-def test_seeds_give_the_gap_an_interval() -> None:
-    records = pd.concat([both_heads(), both_heads().assign(seed=1)], ignore_index=True)
-    rng = np.random.default_rng(0)
-    records["test_loss"] += rng.normal(0, 0.01, len(records))
-    drawn = figure(records, 2)
+@pytest.mark.parametrize("matched", [True, False])
+def test_seeds_give_the_gap_an_interval_paired_where_they_match(matched: bool) -> None:
+    records = pd.concat([both_heads().assign(seed=seed) for seed in range(3)], ignore_index=True)
+    of_seed = np.array([-0.02, 0.0, 0.02])[records["seed"]]  # shared by both heads
+    records["test_loss"] += of_seed + np.random.default_rng(0).normal(0, 0.005, len(records))
+    if not matched:
+        records.loc[records["head"].eq("linear"), "seed"] += 1
+    drawn = figure(records.sample(frac=1, random_state=0), 2)
     at_16 = records[records["size"].eq("nano") & records["patch_size"].eq(16)]
     one, other = (at_16.loc[at_16["head"].eq(head), "test_loss"] for head in ("upernet", "linear"))
-    ends = ttest_ind(one, other, equal_var=False).confidence_interval()
+    test = ttest_rel(one, other) if matched else ttest_ind(one, other, equal_var=False)
+    ends = test.confidence_interval()
     bars = drawn.axes[3].containers[0].lines[2][0].get_segments()  # pyright: ignore[reportAttributeAccessIssue]
     assert not drawn.axes[2].containers[0].lines[2]  # pyright: ignore[reportAttributeAccessIssue]
     assert float(np.ptp(bars[-1][:, 1])) == pytest.approx(ends.high - ends.low)
-    assert "95 % interval of the gap over seeds" in caption(drawn)
+    kind = "seeds, paired by seed" if matched else "seeds (Welch)"
+    assert f"95 % interval of the gap over {kind}" in caption(drawn)
 
 
 def test_a_missing_head_is_named_with_the_cells_to_run() -> None:
-    with pytest.raises(FigureError, match=r"no record has upernet.*--only '\*\+upernet'.*cannot yet"):
+    with pytest.raises(FigureError, match=r"no record has upernet.*--only '\*\+upernet'$"):
         figure(QUICK, 2)
     upernet = table(head="upernet", task="segmentation")
     with pytest.raises(FigureError, match=r"no record has linear.*--only '\*\+linear'$"):

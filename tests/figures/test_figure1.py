@@ -8,7 +8,9 @@ from scaling import figure
 from scaling.errors import UsageError
 from scaling.figures import FigureError, save_figure
 from scaling.figures.style import nice_log_ticks
-from tests.figures.checks import check_text
+from scaling.records import boxes_and_masks
+from tests.figures.checks import caption, check_text
+from tests.figures.studies import detectors
 from tests.laws.test_tables import table
 
 
@@ -28,6 +30,18 @@ def test_one_panel_per_task_family_and_input_with_a_curve_per_size() -> None:
         legend = axis.get_legend()
         assert legend is not None
         assert [text.get_text().split()[0] for text in legend.get_texts()] == ["nano", "micro"]
+
+
+def test_a_detector_has_a_panel_of_boxes_and_one_of_masks_and_is_one_record() -> None:
+    drawn = figure(boxes_and_masks(detectors()))
+    boxes, masks = [axis for axis in drawn.axes if axis.get_visible()]
+    assert [axis.get_title().splitlines()[0] for axis in (boxes, masks)] == ["Detection", "Instance segmentation"]
+    for axis, column in ((boxes, "test_loss"), (masks, "mask_test_loss")):
+        points = axis.containers[0].lines[0]  # pyright: ignore[reportAttributeAccessIssue]
+        assert sorted(points.get_ydata()) == pytest.approx(sorted(detectors()[column].dropna()))
+        assert [np.ravel(line.get_xdata()).tolist() for line in axis.lines if line.get_gid() == "oom"] == [[4.0]]
+    assert caption(drawn).endswith("; 5 records")
+    check_text(drawn)
 
 
 def test_error_bars_are_95_percent_of_the_records_error() -> None:

@@ -12,8 +12,9 @@ from scaling.errors import UsageError
 from scaling.figures import FigureError
 from scaling.figures.tables import TABLES, Table, paper_table, to_csv, to_json, to_latex, to_markdown
 from scaling.figures.values import METRICS, Value
+from scaling.records import boxes_and_masks
 from tests.cli.test_commands import scaling
-from tests.figures.studies import extended, study
+from tests.figures.studies import detectors, extended, study
 
 PRINTED = Path(__file__).parents[1] / "records" / "paper"
 
@@ -149,6 +150,19 @@ def test_json_has_all_digits_and_null_for_what_is_missing() -> None:
     assert values["rows"][5]["status"] == "oom"
     printed = to_json(paper_table(load_records("paper"), 3))["rows"]
     assert max(len(repr(value)) for row in printed for value in row.values() if isinstance(value, float)) == 4
+
+
+def test_a_measured_detector_is_one_row_of_each_table() -> None:
+    rows = boxes_and_masks(detectors(seeds=3))
+    found = paper_table(rows, 3)
+    assert [row.cells[1].text for row in found.rows] == ["32×32", "16×16", "8×8", "6×6", "5×5", "4×4"]
+    assert [cell.text for cell in found.rows[2].cells[2:]] == [f"{ap}.0 ± 0.0" for ap in (52, 72, 42, 42, 62, 32)]
+    assert [cell.text for cell in found.rows[5].cells[2:]] == ["oom"] * 6
+    assert [len(paper_table(rows, number, y).rows) for number, y in ((1, "mask_ap"), (6, None), (7, None))] == [1, 6, 1]
+    assert [row.cells[1].text for row in paper_table(rows, 1, "test_loss").rows] == [
+        "detection",
+        "instance-segmentation",
+    ]
 
 
 def test_what_a_study_lacks_is_said_with_the_cells_to_run() -> None:

@@ -64,9 +64,22 @@ def test_costs_are_the_estimators(paper: pd.DataFrame) -> None:
     assert pd.isna(found["training_flops_per_image"])
 
 
-def test_what_has_no_one_cost_has_none(paper: pd.DataFrame) -> None:
-    for design in ("adventurer-tiny/16@800+cascade", "adventurer-tiny/16@512+upernet"):
-        assert pd.isna(one(paper, design=design)["estimated_training_flops_per_image"])
+def test_costs_of_dense_tasks_are_the_estimators(paper: pd.DataFrame) -> None:
+    for design, classes in (("adventurer-base/64@800+cascade", 80), ("adventurer-tiny/16@512+upernet", 150)):
+        found, cost = one(paper, design=design), estimate(design, classes=classes).cost
+        assert found["estimated_training_flops_per_image"] == cost.training_flops_per_image
+        assert found["estimated_parameters"] == cost.parameters.total
+        assert pd.isna(found["estimated_gpu_hours_per_epoch"])
+
+
+def test_estimated_parameters_are_those_printed_with_and_without_a_decoder(paper: pd.DataFrame) -> None:
+    """At patch 16: at smaller patches those printed lack the larger tables of positions."""
+    at_16 = paper[paper["task"].eq("segmentation") & paper["patch_size"].eq(16) & paper["parameters"].notna()]
+    assert len(at_16) == 4
+    assert (at_16["estimated_parameters"] - at_16["parameters"]).abs().max() < 0.5e6
+
+
+def test_an_unnamed_model_has_no_cost(paper: pd.DataFrame) -> None:
     assert paper.loc[paper["design"].str.startswith("unnamed"), "architecture"].isna().all()
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from scaling.cost import Execution, Head, cost_of, cost_of_cell
-from scaling.design import Design
+from scaling.design import Design, task_of_head
 from scaling.errors import UsageError
 from scaling.models import build_model, kernels_on
 from scaling.training import check as module
@@ -21,9 +21,9 @@ SIZES = ("tiny", "small", "base", "large", "huge")
 PATCHES = (16, 8, 4, 2, 1)
 
 
-def exact(name: str, execution: Execution) -> None:
+def exact(name: str, execution: Execution, auxiliary: bool = False) -> None:
     design = Design.parse(name)
-    head = Head(1000, dense=design.head is not None)
+    head = Head(1000, design.head, auxiliary=auxiliary)
     found = check(design, head, execution)
     assert {one.quantity for one in found} >= {
         "parameters",
@@ -78,13 +78,31 @@ def test_every_way_to_train_is_exact(name: str, execution: Execution) -> None:
     exact(name, execution)
 
 
+@pytest.mark.parametrize("auxiliary", [False, True])
+@pytest.mark.parametrize(
+    ("name", "execution"),
+    [
+        ("deit-tiny/16@112x80+upernet", Execution("bf16")),  # an odd grid
+        ("deit-tiny/16@64x128+upernet", Execution("fp32", checkpointing=True)),
+        ("deit-nano/8@24+upernet", Execution("bf16", checkpointing=True)),  # narrower and shallower than the decoder
+        ("deit-nano/8@8+upernet", Execution("fp32")),
+        ("adventurer-tiny/16@96+upernet", Execution("bf16")),
+        ("adventurer-128x1/8@64+upernet", Execution("fp32")),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_upernet_is_exact(name: str, execution: Execution, auxiliary: bool) -> None:
+    exact(name, execution, auxiliary)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("task", ["classification", "segmentation"])
+@pytest.mark.parametrize("head", [None, "linear", "upernet"])
 @pytest.mark.parametrize("size", ["nano", "micro"])
 @pytest.mark.parametrize("architecture", ["deit", "adventurer"])
-def test_cells_are_exact(architecture: str, task: str, size: str, precision: str) -> None:
+def test_cells_are_exact(architecture: str, head: str | None, size: str, precision: str) -> None:
     study = small_study(
-        data__task=task,
+        data__task=task_of_head(head),
+        grid__heads=[head] if head else [],
         data__digits=1,
         grid__architectures=[architecture],
         grid__sizes=[size],

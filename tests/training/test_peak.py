@@ -13,26 +13,28 @@ from scaling.models import build_model
 from scaling.training.check import configure, reentrant_checkpoints
 from scaling.training.measure import Example
 
+CLASSIFIER = Head()
 LARGE, SMALL = 96, 64  # images; few enough would hide activations behind gradients of weights
 
 
-def tracked_peak(design: Design, execution: Execution, batch_size: int) -> int:
+def tracked_peak(design: Design, head: Head, execution: Execution, batch_size: int) -> int:
     with torch.device("meta"):
-        model = build_model(design, 1000)
+        model = build_model(design, head.classes, auxiliary=head.auxiliary)
     configure(model, execution)
     with FakeTensorMode(), reentrant_checkpoints():  # the kind with the higher peak
         for module in model.modules():
             for name, value in module._parameters.items():
                 if value is not None:
                     module._parameters[name] = nn.Parameter(torch.empty(value.shape, dtype=value.dtype))
-        images, labels = Example(design.input_sides).batch(batch_size, "cpu")
+        images, labels = Example.of(design, head).batch(batch_size, "cpu")
         tracker = MemTracker()
         tracker.track_external(model, images, labels)
 
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=execution.autocast):
                 logits = model(images)
-            F.cross_entropy(logits.float(), labels).backward()
+            logits = [each.float() for each in ((logits,) if isinstance(logits, torch.Tensor) else logits)]
+            sum(F.cross_entropy(each, labels) for each in logits).backward()
 
         step()  # allocates the gradients of weights
         with tracker:
@@ -73,8 +75,19 @@ def test_the_peak_of_an_adventurer(precision: Precision, checkpointing: bool, na
     upper_and_close(name, Execution(precision, scan="recomputed", checkpointing=checkpointing))
 
 
-def upper_and_close(name: str, execution: Execution) -> None:
+@pytest.mark.parametrize("classes", [11, 150])
+@pytest.mark.parametrize("execution", [Execution("bf16"), Execution("fp32"), Execution("bf16", checkpointing=True)])
+@pytest.mark.parametrize(
+    ("name", "auxiliary"),
+    [("deit-128x4/8@112+linear", False), ("deit-128x4/8@112+upernet", False), ("deit-128x4/8@112+upernet", True)],
+)
+def test_the_peak_of_a_segmenter(name: str, auxiliary: bool, execution: Execution, classes: int) -> None:
+    upper_and_close(name, execution, Head(classes, Design.parse(name).head, auxiliary=auxiliary))
+
+
+def upper_and_close(name: str, execution: Execution, head: Head = CLASSIFIER) -> None:
     design = Design.parse(name)
-    slope = (tracked_peak(design, execution, LARGE) - tracked_peak(design, execution, SMALL)) / (LARGE - SMALL)
-    ours = cost_of(design, Head(), execution).peak_bytes_per_image
+    large, small = (tracked_peak(design, head, execution, images) for images in (LARGE, SMALL))
+    slope = (large - small) / (LARGE - SMALL)
+    ours = cost_of(design, head, execution).peak_bytes_per_image
     assert 1 <= ours / slope < 1.1

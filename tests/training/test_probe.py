@@ -117,7 +117,8 @@ def test_saved_bytes_are_those_of_the_closed_form() -> None:
     for name in ("deit-nano/4@16", "adventurer-nano/4@16+linear"):
         for checkpointing in (False, True):
             execution = Execution("fp32", scan=scan_of("cpu"), checkpointing=checkpointing)
-            trial = Trial(Design.parse(name), Head(7, "+" in name), execution, "cpu")
+            design = Design.parse(name)
+            trial = Trial(design, Head(7, design.head), execution, "cpu")
             expected = cost_of(trial.design, trial.head, execution).activation_bytes_per_image
             assert saved_bytes_per_image(trial) == expected
 

@@ -31,6 +31,8 @@ WAYS = {
     "ddp, classification": {**TWO, "data__task": "classification", "data__digits": 1},
     "fsdp": {**TWO, "resources__sharding": "fsdp"},
     "fsdp, adventurer": {**TWO, "resources__sharding": "fsdp", "grid__architectures": ["adventurer"]},
+    "ddp, upernet": {**TWO, "grid__heads": ["upernet"]},
+    "fsdp, upernet": {**TWO, "resources__sharding": "fsdp", "grid__heads": ["upernet"]},
     "fsdp, bf16": {**TWO, "resources__sharding": "fsdp", "recipe__precision": "bf16"},
 }
 

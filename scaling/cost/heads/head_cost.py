@@ -23,3 +23,7 @@ class HeadCost(ABC):
     @abstractmethod
     def loss_bytes(self, shape: Shape, head: Head) -> Count:
         """Bytes that autograd keeps of the loss, and labels."""
+
+    def transient_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
+        """Bytes alive at the peak of its own backward, above all that is saved; an upper bound."""
+        return 0 * shape.tokens

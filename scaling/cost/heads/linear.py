@@ -46,3 +46,7 @@ class LinearSegmenter(HeadCost):
     def loss_bytes(self, shape: Shape, head: Head) -> Count:
         """fp32 log-probabilities and the label of each pixel."""
         return head.label_pixels(shape) * (4 * head.classes + LABEL_BYTES)
+
+    def transient_bytes(self, shape: Shape, head: Head, execution: Execution) -> Count:
+        """Logits, which live as long as the step, and gradients of log-probabilities and logits; all fp32."""
+        return 3 * 4 * head.classes * head.label_pixels(shape)

@@ -29,7 +29,7 @@ from scaling.errors import UsageError
 from scaling.records import load_records
 
 if TYPE_CHECKING:
-    from scaling.decisions.planning.evidence import Evidence
+    from scaling.decisions.planning.evidence import Evidence, Kind
     from scaling.decisions.planning.question import Question
     from scaling.decisions.planning.space import Space
 
@@ -97,7 +97,7 @@ class Setting:
         return Request(
             self.hardware,
             self.execution,
-            classes=self.head.classes,
+            head=self.head,
             gpus=asked.gpus,
             train_images=asked.train_images,
             price_per_gpu_hour=asked.price,
@@ -235,22 +235,24 @@ def _stages_of_all(space: "Space", training: Training, train_images: int) -> _St
 
 
 def _estimates(space: "Space", stages: _Stages, setting: Setting) -> Iterator[tuple[Array, dict[str, Any]]]:
-    """Estimates of the stages of each architecture and batch size, with their places among the stages."""
-    architectures = space.architectures[stages.design]
-    for architecture in dict.fromkeys(model.architecture for model in space.models):
-        for batch in np.unique(stages.batch_size[architectures == architecture]):
-            rows = np.flatnonzero((architectures == architecture) & (stages.batch_size == batch))
+    """Estimates of the stages of each architecture, head and batch size, with their places among the stages."""
+    kinds = [(model.architecture, model.head) for model in space.models]
+    for kind in dict.fromkeys(kinds):
+        of_kind = np.array([each == kind for each in kinds])[space.model[stages.design]]
+        for batch in np.unique(stages.batch_size[of_kind]):
+            rows = np.flatnonzero(of_kind & (stages.batch_size == batch))
             shape = space.chosen(stages.design[rows]).shape(stages.input_size[rows])
-            found = _estimate(architecture, shape, int(batch), setting)
+            found = _estimate(kind, shape, int(batch), setting)
             yield rows, {field.name: getattr(found, field.name) for field in fields(found)}
 
 
-def _estimate(architecture: str, shape: Shape, batch: int, setting: Setting) -> Any:
+def _estimate(kind: "Kind", shape: Shape, batch: int, setting: Setting) -> Any:
+    architecture, head = kind
     return estimate_arrays(
         architecture,
         shape,
         setting.hardware,
-        head=setting.head,
+        head=replace(setting.head, kind=head),
         batch_size=batch,
         gpus=setting.question.gpus,
         execution=setting.execution,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from scaling.cost import DEFAULT_CLASSES, Head, cost_of_shape
+from scaling.cost import DEFAULT_CLASSES, Head, cost_of_shape, head_for
 from scaling.cost.shapes import Execution, Shape
-from scaling.decisions.candidates import Candidate, Field, gather_candidates
+from scaling.decisions.candidates import Candidate, Field, gather_candidates, of_task
 from scaling.decisions.outcomes import OUTCOMES, Array, CompareError, Outcome, SeedNoise, find_outcome, seed_noise
 from scaling.design import Design, DesignError, load_study, run_directory_of
 from scaling.errors import ScalingError, UsageError
@@ -60,6 +60,7 @@ class Evidence:
     task: str
     dataset: str
     head: Head
+    """Of the first kind; those of others differ in their kind alone."""
     fingerprint: str
     """Hash of the designs and values."""
     surface: Surface = field(repr=False)
@@ -139,10 +140,10 @@ def _identities(places: Places, names: tuple[str, ...]) -> Array:
 
 
 def load_table(question: "Question") -> "pd.DataFrame":
-    """The records of a question, checked."""
+    """The records of a question, checked; of one task where it names one."""
     table = load_records(question.study)
     check_results(table)
-    return table
+    return of_task(table, question.task)
 
 
 def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | None = None) -> Evidence:
@@ -296,8 +297,8 @@ def _head(study: str, dataset: str, head: str | None) -> Head:
     """The head that the records were trained with; of a plain table, that of ImageNet-1k."""
     run = run_directory_of(study)
     if run is not None:
-        data = load_study(run).data
-        return Head(data.classes, head, data.label_sides)
+        trained = load_study(run)
+        return head_for(trained.data, trained.recipe, head)
     known = published_study(study).classes if study in published_studies() else {}
     return Head(known.get(dataset, DEFAULT_CLASSES), head)
 

@@ -34,7 +34,7 @@ def pilot_study(pilots: "Pilots", plan: "Plan", name: str) -> str:
     values |= {
         "name": name,
         "description": f"Pilots for {plan.question.study}: what would most improve the choice of a plan.",
-        "grid": Grid(designs=tuple(designs), seeds=(seed,)).model_dump(mode="json"),
+        "grid": Grid(designs=tuple(designs), heads=study.grid.heads, seeds=(seed,)).model_dump(mode="json"),
         "exclude": [],
     }
     return study_to_toml(build_study(values, origin=name))

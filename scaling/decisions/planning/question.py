@@ -28,6 +28,7 @@ class Question:
     Args:
         study: where the laws come from: what `load_records` takes.
         outcome: what is predicted, such as 'accuracy' or 'test_loss'; by default the first that records have.
+        task: of the records, where they have several; by default the one with most results.
         budget: of one training, all its stages.
         deadline_days: for it, on `gpus`.
         target: the rate, or the loss, to be reached; designs are then ranked by cost.
@@ -59,6 +60,7 @@ class Question:
 
     study: str = "paper"
     outcome: str | None = None
+    task: str | None = None
     budget: Budget | None = None
     deadline_days: float | None = None
     target: float | None = None

@@ -67,7 +67,8 @@ class Space:
             name: np.array([getattr(model.shape, name) for model in self.models], float)[self.model]
             for name in ("width", "depth", "mlp_width", "heads")
         }
-        return Shape(**columns, patch_size=self.patch_size, pixels=sides**2, tokens=(sides // self.patch_size) ** 2)
+        rows = sides // self.patch_size
+        return Shape(**columns, patch_size=self.patch_size, pixels=sides**2, tokens=rows**2, rows=rows)
 
     @property
     def architectures(self) -> Array:

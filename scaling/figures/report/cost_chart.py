@@ -13,6 +13,7 @@ MARKS = {
     "input": "triangle-up",
     "input at fixed length": "triangle-down",
     "extension": "diamond",
+    "decoder": "cross",
 }
 PLACES = {name: place for place, name in enumerate(MARKS)}
 VIEWS = {"flops": "training FLOPs", "memory": "memory", "hours": "hours"}

@@ -17,6 +17,7 @@ from scaling.figures.report.loss_chart import loss_chart
 from scaling.figures.report.tables import bullets, checklist_list, fits_table, records_table
 from scaling.figures.report.verdict_part import verdict_part
 from scaling.figures.report.words import capital, counted
+from scaling.records import count_records
 
 QUESTION = "Where should the next GPU-hour go: a smaller patch, a larger model, or a larger input?"
 
@@ -72,8 +73,8 @@ def _inert(text: str) -> str:
 
 def _summary(content: Content) -> str:
     table = content.table
-    finished = int(table["status"].eq("done").sum()) if "status" in table else len(table)
-    parts = [f"{counted(len(table), 'record')} ({finished:,} done)"]
+    finished = table[table["status"].eq("done")] if "status" in table else table
+    parts = [f"{counted(count_records(table), 'record')} ({count_records(finished):,} done)"]
     parts += [counted(table["design"].nunique(), "design")] if "design" in table else []
     return ", ".join([*parts, counted(len(content.fitted), "fitted law")])
 

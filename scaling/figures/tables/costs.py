@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from scaling.design.architectures import DesignError, find_shape
 from scaling.figures.material import FigureError
-from scaling.figures.results import TOLD_APART, Result, model_name, plain, varying
+from scaling.figures.results import TOLD_APART, Result, each_trained, model_name, plain, varying
 from scaling.figures.tables.dense import parameters
 from scaling.figures.tables.layout import Row, Table, long_form, mark_best, notes_on, word
 from scaling.figures.values import Value, certain, rounded, significant
@@ -18,7 +18,8 @@ Model: TypeAlias = tuple[str, str]
 
 def overhead(found: list[Result], published: bool) -> Table:
     """Table 6: memory and training time by sequence length; bold is the fastest of a row, if all are of one size."""
-    shown = [r for r in plain(found) if r["sequence_length"] and (memory(r).known or hours(r).known or spent(r).known)]
+    once = each_trained(plain(found))
+    shown = [r for r in once if r["sequence_length"] and (memory(r).known or hours(r).known or spent(r).known)]
     if not shown:
         raise FigureError(
             "no record has activation_bytes_per_image, gpu_hours_per_epoch or training_seconds\n"

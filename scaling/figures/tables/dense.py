@@ -1,10 +1,11 @@
 """Tables 2 and 3: segmentation by decoder, and detection with instance segmentation."""
 
 from scaling.figures.material import FigureError
-from scaling.figures.results import Result, model_name, plain
+from scaling.figures.results import Result, each_trained, model_name, plain
 from scaling.figures.tables.layout import Row, Table, best_of_groups, keys_of, long_form, notes_on, word
 from scaling.figures.values import METRICS, Value, level, rounded
 from scaling.figures.words import NAMES
+from scaling.records import BOXES
 
 NO_DECODER = ("linear", None)
 DETECTION = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
@@ -43,12 +44,13 @@ def segmentation(found: list[Result], published: bool) -> Table:
 def detection(found: list[Result], published: bool) -> Table:
     """Table 3: average precision of boxes and masks; bold is the best of a model, column by column."""
     metrics = [METRICS[name] for name in DETECTION]
-    shown = [r for r in plain(found) if any(r.value(metric).known for metric in metrics) or r["task"] == "detection"]
+    once = each_trained(plain(found))
+    shown = [result for result in once if any(result.value(m).known for m in metrics) or result["task"] == BOXES]
     by_metric = {metric: level([result.value(metric) for result in shown]) for metric in metrics}
     if not any(value.known for values in by_metric.values() for value in values):
         raise FigureError(
-            "no finished record has box_ap or mask_ap; no detector is trained here, so give a table of records "
-            f"with the columns architecture, size, patch_size, {', '.join(DETECTION)}"
+            "no finished record has box_ap or mask_ap; run a study of a detector, or give a table of records with the "
+            f"columns architecture, size, patch_size, {', '.join(DETECTION)}"
         )
     keys = keys_of(shown, ("architecture", "size", "patch_size"), ("study", "dataset", "head", "input_size"))
     apart = [name for name in keys(shown[0]) if name not in ("architecture", "size", "patch_size")]

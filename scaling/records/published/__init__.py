@@ -17,7 +17,6 @@ from typing import Any
 
 from scaling.cost import CostEstimate, Execution, estimate
 from scaling.design import Design
-from scaling.errors import UsageError
 from scaling.records.schema import Record, Status
 
 RESULTS = ("test_loss", "accuracy", "mean_iou", "box_ap")
@@ -89,16 +88,13 @@ def _short_name(row: dict[str, str]) -> str:
 
 def _costs(name: str, row: dict[str, str], about: dict[str, Any]) -> dict[str, Any]:
     """What the estimator knows of a design, on the hardware and with the precision of the source."""
-    if row.get("architecture") is None or row["dataset"] not in about["classes"]:
-        return {}  # an unnamed model, or images of any proportion
+    if row.get("architecture") is None:
+        return {}  # an unnamed model
     design = Design.parse(name)
-    found: dict[str, Any] = {"sequence_length": design.sequence_length}
-    try:
-        known = _estimate(design, row["dataset"], about)
-    except UsageError:  # a head without closed forms
-        return found
+    known = _estimate(design, row["dataset"], about)
     hours = known.gpu_hours_per_epoch
-    return found | {
+    return {
+        "sequence_length": design.sequence_length,
         "estimated_parameters": known.cost.parameters.total,
         "estimated_forward_flops_per_image": known.cost.forward_flops_per_image,
         "estimated_training_flops_per_image": known.cost.training_flops_per_image,

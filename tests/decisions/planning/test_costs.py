@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scaling.cost import Execution, Request, find_hardware
+from scaling.cost import Execution, Request, estimate, find_hardware
 from scaling.decisions.planning import Plan, Question
 from scaling.decisions.planning.costs import Costs, cost_space, decide_setting, decide_training
 from scaling.decisions.planning.space import Space, build_space
@@ -49,6 +49,20 @@ def test_a_recipe_is_followed_where_its_stages_can_be_cut_in_patches(paper: Plan
     space, costs = costed(paper, ask(architectures=("adventurer",), sizes=("base",), input_sizes=(224,)))
     trainable = {int(patch) for patch in space.patch_size[costs.trainable]}
     assert trainable == {1, 2, 4, 8, 16, 32}  # of the divisors of 224 those that divide 128 too
+
+
+def test_each_head_costs_its_own() -> None:
+    from scaling.decisions.planning.evidence import gather_evidence, load_table
+
+    question = ask(outcome="mean_iou", epochs=1, sizes=("tiny",), patch_sizes=(16, 8))
+    evidence = gather_evidence(load_table(question), question)
+    assert set(evidence.kinds) == {("adventurer", "upernet"), ("adventurer", "linear")}
+    space = build_space(question, evidence)
+    costs = cost_space(space, decide_training(question, evidence), decide_setting(question, evidence))
+    names = [str(space.design(place)) for place in range(len(space))]
+    assert len(names) == 4
+    forward = [estimate(name, classes=150).cost.forward_flops_per_image for name in names]
+    assert list(costs.forward_flops) == forward
 
 
 def test_more_memory_never_fits_less(paper: Plan) -> None:

@@ -170,7 +170,7 @@ def test_their_module_gives_the_same_with_the_same_weights(interpreted: dict[str
 def test_the_fused_kernels_keep_what_is_estimated(interpreted: dict[str, Any], precision: Precision) -> None:
     """The estimate less the input of the input projection, which is not the kernels'."""
     width = HEADS * HEAD_WIDTH // 2
-    shape = Shape(width, depth=1, mlp_width=1, heads=HEADS, patch_size=1, pixels=22, tokens=22)
+    shape = Shape(width, depth=1, mlp_width=1, heads=HEADS, patch_size=1, pixels=22, tokens=22, rows=1)
     execution = Execution(precision, scan="fused")
     saved = find_backbone("adventurer").block_saved_bytes(shape, execution).mixer / (shape.tokens + 2)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
