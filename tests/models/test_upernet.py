@@ -111,7 +111,7 @@ def test_patches_keep_their_place(architecture: str) -> None:
 def test_the_finest_level_reads_all_coarser_ones() -> None:
     """With a fusion that takes the finest level alone, logits at each place still depend on every map."""
     decoder = upernet("deit-64x4/8@32").head.decoder
-    weight = decoder.fuse[0].weight
+    weight = decoder.fuse.get_parameter("0.weight")
     with torch.no_grad():
         weight[:, weight.shape[0] :] = 0
     maps = [torch.randn(1, 64, 4, 4, requires_grad=True) for _ in range(4)]
