@@ -25,6 +25,7 @@ class ExtendedPatchEmbed(PatchEmbed):
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of images of other sides, stretched as much."""
+        assert isinstance(self.img_size, tuple)
         own, found = super().dynamic_feat_size(self.img_size), super().dynamic_feat_size(img_size)
         rows, columns = (round(count * self.grid_size[0] / own[0]) for count in found)
         return rows, columns

@@ -108,6 +108,17 @@ def test_patches_keep_their_place(architecture: str) -> None:
     assert column >= 16
 
 
+def test_the_finest_level_reads_all_coarser_ones() -> None:
+    """With a fusion that takes the finest level alone, logits at each place still depend on every map."""
+    decoder = upernet("deit-64x4/8@32").head.decoder
+    weight = decoder.fuse.get_parameter("0.weight")
+    with torch.no_grad():
+        weight[:, weight.shape[0] :] = 0
+    maps = [torch.randn(1, 64, 4, 4, requires_grad=True) for _ in range(4)]
+    decoder(maps)[..., 0, 0].sum().backward()
+    assert all(each.grad is not None and each.grad.any() for each in maps)
+
+
 def test_labels_finer_than_a_patch_are_learned() -> None:
     """Squares a quarter of a patch wide, which the linear head cannot draw: sixteen of them share a token."""
     images, _ = scene((16, 16), images=1)
@@ -122,7 +133,6 @@ def test_labels_finer_than_a_patch_are_learned() -> None:
             optimizer.step()
             optimizer.zero_grad()
         correct[head] = float((model(images).argmax(1) == labels).float().mean())
-    print(correct)
     assert correct["upernet"] > 0.98
     assert correct["linear"] < 0.9
 
