@@ -49,7 +49,7 @@ def build_model(
     auxiliary: bool = False,
     detector: Detector | None = None,
 ) -> nn.Module:
-    """The model of a design: a classifier, or with a head one that labels every pixel.
+    """The model of a design: a classifier, or with a head one that labels every pixel or finds boxes and masks.
 
     Args:
         design: what to build.

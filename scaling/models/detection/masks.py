@@ -1,13 +1,14 @@
 """Which pixels in a box belong to the thing: the head of Mask R-CNN (He et al. 2017), on torchvision's.
 
-Shapes: B images, R regions, C channels, K classes, M = 28 pixels per side of a mask.
+Shapes: B images, R regions, C channels, K classes,
+N things in an image, S and W its sides.
 """
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import roi_align
@@ -48,8 +49,10 @@ class MaskHead(nn.Sequential):
         return mean_by_image(pixels.mean((1, 2)), matches)
 
 
-def crop(masks: Tensor, boxes: Float[Tensor, "R 4"], numbers: Int[Tensor, "R"]) -> Float[Tensor, "R 28 28"]:
+def crop(
+    masks: Bool[Tensor, "N S W"], boxes: Float[Tensor, "R 4"], numbers: Int[Tensor, "R"]
+) -> Float[Tensor, "R 28 28"]:
     """What a thing's mask shows in each box, 0 or 1."""
-    regions = torch.cat([torch.arange(len(boxes), device=boxes.device)[:, None], boxes], 1)
-    found = roi_align(masks[numbers, None].to(boxes.dtype), regions, MASK_SIDE, aligned=True)
+    regions = torch.cat([numbers[:, None].to(boxes.dtype), boxes], 1)
+    found = roi_align(masks[:, None].to(boxes.dtype), regions, MASK_SIDE, aligned=True)
     return (found[:, 0] >= 0.5).to(boxes.dtype)

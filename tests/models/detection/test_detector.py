@@ -1,16 +1,19 @@
 """The whole detector: losses of each image, detections, padding, precision, counting, and learning a few scenes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops import box_iou
 
 from scaling.design import Design
-from scaling.models import build_model
+from scaling.models import CascadeMaskRCNN, build_model
 from scaling.models.detection.detector import best
+from scaling.models.detection.stages import BoxStage
 from scaling.scenes import Detections, Instances
 from tests.models.detection.scenes import CLASSES, SIDE, detector, pasted, squares_and_discs, things
 
@@ -35,7 +38,7 @@ def test_losses_are_finite_and_gradients_reach_every_parameter(name: str) -> Non
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     total(losses).backward()
     without = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
-    assert set(without) <= {"backbone.head.weight", "backbone.head.bias"}
+    assert not without
     kernel = model.backbone.patch_embed.proj.weight
     assert kernel.grad is not None
     assert kernel.grad.abs().max() > 1e-6
@@ -86,7 +89,7 @@ def test_images_without_things_have_losses_of_the_background_alone() -> None:
         assert losses["stage1_classes"][0] > 0
         assert losses["masks"][0] == losses["stage1_boxes"][0] == losses["proposal_boxes"][0] == 0
         total({key: loss.mean() for key, loss in losses.items()}).backward()
-        assert all(value.grad is None or value.grad.isfinite().all() for value in model.parameters())
+        assert all(value.grad is not None and value.grad.isfinite().all() for value in model.parameters())
 
 
 def test_a_crowd_is_nothing_to_learn() -> None:
@@ -133,6 +136,46 @@ def test_the_best_of_a_class_suppresses_its_repetitions_and_not_those_of_others(
     assert classes.tolist() == [0, 1, 1]
     assert found.tolist() == boxes[[1, 2, 0]].tolist()
     assert [len(one) for one in best(boxes, torch.zeros(4, 2))] == [0, 0, 0]
+
+
+def test_scores_are_means_over_the_stages_and_losses_have_their_weights() -> None:
+    """Stages that say the same of every region, and leave its box as it is."""
+    images, known = squares_and_discs(1)
+    model, biases = detector().eval(), torch.tensor([[0.0, 0, 0], [3, 0, 0], [0, 2, 0]])
+    with torch.no_grad():
+        for stage, bias in zip(model.stages, biases, strict=True):
+            for name in ("classes.weight", "deltas.weight", "deltas.bias"):
+                stage.get_parameter(name).zero_()
+            stage.get_parameter("classes.bias").copy_(bias)
+        (found,) = model(images, SIDES[:1])
+        for stage in model.stages:
+            stage.get_parameter("classes.bias").zero_()
+        equal = model(images, known)
+    wanted = biases.softmax(1).mean(0)
+    torch.testing.assert_close(found.scores, wanted[found.classes])
+    assert set(found.classes.tolist()) == {0, 1}
+    of_stages = [equal[f"stage{number}_classes"].item() for number in (1, 2, 3)]
+    assert of_stages == pytest.approx([math.log(3), math.log(3) / 2, math.log(3) / 4])
+
+
+def test_the_stages_of_training_pass_their_refined_boxes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, known = squares_and_discs(1)
+    model, seen = detector(), []
+    with torch.no_grad():
+        for stage in model.stages:
+            stage.get_parameter("deltas.weight").zero_()
+            stage.get_parameter("deltas.bias").copy_(torch.tensor([0, 0, 3.0, 0]))  # wider
+    for stage in model.stages:
+        assert isinstance(stage, BoxStage)
+        match = stage.match
+        monkeypatch.setattr(
+            stage, "match", lambda regions, known, match=match: seen.append(regions) or match(regions, known)
+        )
+    model(images, known)
+    inside = (seen[1][0][:, 0] > 0) & (seen[1][0][:, 2] < SIDE) & (seen[2][0][:, 0] > 0) & (seen[2][0][:, 2] < SIDE)
+    widths = [one[0][inside, 2] - one[0][inside, 0] for one in seen[1:]]
+    assert inside.sum() > 3
+    torch.testing.assert_close(widths[1], widths[0] * math.exp(3 / 10))  # second stage: weight 5 x 2
 
 
 def test_a_model_that_finds_nothing_gives_empty_detections() -> None:
@@ -183,15 +226,31 @@ def test_half_precision_gives_nearly_the_same_losses_in_full(name: str) -> None:
     total(half).backward()
 
 
+@pytest.mark.gpu
+@every
+def test_a_gpu_gives_the_losses_of_a_cpu(name: str) -> None:
+    images, known = squares_and_discs(2)
+    model = detector(name).eval()
+    on_cpu = model(images, known)
+    on_gpu = model.cuda()(images.cuda(), [one.to("cuda") for one in known])
+    total(on_gpu).backward()
+    for key, loss in on_gpu.items():
+        torch.testing.assert_close(loss.cpu(), on_cpu[key], rtol=1e-2, atol=1e-3)
+
+
 @every
 def test_counting_runs_without_data(name: str) -> None:
     with torch.device("meta"):
         model = build_model(Design.parse(name), CLASSES, detector=detector(name).settings)
-        outputs = model.counted(torch.empty(2, 3, SIDE, SIDE))  # pyright: ignore[reportCallIssue]
+        assert isinstance(model, CascadeMaskRCNN)
+        outputs = model.counted(torch.empty(2, 3, SIDE, SIDE))
     anchors = 3 * (24**2 + 12**2 + 6**2)
     stages = [shape for _ in range(3) for shape in ((64, CLASSES + 1), (64, 4))]
     assert [tuple(one.shape) for one in outputs] == [(2, anchors), (2, anchors, 4), *stages, (16, CLASSES, 28, 28)]
     assert all(one.requires_grad for one in outputs)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        again = model.to_empty(device="cpu").counted(torch.empty(2, 3, SIDE, SIDE))
+    assert [one.shape for one in again] == [one.shape for one in outputs]
 
 
 def test_what_is_counted_is_what_training_runs() -> None:
