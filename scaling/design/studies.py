@@ -169,6 +169,8 @@ class Study(Section):
                 raise ValueError(
                     f"{place}recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key"
                 )
+            if not isinstance(self.data, DigitsData):
+                recipe.check_task(self.data.task, place)
         if isinstance(self.data, DigitsData) and self.resources.data_workers is not None:
             raise ValueError("resources.data_workers: the scenes of digits are drawn, not loaded; remove the key")
         designs = list(self._designs())
