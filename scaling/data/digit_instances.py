@@ -48,13 +48,13 @@ def _tight_boxes(columns: Bool[Tensor, "N S"], rows: Bool[Tensor, "N S"]) -> Flo
 
 
 def resize_instances(instances: Sequence[Instances], sides: tuple[int, int]) -> list[Instances]:
-    """Those of images of equal sides, at others: boxes scaled, masks of the nearest pixels."""
+    """Those of images of equal sides, at others: boxes scaled, masks of the nearest pixels, padding removed."""
     if not instances or instances[0].sides == sides:
         return list(instances)
     height, width = instances[0].sides
     counts = [len(each) for each in instances]
     scale = torch.tensor([sides[1] / width, sides[0] / height]).repeat(2)
-    masks = torch.cat([each.masks for each in instances])
+    masks = torch.cat([each.masks[:, :height, :width] for each in instances])
     resized = F.interpolate(masks[None].to(torch.uint8), size=sides, mode="nearest-exact")[0].bool().split(counts)
     return [
         replace(each, boxes=each.boxes * scale, masks=mask, sides=sides)

@@ -159,7 +159,7 @@ def held_out_scenes(data: DigitsData, input_size: InputSize, batch_size: int) ->
     for start in range(0, data.test_images, batch_size):
         part = slice(start, start + batch_size)
         labels = scenes.labels[part]
-        if data.task == "detection" and sides_of(input_size) != (data.canvas, data.canvas):
+        if not isinstance(labels, Tensor) and sides_of(input_size) != (data.canvas, data.canvas):
             labels = [replace(each, annotations=exact_annotations(each)) for each in labels]
         yield _resized(Scenes(scenes.images[part], labels), input_size)
 

@@ -19,8 +19,8 @@ Sides = tuple[int, int]
 
 def encoded_masks(masks: Bool[Tensor, "N S W"]) -> list[dict[str, Any]]:
     """Their run lengths in COCO's compressed form."""
-    columns = masks.to(torch.uint8).permute(2, 1, 0).contiguous().numpy()  # columns outside, as the format counts
-    return run_lengths.encode(np.asfortranarray(columns.transpose(1, 0, 2))) if len(masks) else []  # pyright: ignore[reportReturnType]
+    columns = masks.to(torch.uint8).transpose(1, 2).contiguous().numpy().transpose(2, 1, 0)  # as the format counts
+    return run_lengths.encode(columns) if len(masks) else []  # pyright: ignore[reportReturnType]
 
 
 def encoded_segmentation(segmentation: Any, sides: Sides, stored_sides: Sides) -> dict[str, Any]:
