@@ -199,7 +199,7 @@ def test_an_image_that_vanishes_is_a_failure_of_the_storage(workers: int, tmp_pa
 def test_workers_are_forked_in_a_process_that_a_fork_server_started(tmp_path: Path) -> None:
     """The server's way would import torch in each worker, and send it the index: what cannot be sent shows it."""
     images = open_data(cell_of(made.make_folder(tmp_path)).data).test  # pyright: ignore[reportArgumentType]
-    stream = HeldOutImages(images, 4, lambda image: torch.zeros(3, 8, 8))
+    stream = HeldOutImages(images, 4, lambda image, label: (torch.zeros(3, 8, 8), label))
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("forkserver", force=True)
     try:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -95,10 +95,9 @@ def reference(known: list[Instances], found: list[Detections]) -> Precision:
     categories = [{"id": number, "name": str(number)} for number in range(CLASSES)]
     values: list[float | None] = []
     with contextlib.redirect_stdout(io.StringIO()):
-        known_set, found_set = COCO(), COCO()
-        known_set.dataset = {"images": images, "annotations": truth, "categories": categories}
-        found_set.dataset = {"images": images, "annotations": results, "categories": categories}
-        for each in (known_set, found_set):
+        known_set, found_set = sets = [COCO(), COCO()]
+        for each, annotations in zip(sets, (truth, results), strict=True):
+            each.dataset = cast("Any", {"images": images, "annotations": annotations, "categories": categories})
             each.createIndex()
         for kind in ("bbox", "segm"):
             evaluation = COCOeval(known_set, found_set, kind)
@@ -124,7 +123,7 @@ def slowly_pasted(cells: np.ndarray, box: list[float], sides: tuple[int, int]) -
                         weight = (1 - abs(x - across)) * (1 - abs(y - down))
                         value += weight * cells[np.clip(down, 0, len(cells) - 1), np.clip(across, 0, len(cells) - 1)]
                 inside[row, column] = value >= 0.5
-    return reference_masks.encode(np.asfortranarray(inside))
+    return dict(reference_masks.encode(np.asfortranarray(inside)))
 
 
 def compare(here: Precision, there: Precision) -> None:
