@@ -6,7 +6,6 @@ Shapes: N things, S and W sides.
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -88,11 +87,6 @@ class AnnotatedImage:
         return any(good and not each["iscrowd"] for each, good in zip(self.annotations, self.usable, strict=True))
 
 
-@cache
-def _adapter() -> TypeAdapter[StoredFile]:
-    return TypeAdapter(StoredFile)
-
-
 def read_annotations(path: Path) -> tuple[StoredFile, str]:
     """An annotation file, and the SHA-256 of its content.
 
@@ -104,7 +98,7 @@ def read_annotations(path: Path) -> tuple[StoredFile, str]:
     except OSError as error:
         raise DataError(f"data.path: {path} cannot be read ({error.strerror or error})") from None
     try:
-        stored = _adapter().validate_json(content)
+        stored = TypeAdapter(StoredFile).validate_json(content)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         if problem["type"] == "json_invalid":

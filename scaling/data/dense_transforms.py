@@ -103,7 +103,7 @@ def segmentation_test(augmentation: Augmentation, patch_size: int, side: int) ->
     finish = Finish(augmentation, patch_size)
 
     def transform(image: Image.Image, labels: Int[Tensor, "R C"]) -> tuple[Tensor, Tensor]:
-        sides = whole(resized_sides(image, side, LONGEST * side), patch_size)
+        sides = whole(resized_sides(image, float(side), float(LONGEST * side)), patch_size)
         return finish.tensor(finish.resized(image, sides), training=False), labels
 
     return transform
@@ -116,7 +116,7 @@ def detection_transform(
     finish = Finish(augmentation, patch_size)
 
     def transform(image: Image.Image, known: AnnotatedImage) -> tuple[Tensor, Instances]:
-        sides = whole(resized_sides(image, side * (finish.scale() if training else 1), longest))
+        sides = whole(resized_sides(image, side * (finish.scale() if training else 1.0), float(longest)))
         values = finish.tensor(finish.resized(image, sides), training)
         instances = instances_of(known, sides, keep_annotations=not training)
         return (values.flip(2), instances_flipped(instances)) if training and finish.flips() else (values, instances)
