@@ -50,14 +50,6 @@ class AveragePrecision:
             self._add(self._truth, number, _truth(known))
             self._add(self._found, number, _results(known, found))
 
-    def merge(self, other: "AveragePrecision") -> None:
-        """Add the images of another one, such as of another process."""
-        first = len(self._images)
-        self._images += [image | {"id": first + image["id"]} for image in other._images]
-        for own, theirs in ((self._truth, other._truth), (self._found, other._found)):
-            for each in theirs:
-                self._add(own, first + each["image_id"], [each])
-
     def compute(self) -> Precision:
         """The precision over all images so far."""
         classes = [{"id": number, "name": str(number)} for number in range(self.classes)]

@@ -101,7 +101,7 @@ def test_training_images_keep_their_proportions_within_the_longest_side(tmp_path
 
 
 def test_the_longest_side_is_coco_s_in_proportion() -> None:
-    data = parse_data({"name": "coco", "path": "x"})
+    data: Any = parse_data({"name": "coco", "path": "x"})
     assert (data.classes, data.train_images, data.longest(800), data.longest(400)) == (80, 118_287, 1333, 666)
 
 
@@ -201,8 +201,8 @@ def test_counts_that_differ_are_given(tmp_path: Path) -> None:
     for kind in ("train", "val"):
         (root / f"{kind}2017").symlink_to(root / kind)
         (root / "annotations" / f"instances_{kind}2017.json").symlink_to(root / "annotations" / f"{kind}.json")
-    coco = parse_data({"name": "coco", "path": str(root)})
-    assert len(open_coco(root, coco).test) == made.TEST  # pyright: ignore
+    coco: Any = parse_data({"name": "coco", "path": str(root)})
+    assert len(open_coco(root, coco).test) == made.TEST
     with pytest.raises(DataError, match="coco has 80; for a part of it use name = 'coco-format'"):
         open_data(coco, anew=True)
 

@@ -7,6 +7,7 @@ from scaling.data import DigitStream, draw_scenes, held_out_scenes
 from scaling.design import DigitsData
 from scaling.scenes import Detections, Instances
 from scaling.training.average_precision import AveragePrecision
+from tests.data.made import labels_of
 
 CROWDED = {"canvas": 24, "digits": 5, "clutter": 2, "test_images": 64}
 SEGMENTATION = DigitsData(task="segmentation", **CROWDED)  # pyright: ignore
@@ -23,7 +24,7 @@ def test_images_are_those_of_segmentation_and_masks_its_labels() -> None:
     maps = DigitStream(SEGMENTATION, 3, 24).batch(200, 100)
     images, labels = stream(DETECTION, 200, 100)  # across a chunk's end at 256
     assert torch.equal(images, maps.images)
-    for number, (known, expected) in enumerate(zip(labels, maps.labels, strict=False)):
+    for number, (known, expected) in enumerate(zip(labels, labels_of(maps), strict=False)):
         shown = torch.zeros(24, 24, dtype=torch.long)
         for label, mask in zip(known.classes, known.masks, strict=True):
             assert not (shown[mask] > 0).any()  # each pixel is of one digit

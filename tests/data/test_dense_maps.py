@@ -17,6 +17,7 @@ from scaling.design import Augmentation, Cell, StudyError, parse_data
 from scaling.scenes import IGNORED_LABEL
 from tests.conftest import small_study
 from tests.data import made_dense as made
+from tests.data.made import labels_of as tensor_labels
 
 EVERYTHING = {"recipe__resize_range": [0.5, 2.0], "recipe__horizontal_flip": 0.5, "recipe__color_jitter": 0.4}
 
@@ -32,7 +33,9 @@ def cell_of(root: Path, **changes: Any) -> Cell:
 
 def stream(cell: Cell, count: int, share: Share, workers: int = 0) -> Scenes:
     batches = list(islice(training_batches(cell, share, workers), count))
-    return Scenes(torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]))  # pyright: ignore
+    return Scenes(
+        torch.cat([batch.images for batch in batches]), torch.cat([tensor_labels(batch) for batch in batches])
+    )
 
 
 def greys(images: torch.Tensor) -> torch.Tensor:
@@ -65,7 +68,7 @@ def test_labels_are_numbered_from_0_and_unlabelled_ones_ignored(
 
 def test_ade20k_has_its_folders_counts_and_labels_from_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = made.make_maps(tmp_path, ade=True, first=1, unlabelled=0)
-    data = parse_data({"name": "ade20k", "path": str(root)})
+    data: Any = parse_data({"name": "ade20k", "path": str(root)})
     assert (data.classes, data.train_images, data.task) == (150, 20_210, "segmentation")
     with pytest.raises(DataError) as caught:
         open_data(data)
@@ -80,8 +83,8 @@ def test_ade20k_has_its_folders_counts_and_labels_from_1(tmp_path: Path, monkeyp
 def test_crops_are_of_the_input_s_sides_and_labels_go_with_them(changes: dict[str, Any], tmp_path: Path) -> None:
     scenes = stream(cell_of(made.make_maps(tmp_path), **(changes | {"recipe__color_jitter": 0.0})), 6, Share(4, 4))
     assert scenes.images.shape == (24, 3, 32, 32)
-    assert scenes.labels.shape == (24, 32, 32)  # pyright: ignore
-    check_match(scenes.images, scenes.labels)  # pyright: ignore
+    assert tensor_labels(scenes).shape == (24, 32, 32)
+    check_match(scenes.images, tensor_labels(scenes))
 
 
 def test_small_images_are_padded_with_what_does_not_count(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_testing_keeps_proportions_and_stored_labels_one_image_at_a_time(tmp_pat
     assert len(batches) == made.TEST
     for number, batch in enumerate(batches):
         height, width = made.sides_of(number)
-        assert tuple(batch.labels.shape) == (1, height, width)  # pyright: ignore
+        assert tuple(tensor_labels(batch).shape) == (1, height, width)
         rows, columns = batch.images.shape[2:]
         assert min(rows, columns) == 32
         assert rows % 8 == columns % 8 == 0
@@ -127,7 +130,7 @@ def test_workers_micro_batches_and_steps_change_nothing(changes: dict[str, Any],
     whole = stream(cell, 4, Share(4, 4))
     for other in (stream(cell, 4, Share(4, 4), workers=2), stream(cell, 16, Share(4, 1))):
         assert torch.equal(other.images, whole.images)
-        assert torch.equal(other.labels, whole.labels)  # pyright: ignore
+        assert torch.equal(tensor_labels(other), tensor_labels(whole))
     assert torch.equal(stream(cell, 1, Share(4, 4, first_step=3)).images, whole.images[12:])
 
 
@@ -207,7 +210,7 @@ def test_labels_that_do_not_go_with_their_image_are_named_and_counted(
 def test_a_map_of_labels_that_vanishes_is_a_failure_of_the_storage(tmp_path: Path) -> None:
     root = made.make_maps(tmp_path)
     cell = cell_of(root)
-    open_data(cell.data, anew=True)  # pyright: ignore
+    open_data(cell.data, anew=True)
     (root / "annotations" / "train" / "001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"001\.png"):
         stream(cell, 6, Share(4, 4))
