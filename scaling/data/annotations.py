@@ -139,6 +139,8 @@ def annotated_images(stored: StoredFile) -> tuple[list[AnnotatedImage], dict[str
         fault = _fault(each, sides[image]) if image in sides else HOMELESS
         if fault is not None:
             wrong[fault].append(each["id"])
+        if fault in (HOMELESS, MASKLESS):
+            continue
         usable[image].append(fault is None)
         complete = {"area": each["bbox"][2] * each["bbox"][3]} | each
         complete |= {"category_id": numbers[each["category_id"]], "iscrowd": int(each.get("iscrowd", False))}
@@ -152,13 +154,13 @@ def annotated_images(stored: StoredFile) -> tuple[list[AnnotatedImage], dict[str
 
 def _fault(annotation: StoredAnnotation, sides: Sides) -> str | None:
     """Why nothing can be learned from an annotation."""
-    left, top, right, bottom = box = clipped(annotation["bbox"], sides)
-    if right <= left or bottom <= top:
-        return OUTSIDE
     try:
         extent = _extent(annotation["segmentation"], sides)
     except (ValueError, RuntimeError, TypeError, KeyError):
         return MASKLESS
+    left, top, right, bottom = box = clipped(annotation["bbox"], sides)
+    if right <= left or bottom <= top:
+        return OUTSIDE
     tolerances = [max(TOLERANCE_PIXELS, TOLERANCE_SHARE * side) for side in (right - left, bottom - top)] * 2
     apart = (abs(here - there) > most for here, there, most in zip(extent, box, tolerances, strict=True))
     return DIFFERENT if any(apart) else None

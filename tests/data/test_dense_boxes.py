@@ -241,6 +241,23 @@ def test_annotations_without_use_are_counted_named_and_left_out(
     assert f"of 13 annotations, training leaves out 1 {said} (ids 99)" in caplog.text
 
 
+@pytest.mark.parametrize("kind", BAD)
+def test_annotations_without_use_do_not_end_a_test(kind: str, tmp_path: Path) -> None:
+    """Those with a box elsewhere, or none, are still to be found; those without a mask are not."""
+    root = made.make_coco(tmp_path)
+    whole = json.loads((root / "annotations" / "val.json").read_text())
+    first = whole["annotations"][0]
+    made.change(root, "val", annotations=[*whole["annotations"], first | {"id": 99} | BAD[kind][0]])
+    result = AveragePrecision(3)
+    for known in instances(list(held_out_batches(cell_of(root, data={"max_corrupt_share": 0.5}), 2, workers=0))):
+        count = int((~known.crowd).sum())
+        boxes, classes = known.boxes[~known.crowd], known.classes[~known.crowd]
+        result.update([known], [Detections(boxes, torch.ones(count), classes, torch.ones(count, 14, 14))])
+    precision = result.compute().mask_ap
+    assert precision is not None
+    assert (precision < 0.999) == (kind in ("outside", "no area", "elsewhere"))
+
+
 def test_boxes_that_reach_beyond_their_image_are_clipped(tmp_path: Path) -> None:
     root = made.make_coco(tmp_path)
     whole = json.loads((root / "annotations" / "train.json").read_text())

@@ -210,7 +210,7 @@ def test_labels_that_do_not_go_with_their_image_are_named_and_counted(
 def test_a_map_of_labels_that_vanishes_is_a_failure_of_the_storage(tmp_path: Path) -> None:
     root = made.make_maps(tmp_path)
     cell = cell_of(root)
-    open_data(cell.data, anew=True)
+    open_data(data_of(root), anew=True)
     (root / "annotations" / "train" / "001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"001\.png"):
         stream(cell, 6, Share(4, 4))
