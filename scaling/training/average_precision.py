@@ -68,7 +68,7 @@ class AveragePrecision:
 def _truth(known: Instances) -> Iterable[dict[str, Any]]:
     """What there is to find, with masks as run lengths in the stored image."""
     if known.annotations is None:
-        return exact_annotations(resize_instances([known], known.original_sides)[0])
+        return exact_annotations(resize_instances([known.to("cpu")], known.original_sides)[0])
     sides = known.original_sides
     return [
         each | {"segmentation": encoded_segmentation(each["segmentation"], sides, sides)} for each in known.annotations

@@ -257,3 +257,13 @@ def test_masks_are_pasted_by_the_nearest_cells(box: list[float]) -> None:
     (fast,) = pasted_masks(cells, torch.tensor([box]), SIDES)
     slow = slowly_pasted(cells[0].numpy(), box, SIDES)
     assert torch.equal(decoded_masks([fast], SIDES), decoded_masks([slow], SIDES))
+
+
+@pytest.mark.gpu
+def test_what_is_on_a_gpu_scores_the_same() -> None:
+    known, found = map(list, zip(*map(random_scene, range(8)), strict=True))
+    there = [
+        Detections(*(value.to("cuda") for value in (each.boxes, each.scores, each.classes, each.masks)))
+        for each in found
+    ]
+    assert precision([each.to("cuda") for each in known], there) == precision(known, found)
