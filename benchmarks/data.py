@@ -28,7 +28,7 @@ from scaling.data import Share, held_out_batches, open_data, training_batches
 from scaling.data.folders import FolderImages
 from scaling.data.loading import HeldOutImages, Order, load
 from scaling.data.parquet import ParquetImages
-from scaling.data.transforms import training_transform
+from scaling.data.transforms import of_image_alone, training_transform
 from scaling.design import Cell, build_study, parse_data
 from scaling.training.cells import never
 from scaling.training.loop import Task, train
@@ -211,7 +211,13 @@ def worker_memory(root: Path) -> list[tuple[str, ...]]:
     images = FolderImages(few.root, few.classes, few.labels[many], few.names[many], few.sizes[many])
     random = np.random.default_rng(0)
     transform = training_transform(cell_of(root, {}, "deit-nano/16@64").recipe, 64)
-    batches = load(HeldOutImages(images, 8, transform), random.integers(0, IMAGENET - 8, 200), images, 0.0, workers=1)
+    batches = load(
+        HeldOutImages(images, 8, of_image_alone(transform)),
+        random.integers(0, IMAGENET - 8, 200),
+        images,
+        0.0,
+        workers=1,
+    )
     sizes = []
     for _ in islice(batches, 5):
         pass

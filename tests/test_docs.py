@@ -11,6 +11,7 @@ from scaling import compare, estimate
 from scaling.decisions import verdict
 from scaling.design import (
     DATA_SECTIONS,
+    Detector,
     DigitsData,
     ImageFolderData,
     Measure,
@@ -33,17 +34,18 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     texts = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(), re.DOTALL)
-    assert [len(parse_study(text, "docs/studies.md").cells()) for text in texts] == [21, 2]
+    assert [len(parse_study(text, "docs/studies.md").cells()) for text in texts] == [21, 2, 4, 2]
     alternatives = {"images", "warmup_images"}  # in comments beside steps
-    sections = (DigitsData, ImageFolderData, Recipe, Measure, Pretraining, Resources)
-    keys = {key for section in sections for key in section.model_fields} - alternatives - {"recipe"}
+    sections = (DigitsData, ImageFolderData, Recipe, Detector, Measure, Pretraining, Resources)
+    keys = {key for section in sections for key in section.model_fields} - alternatives - {"recipe", "detector"}
     assert re.search(r"(?m)^\[pretraining.recipe\]", texts[0])
+    assert re.search(r"(?m)^\[recipe.detector\]", texts[3])
     assert re.search(r"(?m)^\[\[recipe.by_size\]\]", texts[0])
     assert keys <= set(re.findall(r"(?m)^(\w+) =", "".join(texts)))
 
 
 def test_the_page_of_data_shows_every_data_set_and_its_keys() -> None:
-    page = (ROOT / "docs" / "data.md").read_text()
+    page = "".join((ROOT / "docs" / name).read_text() for name in ("data.md", "dense_data.md"))
     shown = [
         tomllib.loads(text)["data"] for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[data]" in text
     ]

@@ -1,11 +1,14 @@
-"""Scenes of real handwritten digits: one generator for classification and segmentation.
+"""Scenes of real handwritten digits: one generator for classification, segmentation and detection.
 
 Shapes: N glyphs, B scenes, P placements, K pasted glyphs, S and R pixels per side.
 """
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +17,16 @@ from jaxtyping import Float, Int
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from scaling.data.digit_instances import digit_instances, resize_instances
+from scaling.data.masks import exact_annotations
 from scaling.design import DigitsData, InputSize, sides_of
 from scaling.scenes import Scenes
 
 GLYPH_SIDE = 8
 FRAGMENT_SIDE = 4
 INK_LEVELS = 16
-LABEL_BITS = 4  # ink and label share an integer: ink << 4 | label
+LABEL_BITS = 4  # ink, label and which of the digits it is share an integer: ink << 4 | label, then << OWNER_BITS
+OWNER_BITS = 16
 LABEL_INK = 5  # ink (of 16) from which a pixel belongs to its digit; below it is background
 CHUNK_SCENES = 256  # drawn at once; small enough for the processor's cache
 PLACEMENTS = 16
@@ -40,9 +46,10 @@ def glyphs(split: str) -> tuple[Int[Tensor, "N 8 8"], Int[Tensor, "N"]]:
     return ink[chosen], digit[chosen]
 
 
-def _pasted_keys(ink_NSS: Tensor, label_N: Tensor) -> Tensor:
-    """Ink and label in one integer, so that one maximum decides both (more ink is on top)."""
-    return ink_NSS << LABEL_BITS | label_N[..., None, None]
+def _pasted_keys(ink_BKSS: Tensor, label_BK: Tensor, owner_K: Tensor) -> Tensor:
+    """Ink, label and owner in one integer, so that one maximum decides all (more ink is on top)."""
+    label_BKSS, owner_KSS = label_BK[..., None, None], owner_K[:, None, None]
+    return ((ink_BKSS << LABEL_BITS | label_BKSS) << OWNER_BITS | owner_KSS).flatten(1)
 
 
 def _anywhere(count: int, pastes: int, side: int, canvas: int, random: torch.Generator) -> Tensor:
@@ -69,28 +76,42 @@ def _canvas_index(corner: Tensor, side: int, canvas: int) -> Tensor:
     return ((row + offset[:, None]) * canvas + column + offset).flatten(1)
 
 
-def draw_scenes(data: DigitsData, split: str, count: int, random: torch.Generator) -> Scenes:
-    """Draw `count` scenes at once; the same generator state gives the same scenes."""
+def draw_scenes(data: DigitsData, split: str, count: int, random: torch.Generator, first: int = 0) -> Scenes:
+    """Draw `count` scenes at once; the same generator state gives the same images, whatever the task.
+
+    Args:
+        data: what a scene holds, and what is asked of it.
+        split: whose glyphs.
+        count: scenes.
+        random: where the draws come from.
+        first: number of the first of them in its split.
+    """
     ink, digit = glyphs(split)
     size = data.canvas
     chosen = torch.randint(0, len(digit), (count, data.digits), generator=random)
-    keys = [_pasted_keys(ink[chosen], digit[chosen] + 1).flatten(1)]
+    owners = torch.arange(1, data.digits + 1, dtype=torch.int32)
+    keys = [_pasted_keys(ink[chosen], digit[chosen] + 1, owners)]
     places = [_canvas_index(_apart(count, data.digits, GLYPH_SIDE, size, random), GLYPH_SIDE, size)]
     if data.clutter:
         torn = torch.randint(0, len(digit), (count, data.clutter), generator=random)
         row, column = torch.randint(0, GLYPH_SIDE // FRAGMENT_SIDE, (2, count, data.clutter), generator=random)
         quarters = ink.unfold(1, FRAGMENT_SIDE, FRAGMENT_SIDE).unfold(2, FRAGMENT_SIDE, FRAGMENT_SIDE)
-        keys.append(_pasted_keys(quarters[torn, row, column], torch.zeros_like(torn)).flatten(1))
+        nobody = torch.zeros(data.clutter, dtype=torch.int32)
+        keys.append(_pasted_keys(quarters[torn, row, column], torch.zeros_like(torn), nobody))
         corner = _anywhere(count, data.clutter, FRAGMENT_SIDE, size, random)
         places.append(_canvas_index(corner, FRAGMENT_SIDE, size))
     canvas = torch.zeros(count, size * size, dtype=torch.int32)
     canvas.scatter_reduce_(1, torch.cat(places, 1), torch.cat(keys, 1).int(), "amax")
-    ink_BSS = (canvas >> LABEL_BITS).view(count, size, size)
+    pasted_BSS = (canvas >> OWNER_BITS).view(count, size, size)
+    ink_BSS = pasted_BSS >> LABEL_BITS
     images = _paint(ink_BSS, data.noise, random)
     if data.task == "classification":
         return Scenes(images, digit[chosen[:, 0]].long())
-    label_BSS = (canvas & (1 << LABEL_BITS) - 1).view(count, size, size)
-    return Scenes(images, torch.where(ink_BSS >= LABEL_INK, label_BSS, 0).long())
+    is_ink_BSS = ink_BSS >= LABEL_INK
+    if data.task == "segmentation":
+        return Scenes(images, torch.where(is_ink_BSS, pasted_BSS & (1 << LABEL_BITS) - 1, 0).long())
+    owner_BSS = torch.where(is_ink_BSS, (canvas & (1 << OWNER_BITS) - 1).view_as(ink_BSS), 0)
+    return Scenes(images, digit_instances(owner_BSS, digit[chosen], first))
 
 
 def _paint(ink_BSS: Tensor, noise: float, random: torch.Generator) -> Tensor:
@@ -118,25 +139,45 @@ class DigitStream:
             taken = min(count, CHUNK_SCENES - offset)
             parts.append(self._scenes(number, slice(offset, offset + taken)))
             start, count = start + taken, count - taken
-        images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return Scenes(resample(images, self.input_size), labels)
+        images, labels = torch.cat([part.images for part in parts]), _joined([part.labels for part in parts])
+        return _resized(Scenes(images, labels), self.input_size)
 
-    def _scenes(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
+    def _scenes(self, number: int, part: slice) -> Scenes:
         if self._chunk is None or number != self._number:
-            self._chunk = draw_scenes(self.data, "train", CHUNK_SCENES, _seeded("train", self.seed, number))
+            random = _seeded("train", self.seed, number)
+            self._chunk = draw_scenes(self.data, "train", CHUNK_SCENES, random, number * CHUNK_SCENES)
             self._number = number
-        return self._chunk.images[part], self._chunk.labels[part]
+        return Scenes(self._chunk.images[part], self._chunk.labels[part])
 
 
 def held_out_scenes(data: DigitsData, input_size: InputSize, batch_size: int) -> Iterator[Scenes]:
-    """The fixed test set in batches, drawn from test glyphs only; the same for every seed and input size."""
+    """The fixed test set in batches, drawn from test glyphs only; the same for every seed and input size.
+
+    At another input size than the canvas, boxes and masks are not exact, and come with annotations of the canvas.
+    """
     scenes = draw_scenes(data, "test", data.test_images, _seeded("test", TEST_SEED))
-    for images, labels in zip(scenes.images.split(batch_size), scenes.labels.split(batch_size), strict=True):
-        yield Scenes(resample(images, input_size), labels)
+    for start in range(0, data.test_images, batch_size):
+        part = slice(start, start + batch_size)
+        labels = scenes.labels[part]
+        if not isinstance(labels, Tensor) and sides_of(input_size) != (data.canvas, data.canvas):
+            labels = [replace(each, annotations=exact_annotations(each)) for each in labels]
+        yield _resized(Scenes(scenes.images[part], labels), input_size)
+
+
+def _joined(labels: list[Any]) -> Any:
+    return torch.cat(labels) if isinstance(labels[0], Tensor) else list(chain.from_iterable(labels))
+
+
+def _resized(scenes: Scenes, input_size: InputSize) -> Scenes:
+    """Scenes at another input size; maps of labels stay on the canvas, boxes and masks do not."""
+    labels = scenes.labels
+    if not isinstance(labels, Tensor):
+        labels = resize_instances(labels, sides_of(input_size))
+    return Scenes(resample(scenes.images, input_size), labels)
 
 
 def resample(images: Float[Tensor, "B 3 S S"], input_size: InputSize) -> Float[Tensor, "B 3 R C"]:
-    """Scenes at another input size, bilinear with anti-aliasing; labels stay on the canvas."""
+    """Scenes at another input size, bilinear with anti-aliasing."""
     sides = sides_of(input_size)
     if images.shape[2:] == sides:
         return images

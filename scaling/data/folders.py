@@ -66,7 +66,7 @@ def _list(root: Path) -> FolderImages:
         raise DataError(f"data.path: {root} {found}; {LAYOUT}")
     names, sizes, counts = [], [], []
     for name in classes:
-        files = sorted(_files(root / name, os.fsencode(name)))
+        files = sorted(_files(root / name, os.fsencode(name) + b"/"))
         names += [file for file, _ in files]
         sizes += [size for _, size in files]
         counts.append(len(files))
@@ -79,14 +79,19 @@ def _list(root: Path) -> FolderImages:
     return FolderImages(root, tuple(classes), labels, np.array(names), np.array(sizes))
 
 
-def _files(folder: Path, name: bytes) -> Iterator[tuple[bytes, int]]:
-    """Names, below the split, and sizes of the images of a class, in folders of folders too."""
+def image_files(folder: Path) -> dict[bytes, int]:
+    """Names, below a folder, of all images in it and in folders of folders, with their sizes in bytes."""
+    return dict(_files(folder, b""))
+
+
+def _files(folder: Path, prefix: bytes) -> Iterator[tuple[bytes, int]]:
+    """Names, after a prefix, and sizes of the images of a class, in folders of folders too."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            inside = name + b"/" + os.fsencode(entry.name)
+            inside = prefix + os.fsencode(entry.name)
             if entry.is_dir():
-                yield from _files(folder / entry.name, inside)
+                yield from _files(folder / entry.name, inside + b"/")
             elif entry.name.lower().endswith(IMAGE_ENDINGS):
                 yield inside, entry.stat().st_size

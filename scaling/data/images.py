@@ -6,10 +6,11 @@ import struct
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,19 +59,25 @@ class RowGroups:
 
 
 class Images(ABC):
-    """The images of a split in a fixed order, with the number of each one's class.
+    """The images of a split in a fixed order, with what is true of each.
 
     Args:
         where: what to call the split in messages.
         classes: their names, by number.
-        labels: (N,) numbers of classes.
+        labels: N numbers of classes, or for dense tasks where the labels of each image are.
     """
 
-    def __init__(self, where: str, classes: Iterable[str], labels: NDArray[np.int64]) -> None:
-        self.where, self.classes, self.labels = where, tuple(classes), labels
+    def __init__(self, where: str, classes: Iterable[str], labels: Sequence[Any] | NDArray[Any]) -> None:
+        self.where, self.classes = where, tuple(classes)
+        self.labels: Any = labels
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def listed(self) -> int:
+        """Images that the data set has; some of them may have nothing to learn from, and not be here."""
+        return len(self)
 
     @property
     def row_groups(self) -> RowGroups | None:
@@ -84,6 +91,15 @@ class Images(ABC):
     @abstractmethod
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         """An encoded image, or its pixels; raises OSError where the storage fails."""
+
+    def example(self, index: int) -> tuple[Image.Image, Any]:
+        """An image with the number of its class; data sets of dense tasks give what is true of its pixels.
+
+        Raises:
+            UnreadableImageError: if either cannot be decoded, or they do not go together.
+            OSError: if the storage fails.
+        """
+        return self.image(index), int(self.labels[index])
 
     @abstractmethod
     def listing(self) -> Iterator[bytes]:

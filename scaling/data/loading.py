@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from scaling.data.collating import PackedInstances, batch_of
 from scaling.data.images import DataError, Images, RowGroups, UnreadableImageError, shown
-from scaling.data.transforms import PairMixer, Transform, drawn_from
+from scaling.data.transforms import LabelledTransform, PairMixer, drawn_from
 from scaling.scenes import Scenes
 
 logger = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ class Loaded:
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | PackedInstances
     unreadable: tuple[tuple[int, str], ...] = ()
-    """Images that could not be decoded, and why."""
+    """Images that could not be decoded, or do not go with their labels, and why."""
     failure: OSError | None = None
 
     def pin_memory(self) -> "Loaded":
@@ -76,11 +77,11 @@ def _shuffled(images: int, seed: int, shuffle: int, row_groups: RowGroups | None
 class TrainingImages(Dataset[Loaded]):
     """Micro-batches of the training stream, by the place of their first image.
 
-    An image that cannot be decoded is replaced by the next one that can be.
+    An image that cannot be used is replaced by the next one that can be.
     """
 
     def __init__(
-        self, images: Images, order: Order, micro_batch_size: int, transform: Transform, mixer: PairMixer | None
+        self, images: Images, order: Order, micro_batch_size: int, transform: LabelledTransform, mixer: PairMixer | None
     ) -> None:
         self.images, self.order, self.micro_batch_size = images, order, micro_batch_size
         self.transform, self.mixer = transform, mixer
@@ -95,23 +96,23 @@ class TrainingImages(Dataset[Loaded]):
         except (OSError, _NothingReadableError) as error:
             failure = error if isinstance(error, OSError) else None
             return Loaded(torch.empty(0), torch.empty(0), tuple(unreadable.items()), failure)
-        images, labels = torch.stack([image for image, _ in drawn]), torch.tensor([label for _, label in drawn])
-        if self.mixer:
-            images, labels = self._mixed(self.mixer, images, labels, first)
+        images, labels = batch_of(drawn)
+        if self.mixer is None or not isinstance(labels, Tensor):
+            return Loaded(images, labels, tuple(unreadable.items()))
+        images, labels = self._mixed(self.mixer, images, labels, first)
         inside = slice(start - first, end - first)
         return Loaded(images[inside], labels[inside], tuple(unreadable.items()))
 
-    def _draw(self, place: int, unreadable: dict[int, str]) -> tuple[Tensor, int]:
+    def _draw(self, place: int, unreadable: dict[int, str]) -> tuple[Tensor, Any]:
         wanted = self.order.at(place)
         for offset in range(len(self.images)):
             index = (wanted + offset) % len(self.images)
             try:
-                image = self.images.image(index)
+                example = self.images.example(index)
+                with drawn_from("augment", self.order.seed, place):
+                    return self.transform(*example)
             except UnreadableImageError as error:
                 unreadable[index] = str(error)
-                continue
-            with drawn_from("augment", self.order.seed, place):
-                return self.transform(image), int(self.images.labels[index])
         raise _NothingReadableError
 
     def _mixed(self, mixer: PairMixer, images: Tensor, labels: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -124,27 +125,26 @@ class TrainingImages(Dataset[Loaded]):
 
 
 class _NothingReadableError(Exception):
-    """Not one image of the data set can be decoded."""
+    """Not one image of the data set can be used."""
 
 
 class HeldOutImages(Dataset[Loaded]):
-    """Batches of the test set, by the index of their first image; what cannot be decoded is left out."""
+    """Batches of the test set, by the index of their first image; what cannot be used is left out."""
 
-    def __init__(self, images: Images, batch_size: int, transform: Transform) -> None:
+    def __init__(self, images: Images, batch_size: int, transform: LabelledTransform) -> None:
         self.images, self.batch_size, self.transform = images, batch_size, transform
 
     def __getitem__(self, start: int) -> Loaded:
-        tensors, labels, unreadable = [], [], {}
+        examples, unreadable = [], {}
         for index in range(start, min(start + self.batch_size, len(self.images))):
             try:
-                tensors.append(self.transform(self.images.image(index)))
-                labels.append(int(self.images.labels[index]))
+                examples.append(self.transform(*self.images.example(index)))
             except UnreadableImageError as error:
                 unreadable[index] = str(error)
             except OSError as error:
                 return Loaded(torch.empty(0), torch.empty(0), failure=error)
-        images = torch.stack(tensors) if tensors else torch.empty(0)
-        return Loaded(images, torch.tensor(labels, dtype=torch.long), tuple(unreadable.items()))
+        batch = batch_of(examples) if examples else (torch.empty(0), torch.empty(0))
+        return Loaded(*batch, tuple(unreadable.items()))
 
 
 def load(
@@ -152,10 +152,10 @@ def load(
 ) -> Iterator[Scenes]:
     """The batches at these places, in order, from `workers` processes, or from this one with 0.
 
-    Every image that cannot be decoded is named in a warning, once.
+    Every image that cannot be used is named in a warning, once.
 
     Raises:
-        DataError: when more than `max_corrupt_share` of the images cannot be decoded.
+        DataError: when more than `max_corrupt_share` of the images cannot be used.
         OSError: when the storage fails.
     """
     batches = DataLoader(
@@ -175,17 +175,18 @@ def load(
         for index, reason in batch.unreadable:
             if index not in unreadable:
                 unreadable[index] = reason
-                logger.warning("%s cannot be decoded: %s", images.name(index), reason)
+                logger.warning("%s cannot be used: %s", images.name(index), reason)
         if len(unreadable) > max_corrupt_share * len(images):
             names = shown(images.name(index) for index in unreadable)
             raise DataError(
                 f"data.max_corrupt_share: {len(unreadable):,} of {len(images):,} images of {images.where} cannot be "
-                f"decoded, more than {max_corrupt_share:g} of them; repair or remove {names}"
+                f"used, more than {max_corrupt_share:g} of them; repair or remove {names}"
             )
         if batch.failure:
             raise batch.failure
         if len(batch.images):
-            yield Scenes(batch.images, batch.labels)
+            labels = batch.labels
+            yield Scenes(batch.images, labels.unpacked() if isinstance(labels, PackedInstances) else labels)
 
 
 def _leave_signals(_worker: int) -> None:

@@ -4,8 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from scaling.data.archives import open_cifar, open_mnist
+from scaling.data.coco import open_coco
 from scaling.data.folders import open_folders
 from scaling.data.images import DataError, DataSet, shown
+from scaling.data.label_maps import open_label_maps
 from scaling.data.parquet import open_parquet
 from scaling.data.shards import open_shards
 from scaling.data.tables import open_table
@@ -13,13 +15,18 @@ from scaling.design import (
     Cifar10Data,
     Cifar100Data,
     Data,
+    DetectionFiles,
     DigitsData,
     Files,
     HuggingFaceData,
     MnistData,
     ParquetData,
+    SegmentationFiles,
     WebDatasetData,
 )
+
+PARTS = {"imagenet": "image-folder", "ade20k": "segmentation-folder", "coco": "coco-format"}
+"""The format of a part of a data set whose counts are fixed."""
 
 
 def open_data(data: Files, anew: bool = False) -> DataSet:
@@ -69,6 +76,10 @@ def _open(path: Path, data: Files) -> DataSet:
         return open_shards(path, data)
     if isinstance(data, HuggingFaceData):
         return open_table(path, data)
+    if isinstance(data, SegmentationFiles):
+        return open_label_maps(path, data)
+    if isinstance(data, DetectionFiles):
+        return open_coco(path, data)
     if isinstance(data, MnistData):
         return open_mnist(path)
     return open_cifar(path, data.name) if isinstance(data, Cifar10Data | Cifar100Data) else open_folders(path)
@@ -79,7 +90,7 @@ def _check(found: DataSet, data: Files) -> None:
     for split in (train, test):
         if not len(split):
             raise DataError(f"data.path: {split.where} has no image")
-    if len(train.classes) == 1:
+    if len(train.classes) == 1 and data.task == "classification":
         raise DataError(f"data.path: {train.where} has one class, '{train.classes[0]}'; a classifier needs two")
     if train.classes != test.classes:
         lines = [
@@ -88,10 +99,10 @@ def _check(found: DataSet, data: Files) -> None:
             if (only := sorted({*here.classes} - {*there.classes}))
         ]
         raise DataError(f"data.path: training and testing have other classes; {'; '.join(lines)}")
-    for key, count in (("classes", len(train.classes)), ("train_images", len(train))):
+    for key, count in (("classes", len(train.classes)), ("train_images", train.listed)):
         said = getattr(data, key)
         if count != said:
             fixed = type(data).model_fields[key].default == said
             fix = f"{data.name} has {said:,}" if fixed else f"the study says {said:,}: write {key} = {count}"
-            part = "; for a part of it use name = 'image-folder'" if data.name == "imagenet" else ""
+            part = f"; for a part of it use name = '{PARTS[data.name]}'" if data.name in PARTS else ""
             raise DataError(f"data.{key}: there are {count:,} in {train.where}, {fix}{part}")

@@ -5,11 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scaling.cores import loaders_of_each
+from scaling.data.dense_transforms import detection_transform, segmentation_test, segmentation_training
 from scaling.data.digits import DigitStream, held_out_scenes
 from scaling.data.loading import HeldOutImages, Order, TrainingImages, load
 from scaling.data.opening import open_data
-from scaling.data.transforms import PairMixer, test_transform, training_transform
-from scaling.design import Cell, DigitsData
+from scaling.data.transforms import (
+    LabelledTransform,
+    PairMixer,
+    of_image_alone,
+    test_transform,
+    training_transform,
+)
+from scaling.design import Cell, DetectionFiles, DigitsData, SegmentationFiles
 from scaling.scenes import Scenes
 
 
@@ -59,13 +66,13 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
     images, recipe = open_data(cell.data).train, cell.recipe
     order = Order(len(images), cell.stream_seed, share.batch_size, recipe.repeated_augmentation, images.row_groups)
     mixer = PairMixer(recipe, cell.data.classes) if recipe.mixes else None
-    transform = training_transform(recipe, cell.design.input_sides[0])
+    transform = _transform(cell, training=True)
     stream = TrainingImages(images, order, share.micro_batch_size, transform, mixer)
     yield from load(stream, share.starts(), images, cell.data.max_corrupt_share, _count(workers))
 
 
 def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) -> Iterator[Scenes]:
-    """The test set of a cell in batches; the last one may be short.
+    """The test set of a cell in batches; the last one may be short, and for segmentation each is of one image.
 
     Raises:
         DataError: as `training_batches`.
@@ -73,9 +80,20 @@ def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) ->
     if isinstance(cell.data, DigitsData):
         yield from held_out_scenes(cell.data, cell.design.input_size, batch_size)
         return
-    images, design = open_data(cell.data).test, cell.design
-    stream = HeldOutImages(images, batch_size, test_transform(cell.recipe, design.patch_size, design.input_sides[0]))
+    images = open_data(cell.data).test
+    batch_size = 1 if cell.data.task == "segmentation" else batch_size  # images keep their proportions
+    stream = HeldOutImages(images, batch_size, _transform(cell, training=False))
     yield from load(stream, range(0, len(images), batch_size), images, cell.data.max_corrupt_share, _count(workers))
+
+
+def _transform(cell: Cell, training: bool) -> LabelledTransform:
+    """What is done to an image in a file and to what is true of it."""
+    recipe, patch_size, side = cell.recipe, cell.design.patch_size, cell.design.input_sides[0]
+    if isinstance(cell.data, DetectionFiles):
+        return detection_transform(recipe, patch_size, side, cell.data.longest(side), training)
+    if isinstance(cell.data, SegmentationFiles):
+        return (segmentation_training if training else segmentation_test)(recipe, patch_size, side)
+    return of_image_alone(training_transform(recipe, side) if training else test_transform(recipe, patch_size, side))
 
 
 def _count(workers: int | None) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torchvision.transforms import InterpolationMode
 from scaling.design import Augmentation
 
 Transform: TypeAlias = Callable[[Image.Image], Tensor]
+LabelledTransform: TypeAlias = Callable[[Image.Image, Any], tuple[Tensor, Any]]
 THREE_AUGMENT = "3a"  # timm's name of DeiT III's choice of solarisation, grey and blur (Touvron et al. 2022, Section 4)
 
 
@@ -81,6 +82,11 @@ def test_transform(augmentation: Augmentation, patch_size: int, side: int) -> Tr
     """The central square of a test image, (3, side, side), normalised."""
     ratio = augmentation.crop_ratio(patch_size, side)
     return transforms_imagenet_eval(side, crop_pct=ratio, interpolation=augmentation.interpolation)
+
+
+def of_image_alone(transform: Transform) -> LabelledTransform:
+    """A transform that leaves the label as it is."""
+    return lambda image, label: (transform(image), label)
 
 
 class PairMixer:

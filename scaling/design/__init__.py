@@ -26,6 +26,14 @@ from scaling.design.datasets import (
     WebDatasetData,
     parse_data,
 )
+from scaling.design.dense_datasets import (
+    Ade20kData,
+    CocoData,
+    CocoFormatData,
+    DetectionFiles,
+    SegmentationFiles,
+    SegmentationFolderData,
+)
 from scaling.design.designs import Design, InputSize, check_known, divisors, sides_of
 from scaling.design.detectors import Detector
 from scaling.design.hardware import Efficiency, Hardware
@@ -53,6 +61,12 @@ from scaling.design.study_files import (
 from scaling.design.tasks import HEADS, HEADS_OF_TASK, Task, task_of_head
 
 __all__ = [
+    "Ade20kData",
+    "CocoData",
+    "CocoFormatData",
+    "DetectionFiles",
+    "SegmentationFiles",
+    "SegmentationFolderData",
     "alternatives",
     "HEADS",
     "HEADS_OF_TASK",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from scaling.design.sections import PositiveInt, Section
+from scaling.design.tasks import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # timm's: a policy, and letters with numbers, such as rand-m9-mstd0.5-inc1.
@@ -15,6 +16,8 @@ _POLICIES = {
     "augmix": rf"(-(m\d+|w\d+|d\d+|b[01]|mstd{_NUMBER}))*",
     **dict.fromkeys(("v0", "v0r", "original", "originalr"), rf"(-mstd{_NUMBER})?"),
 }
+DENSE_KEYS = frozenset({"resize_range", "horizontal_flip", "color_jitter", "interpolation"})
+"""Of images whose labels have places; the others are for classification, and the first is not."""
 PAPER_CROP, PAPER_CROPPED = 0.875, ((16, 224),)  # the paper's crop, and patches and inputs that are cropped
 
 
@@ -29,12 +32,17 @@ class Augmentation(Section):
     """What a recipe does to images in files; by default nothing but a resize and a central square.
 
     Of a training image a random crop is taken, it is flipped, augmented, jittered and partly erased, in this order,
-    and mixed with another one. All of it is timm's.
+    and mixed with another one. All of it is timm's. For segmentation and detection it is resized, cropped, flipped and
+    jittered, its labels with it.
     """
 
     augmentation: Annotated[str, Field(description="none, three-augment, or timm's: rand-m9-mstd0.5-inc1")] = "none"
     crop_scale: Annotated[
         tuple[Share, Share] | None, Field(description="shares of the image that a random resized crop takes")
+    ] = None
+    resize_range: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None,
+        Field(description="of the input size, for the short side of a training image; segmentation and detection"),
     ] = None
     color_jitter: Annotated[Share, Field(description="of brightness, contrast and saturation")] = 0.0
     horizontal_flip: Annotated[Share, Field(description="probability")] = 0.0
@@ -59,6 +67,9 @@ class Augmentation(Section):
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1]:
             low, high = self.crop_scale
             raise ValueError(f"recipe.crop_scale: [{low:g}, {high:g}] must rise and begin above 0, such as [0.08, 1.0]")
+        if self.resize_range is not None and self.resize_range[0] > self.resize_range[1]:
+            low, high = self.resize_range
+            raise ValueError(f"recipe.resize_range: [{low:g}, {high:g}] must not fall, such as [0.5, 2.0]")
         return self
 
     @property
@@ -71,6 +82,21 @@ class Augmentation(Section):
         """The keys of this section that are not at their defaults."""
         fields = Augmentation.model_fields
         return [key for key, field in fields.items() if getattr(self, key) != field.default]
+
+    def check_task(self, task: Task) -> None:
+        """Raise ValueError for a key that images in files of a task do not have."""
+        dense = task != "classification"
+        for key in self.augmentation_keys:
+            if dense and key not in DENSE_KEYS:
+                known = ", ".join(sorted(DENSE_KEYS))
+                raise ValueError(f"recipe.{key}: is for classification, not {task}; remove the key, or use {known}")
+            if not dense and key == "resize_range":
+                raise ValueError(f"recipe.{key}: is for segmentation and detection; use crop_scale")
+        if task == "detection" and self.resize_range is not None and self.resize_range[1] > 1:
+            raise ValueError(
+                f"recipe.resize_range: up to {self.resize_range[1]:g} times the input size; images of detection "
+                "are resized and not cropped: use at most 1, such as [0.6, 1.0]"
+            )
 
     def check_batch(self, batch_size: int) -> None:
         """Raise ValueError for a batch that cannot be mixed in pairs of different images."""

@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
+from scaling.design.dense_datasets import Ade20kData, CocoData, CocoFormatData, SegmentationFolderData
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
+from scaling.design.stored import StoredData
 from scaling.design.tasks import Task
 
 DIGITS = "digits"
@@ -46,42 +48,16 @@ class DigitsData(Section):
         return (self.canvas, self.canvas) if self.task == "segmentation" else None
 
     @property
-    def label_pixels(self) -> int:
-        """Labels per image: one class, or one for each pixel of the canvas."""
-        return self.canvas**2 if self.task == "segmentation" else 1
-
-    @property
     def epoch_images(self) -> int | None:
         """Images in one epoch; None for an endless stream."""
         return None
 
 
-class FilesData(Section):
-    """Labelled images in files, for classification: where they are, and how many there should be.
-
-    A study is read and costed without them; what training finds there must agree with `classes` and `train_images`.
-    """
+class FilesData(StoredData):
+    """Labelled images in files, for classification."""
 
     task: Literal["classification"] = "classification"
-    path: Annotated[str, Field(min_length=1, description="folder, from the directory the command runs in")]
     classes: Annotated[int, Field(ge=2)]
-    train_images: PositiveInt
-    max_corrupt_share: Annotated[float, Field(ge=0, lt=1, description="of a split's images; more end the cell")] = 0.001
-
-    @property
-    def label_sides(self) -> None:
-        """None: one label per image."""
-        return None
-
-    @property
-    def label_pixels(self) -> int:
-        """Labels per image."""
-        return 1
-
-    @property
-    def epoch_images(self) -> int:
-        """Images in one epoch."""
-        return self.train_images
 
 
 class ImageNetData(FilesData):
@@ -169,6 +145,10 @@ DATA_SECTIONS: dict[str, type[Section]] = {
     "cifar10": Cifar10Data,
     "cifar100": Cifar100Data,
     "mnist": MnistData,
+    "ade20k": Ade20kData,
+    "segmentation-folder": SegmentationFolderData,
+    "coco": CocoData,
+    "coco-format": CocoFormatData,
 }
 """The table [data] by the name of the data set."""
 
@@ -187,6 +167,10 @@ Files: TypeAlias = (
     | Annotated[Cifar10Data, Tag("cifar10")]
     | Annotated[Cifar100Data, Tag("cifar100")]
     | Annotated[MnistData, Tag("mnist")]
+    | Annotated[Ade20kData, Tag("ade20k")]
+    | Annotated[SegmentationFolderData, Tag("segmentation-folder")]
+    | Annotated[CocoData, Tag("coco")]
+    | Annotated[CocoFormatData, Tag("coco-format")]
 )
 """Any images in files."""
 Data: TypeAlias = Annotated[Annotated[DigitsData, Tag("digits")] | Files, Discriminator(_name_of)]

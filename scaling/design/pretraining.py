@@ -111,6 +111,8 @@ def check_augmentation(recipe: Augmentation, data: Data) -> None:
     """Raise ValueError, naming the key, for augmentation that the data do not have."""
     if isinstance(data, DigitsData) and (keys := recipe.augmentation_keys):
         raise ValueError(f"recipe.{keys[0]}: the scenes of digits are drawn, not augmented; remove the key")
+    if not isinstance(data, DigitsData):
+        recipe.check_task(data.task)
 
 
 def _check_start(recipe: StudyRecipe, first: bool) -> None:

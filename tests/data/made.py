@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from scaling.design import Study
+from scaling.scenes import Scenes
 from tests.conftest import small_study
 
 CLASSES = ("ant", "bee", "cow")
@@ -123,6 +125,12 @@ def make_cifar10(root: Path, batch: int = 10_000) -> dict[str, str]:
     for name, content in found.items():
         (folder / name).write_bytes(content)
     return {name: hashlib.md5(content).hexdigest() for name, content in found.items()}
+
+
+def labels_of(scenes: Scenes) -> Tensor:
+    """Of a batch of classification or segmentation."""
+    assert isinstance(scenes.labels, Tensor)
+    return scenes.labels
 
 
 def image_study(path: Path, data: dict[str, Any] | None = None, **changes: Any) -> Study:

@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from scaling.data import DigitStream, draw_scenes, glyphs, held_out_scenes
 from scaling.data.digits import LABEL_INK, PIXEL_MEAN, PIXEL_STD
 from scaling.design import DigitsData
+from tests.data.made import labels_of
 
 SEGMENTATION = DigitsData(task="segmentation", canvas=24, digits=3, clutter=2, test_images=64)
 CLASSIFICATION = DigitsData(task="classification", canvas=16, clutter=0, noise=0.0, test_images=64)
@@ -31,7 +32,7 @@ def test_splits_share_no_glyph_and_cover_all() -> None:
 def test_scenes_follow_from_the_seed_alone(data: DigitsData) -> None:
     first, again, other = (DigitStream(data, seed, data.canvas).batch(5, 20) for seed in (7, 7, 8))
     assert torch.equal(first.images, again.images)
-    assert torch.equal(first.labels, again.labels)
+    assert torch.equal(labels_of(first), labels_of(again))
     assert not torch.equal(first.images, other.images)
 
 
@@ -40,7 +41,7 @@ def test_the_stream_does_not_depend_on_how_batches_are_cut() -> None:
     stream = DigitStream(SEGMENTATION, 0, 24)
     parts = [stream.batch(start, 20) for start in (1000, 1020, 1040)]
     assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
-    assert torch.equal(whole.labels, torch.cat([part.labels for part in parts]))
+    assert torch.equal(labels_of(whole), torch.cat([labels_of(part) for part in parts]))
 
 
 def test_the_stream_does_not_end_or_repeat() -> None:
@@ -52,7 +53,7 @@ def test_classification_shows_its_glyph_untouched() -> None:
     """Without noise the ink, undone from paper and pen, is a glyph of that class."""
     scenes = draw_scenes(CLASSIFICATION, "test", 16, generator(0))
     ink, digit = glyphs("test")
-    for image, label in zip(scenes.images * PIXEL_STD + PIXEL_MEAN, scenes.labels, strict=True):
+    for image, label in zip(scenes.images * PIXEL_STD + PIXEL_MEAN, labels_of(scenes), strict=True):
         known = np.stack([shades(glyph.numpy()) for glyph in ink[digit == label]])
         windows = np.lib.stride_tricks.sliding_window_view(shades(image[0].numpy()), (8, 8)).reshape(-1, 1, 8, 8)
         assert np.abs(windows - known).max((2, 3)).min() <= 1  # rounding
@@ -64,8 +65,8 @@ def test_segmentation_labels_are_ink() -> None:
     channel = scenes.images[:, 0]
     paper = channel.amin((1, 2), keepdim=True)
     strength = (channel - paper) / (channel.amax((1, 2), keepdim=True) - paper) * 16
-    assert torch.equal(strength.round() >= LABEL_INK, scenes.labels > 0)
-    assert scenes.labels.max() <= 10
+    assert torch.equal(strength.round() >= LABEL_INK, labels_of(scenes) > 0)
+    assert labels_of(scenes).max() <= 10
 
 
 def test_clutter_is_background() -> None:
@@ -73,19 +74,19 @@ def test_clutter_is_background() -> None:
     clean = draw_scenes(SEGMENTATION.model_copy(update={"clutter": 0}), "train", 256, generator(2))
     torn = draw_scenes(SEGMENTATION.model_copy(update={"clutter": 6}), "train", 256, generator(2))
     assert torn.images.mean() > clean.images.mean()
-    assert (torn.labels > 0).float().mean() <= (clean.labels > 0).float().mean()
+    assert (labels_of(torn) > 0).float().mean() <= (labels_of(clean) > 0).float().mean()
 
 
 def test_digits_land_everywhere() -> None:
     """Digits keep apart, which favours the corners, but no row or column is left empty."""
-    labels = draw_scenes(SEGMENTATION, "train", 4096, generator(3)).labels > 0
+    labels = labels_of(draw_scenes(SEGMENTATION, "train", 4096, generator(3))) > 0
     share = labels.float().mean((0, 1))[2:-2]
     assert share.min() > 0.25 * share.max()
 
 
 def held_out(input_size: int, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     parts = list(held_out_scenes(SEGMENTATION, input_size, batch_size))
-    return torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    return torch.cat([part.images for part in parts]), torch.cat([labels_of(part) for part in parts])
 
 
 def test_the_test_set_is_fixed_however_it_is_cut() -> None:

@@ -39,11 +39,13 @@ def cell_of(root: Path, **changes: Any) -> Cell:
 
 def stream(cell: Cell, count: int, share: Share, workers: int = 0) -> Scenes:
     batches = list(islice(training_batches(cell, share, workers), count))
-    return Scenes(torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]))
+    return Scenes(
+        torch.cat([batch.images for batch in batches]), torch.cat([made.labels_of(batch) for batch in batches])
+    )
 
 
 def same(here: Scenes, there: Scenes) -> bool:
-    return torch.equal(here.images, there.images) and torch.equal(here.labels, there.labels)
+    return torch.equal(here.images, there.images) and torch.equal(made.labels_of(here), made.labels_of(there))
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 30), st.integers(0, 3))
@@ -79,7 +81,7 @@ def test_workers_micro_batches_and_processes_change_nothing(changes: dict[str, A
         assert torch.equal(torch.cat([batch.images for batch in dealt]), whole.images)
     late = stream(cell, 3, Share(8, 8, first_step=5))
     assert torch.equal(late.images, whole.images[40:])
-    assert torch.equal(late.labels, whole.labels[40:])
+    assert torch.equal(made.labels_of(late), made.labels_of(whole)[40:])
 
 
 def test_another_seed_and_the_next_epoch_are_augmented_anew(tmp_path: Path) -> None:
@@ -107,19 +109,19 @@ def test_the_label_is_that_of_the_image(tmp_path: Path) -> None:
     """A picture's grey tells its class, whatever loads it."""
     cell = cell_of(made.make_folder(tmp_path))
     batches = [stream(cell, 3, Share(8, 8), workers=1), *held_out_batches(cell, 4, workers=1)]
-    assert [len(batch.labels) for batch in batches] == [24, 4, 4, 1]
+    assert [len(made.labels_of(batch)) for batch in batches] == [24, 4, 4, 1]
     for batch in batches:
         assert batch.images.dtype == torch.float32
         assert batch.images.shape[1:] == (3, 16, 16)
         grey = batch.images * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
         grey = (grey + torch.tensor([0.485, 0.456, 0.406])[:, None, None]).mean((1, 2, 3)) * 255
-        assert torch.equal(((grey - 20) / 70).round().long(), batch.labels)
+        assert torch.equal(((grey - 20) / 70).round().long(), made.labels_of(batch))
 
 
 def test_the_test_set_is_whole_however_it_is_cut(tmp_path: Path) -> None:
     cell = cell_of(made.make_folder(tmp_path))
     whole = next(iter(held_out_batches(cell, 100, workers=0)))
-    assert len(whole.labels) == made.TEST
+    assert len(made.labels_of(whole)) == made.TEST
     for size, workers in ((1, 0), (2, 2)):
         parts = list(held_out_batches(cell, size, workers))
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
@@ -179,7 +181,7 @@ def test_broken_test_images_are_left_out_up_to_the_limit(tmp_path: Path) -> None
     root = made.make_folder(tmp_path)
     break_images(root, "val", 2)
     lenient = cell_of(root, data={"max_corrupt_share": 0.25})
-    assert sum(len(batch.labels) for batch in held_out_batches(lenient, 1, workers=1)) == made.TEST - 2
+    assert sum(len(made.labels_of(batch)) for batch in held_out_batches(lenient, 1, workers=1)) == made.TEST - 2
     with pytest.raises(DataError, match="of 9 images"):
         list(held_out_batches(cell_of(root, data={"max_corrupt_share": 0.2}), 4, workers=0))
 
@@ -199,7 +201,7 @@ def test_an_image_that_vanishes_is_a_failure_of_the_storage(workers: int, tmp_pa
 def test_workers_are_forked_in_a_process_that_a_fork_server_started(tmp_path: Path) -> None:
     """The server's way would import torch in each worker, and send it the index: what cannot be sent shows it."""
     images = open_data(cell_of(made.make_folder(tmp_path)).data).test  # pyright: ignore[reportArgumentType]
-    stream = HeldOutImages(images, 4, lambda image: torch.zeros(3, 8, 8))
+    stream = HeldOutImages(images, 4, lambda image, label: (torch.zeros(3, 8, 8), label))
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("forkserver", force=True)
     try:

@@ -106,14 +106,14 @@ def test_workers_micro_batches_and_processes_change_nothing(changes: dict[str, A
     assert torch.equal(torch.cat([batch.images for batch in dealt]), whole.images)
     late = stream(cell, 3, Share(8, 8, first_step=5))
     assert torch.equal(late.images, whole.images[40:])
-    assert torch.equal(late.labels, whole.labels[40:])
+    assert torch.equal(made.labels_of(late), made.labels_of(whole)[40:])
 
 
 def test_training_images_come_in_the_order_of_their_row_groups(root: Path) -> None:
     cell, images = cell_of(root), images_of(root)
     order = Order(made.TRAIN, cell.stream_seed, 8, row_groups=images.row_groups)
     expected = [int(images.labels[order.at(place)]) for place in range(48)]
-    assert stream(cell, 6, Share(8, 8)).labels.tolist() == expected
+    assert made.labels_of(stream(cell, 6, Share(8, 8))).tolist() == expected
 
 
 def test_an_epoch_reads_each_row_group_about_once_and_keeps_few(
@@ -217,7 +217,7 @@ def test_broken_and_missing_test_images_are_left_out(root: Path) -> None:
     kind = pq.read_schema(file).field("image").type
     rewrite(file, image=pa.array([None, *pq.read_table(file)["image"].to_pylist()[1:]], kind))
     cell = cell_of(root, {"max_corrupt_share": 0.25})
-    assert sum(len(batch.labels) for batch in held_out_batches(cell, 4, workers=1)) == made.TEST - 2
+    assert sum(len(made.labels_of(batch)) for batch in held_out_batches(cell, 4, workers=1)) == made.TEST - 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -127,13 +127,13 @@ def test_mixed_labels_are_smoothed_once(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"recipe__mixup": 0.8, "recipe__label_smoothing": 0.1}
     cell = made.image_study(made.make_folder(tmp_path), **changes).cells()[0]
     (batch,) = islice(training_batches(cell, Share(8, 8), workers=0), 1)
-    assert batch.labels.shape == (8, 3)
-    assert torch.allclose(batch.labels.sum(1), torch.ones(8))
-    assert ((batch.labels > 0).sum(1) <= 2).all()  # of the two images alone: nothing is smoothed in yet
+    assert made.labels_of(batch).shape == (8, 3)
+    assert torch.allclose(made.labels_of(batch).sum(1), torch.ones(8))
+    assert ((made.labels_of(batch) > 0).sum(1) <= 2).all()  # of the two images alone: nothing is smoothed in yet
     logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    target = 0.9 * batch.labels + 0.1 / 3
+    target = 0.9 * made.labels_of(batch) + 0.1 / 3
     expected = -(target * logits.log_softmax(1)).sum(1).mean()
-    assert torch.allclose(F.cross_entropy(logits, batch.labels, label_smoothing=0.1), expected)
+    assert torch.allclose(F.cross_entropy(logits, made.labels_of(batch), label_smoothing=0.1), expected)
 
 
 @pytest.mark.parametrize(
