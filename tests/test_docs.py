@@ -26,7 +26,7 @@ from scaling.design import (
 from scaling.figures import FIGURES
 from scaling.laws import LAWS
 from scaling.records import Record
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.conftest import study_values
 
 ROOT = Path(__file__).parents[1]

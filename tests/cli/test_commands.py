@@ -1,4 +1,4 @@
-"""Every command as a user types it, in a process of its own."""
+"""Every command as a user types it."""
 
 import json
 import os
@@ -13,13 +13,9 @@ from scaling.cli.fit_options import places_of
 from scaling.design import load_study, study_to_toml
 from scaling.errors import UsageError
 from scaling.records import Record, RunDirectory, Status, describe
+from tests.cli.command import scaling, scaling_afresh
 from tests.conftest import small_study
 from tests.laws.test_tables import table
-
-
-def scaling(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scaling", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +64,7 @@ def test_help_lists_every_command_and_shows_examples() -> None:
 
 
 def test_version() -> None:
-    assert scaling("--version").stdout.strip().count(".") == 2
+    assert scaling_afresh("--version").stdout.strip().count(".") == 2
 
 
 def test_dry_run_lists_cells_and_touches_nothing(tmp_path: Path) -> None:
@@ -254,8 +250,8 @@ def test_init_then_dry_run(tmp_path: Path) -> None:
 
 
 def test_doctor_reports_in_both_formats() -> None:
-    assert "attention" in scaling("doctor").stdout
-    assert json.loads(scaling("doctor", "--format", "json").stdout)["can_train"] is True
+    assert "attention" in scaling_afresh("doctor").stdout
+    assert json.loads(scaling_afresh("doctor", "--format", "json").stdout)["can_train"] is True
 
 
 WRONG = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.decisions.test_compare import grid, row, steep_patch
 
 

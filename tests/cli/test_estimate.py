@@ -13,7 +13,7 @@ import pytest
 from benchmarks.device_constants import DATA
 from scaling import load_records
 from scaling.design import study_to_toml
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.conftest import small_study
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 
 ROOT = Path(__file__).parents[2]
 

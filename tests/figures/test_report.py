@@ -20,7 +20,7 @@ from scaling.figures.report import report
 from scaling.figures.report.content import gather_content
 from scaling.laws import FitResult, fit_groups
 from scaling.records import RecordError, load_records
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.laws.test_tables import table
 
 MEBIBYTE = 2**20

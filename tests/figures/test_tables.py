@@ -13,7 +13,7 @@ from scaling.figures import FigureError
 from scaling.figures.tables import TABLES, Table, paper_table, to_csv, to_json, to_latex, to_markdown
 from scaling.figures.values import METRICS, Value
 from scaling.records import boxes_and_masks
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.figures.studies import detectors, extended, study
 
 PRINTED = Path(__file__).parents[1] / "records" / "paper"

@@ -6,13 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner, Result
 
+from scaling.cli.app import app
 from scaling.design import Study, build_study, study_to_toml
 from scaling.grid import Board, run_grid
 from scaling.records import RecordError, RunDirectory, Status
@@ -36,14 +40,21 @@ def wait_until(what: Callable[[], object], process: subprocess.Popen[str]) -> No
 class CommandLine:
     """`scaling run-grid` of a study with one short and one long cell, in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seeds: Sequence[int] = (0,)) -> None:
         self.study: Study = small_study(
-            grid__patch_sizes=[8, 2], recipe__steps=60, measure__log_every_steps=1, measure__fvcore=False
+            grid__patch_sizes=[8, 2],
+            grid__seeds=list(seeds),
+            recipe__steps=60,
+            measure__log_every_steps=1,
+            measure__fvcore=False,
         )
         self.file, self.out = folder / "small.toml", folder / "run"
         self.file.write_text(study_to_toml(self.study))
-        # The longest cell runs first, so with one worker the short one is the second.
-        self.second, self.first = (cell.id for cell in self.study.cells())
+        # The longest cells run first, so with one worker and one seed the short one is the second.
+        self.short, self.long = (
+            [cell.id for cell in self.study.cells() if cell.design.patch_size == p] for p in (8, 2)
+        )
+        self.second, self.first = self.short[0], self.long[0]
 
     def start(self, *arguments: str, limit_file_bytes: int | None = None) -> subprocess.Popen[str]:
         command = [
@@ -68,6 +79,11 @@ class CommandLine:
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def here(self, *arguments: str) -> Result:
+        """The same command in this process, whose fork server has imported torch before."""
+        command = ["run-grid", str(self.file), "--out", str(self.out), "--workers", "1", *arguments]
+        return CliRunner().invoke(app, command)
+
     def training(self, cell: str) -> bool:
         log = self.out / "cells" / cell / "metrics.jsonl"
         return log.exists() and bool(log.read_text()) and not (log.parent / "record.json").exists()
@@ -83,21 +99,24 @@ def workers_of(runner: int) -> list[psutil.Process]:
     return [grandchild for child in psutil.Process(runner).children() for grandchild in child.children()]
 
 
-def test_a_killed_worker_is_a_failed_cell_that_the_next_run_completes(command: CommandLine) -> None:
+def test_a_killed_worker_fails_its_cell_and_one_asked_to_stop_stops_alone(tmp_path: Path) -> None:
+    command = CommandLine(tmp_path, seeds=(0, 1))
     process = command.start()
-    wait_until(lambda: command.training(command.first), process)
-    for worker in workers_of(process.pid):
-        worker.kill()
+    for cell, number in zip(command.long, (signal.SIGKILL, signal.SIGTERM), strict=True):
+        wait_until(lambda cell=cell: command.training(cell), process)
+        for worker in workers_of(process.pid):
+            worker.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
     assert "worker killed by signal 9" in err
+    assert "preempted, asked to stop after step" in err
     assert "Traceback" not in err
     before = records_of(command.out)
-    assert set(before) == {command.second}, out  # the other cell was run all the same
-    assert command.finish().returncode == 0
+    assert set(before) == set(command.short), out  # the other cells were run all the same
+    assert command.here().exit_code == 0
     after = records_of(command.out)
-    assert set(after) == {command.first, command.second}
-    assert after[command.second] == before[command.second]
+    assert set(after) == {*command.short, *command.long}
+    assert after.items() > before.items()
 
 
 def test_a_killed_runner_leaves_no_worker_and_no_damage(command: CommandLine) -> None:
@@ -110,15 +129,8 @@ def test_a_killed_runner_leaves_no_worker_and_no_damage(command: CommandLine) ->
     _gone, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
     assert records_of(command.out) == {}
-    again = command.start()
-    wait_until(lambda: (command.out / "cells" / command.first / "record.json").exists(), again)
-    before = records_of(command.out)
-    os.kill(again.pid, signal.SIGKILL)
-    again.communicate(timeout=PATIENCE_SECONDS)
-    assert command.finish().returncode == 0
-    after = records_of(command.out)
-    assert {cell: after[cell] for cell in before} == before
-    assert set(after) == {command.first, command.second}
+    assert command.here().exit_code == 0
+    assert set(records_of(command.out)) == {command.first, command.second}
 
 
 def test_ctrl_c_in_the_first_second_stops_cleanly_too(command: CommandLine) -> None:
@@ -128,7 +140,7 @@ def test_ctrl_c_in_the_first_second_stops_cleanly_too(command: CommandLine) -> N
     _out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert command.finish("--only", "*/8@*").returncode == 0
+    assert command.here("--only", "*/8@*").exit_code == 0
 
 
 def test_a_failing_observer_leaves_no_worker(tmp_path: Path) -> None:
@@ -148,41 +160,29 @@ def test_two_runners_share_the_work_and_one_outlives_the_other(command: CommandL
     wait_until(lambda: command.training(command.first), first)
     (worker,) = workers_of(first.pid)
     worker.suspend()  # so that it is at work for as long as we like
-    second = command.start()
-    wait_until((command.out / "cells" / command.second / "record.json").exists, second)
-    assert not (command.out / "cells" / command.first / "record.json").exists()
-    first.kill()
-    first.wait()
-    worker.resume()
+
+    def end_first() -> None:
+        wait_until((command.out / "cells" / command.second / "record.json").exists, first)
+        assert not (command.out / "cells" / command.first / "record.json").exists()
+        first.kill()
+        first.wait()
+        worker.resume()
+
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(end_first)
+        second = command.here()
+        ended.result()
     first.communicate(timeout=PATIENCE_SECONDS)
-    _out, err = second.communicate(timeout=PATIENCE_SECONDS)
-    assert second.returncode == 0, err
+    assert second.exit_code == 0, second.stderr
     assert set(records_of(command.out)) == {command.first, command.second}
-    assert f"deit-nano/2@16+linear seed 0: on {socket.gethostname()}, process {first.pid}" in err
+    assert f"deit-nano/2@16+linear seed 0: on {socket.gethostname()}, process {first.pid}" in second.stderr
     assert not list(command.out.glob("cells/*/lease-*"))
 
 
-def test_two_runners_at_once_do_no_cell_twice(tmp_path: Path) -> None:
-    study = tmp_path / "many.toml"
-    study.write_text(study_to_toml(small_study(grid__seeds=[0, 1], measure__fvcore=False)))
-    arguments = ("run-grid", str(study), "--out", str(tmp_path / "run"), "--workers", "1", "--format", "json")
-    command = [sys.executable, "-m", "scaling", *arguments]
-    runners = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    values = [json.loads(runner.communicate(timeout=PATIENCE_SECONDS)[0]) for runner in runners]
-    assert [runner.returncode for runner in runners] == [0, 0]
-    ran = [cell for value in values for cell in value["ran"]]
-    assert sorted(ran) == sorted(records_of(tmp_path / "run"))
-    assert len(ran) == len(set(ran)) == 4
-    assert [len(value["records"]) for value in values] == [4, 4]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(
-    command: CommandLine, number: signal.Signals
-) -> None:
+def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(command: CommandLine) -> None:
     process = command.start()
     wait_until(lambda: command.training(command.first), process)
-    os.killpg(process.pid, number)  # as a terminal and a scheduler do
+    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does
     _out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "run the same command again" in err
@@ -195,30 +195,20 @@ def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(
     assert failure.status is Status.PREEMPTED
     assert (failure.error or "").startswith("asked to stop after step ")
     assert run.status(command.second) is Status.PLANNED
-    if number is signal.SIGTERM:
-        assert command.finish().returncode == 0
-        assert set(records_of(command.out)) == {command.first, command.second}
-
-
-def test_a_worker_that_is_asked_to_stop_stops_alone(command: CommandLine) -> None:
-    process = command.start()
-    wait_until(lambda: command.training(command.first), process)
-    for worker in workers_of(process.pid):
-        worker.terminate()
-    _out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 1
-    assert "preempted, asked to stop after step" in err
-    assert set(records_of(command.out)) == {command.second}
+    assert command.here().exit_code == 0
+    assert set(records_of(command.out)) == {command.first, command.second}
 
 
 def test_who_does_not_stop_in_time_is_killed(command: CommandLine) -> None:
-    process = command.start("--grace", "0")
-    wait_until(lambda: command.training(command.first), process)
-    for worker in workers_of(process.pid):
-        worker.suspend()
-    process.terminate()
-    process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130
+    def ask() -> None:
+        while not command.training(command.first):
+            time.sleep(0.02)
+        for worker in workers_of(os.getpid()):
+            worker.suspend()
+        os.kill(os.getpid(), signal.SIGTERM)  # taken by the runner, which waits for its worker
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert command.here("--grace", "0").exit_code == 130
     failure = RunDirectory(command.out).failure(command.first)
     assert failure is not None
     assert (failure.status, failure.error) == (Status.PREEMPTED, "worker killed by signal 9 before it had saved")
@@ -242,7 +232,7 @@ def test_a_paused_worker_loses_its_cell_and_writes_nothing_more(command: Command
 
 
 def test_a_full_disk_stops_everything_with_the_records_intact(command: CommandLine) -> None:
-    assert command.finish("--only", "*/8@*").returncode == 0
+    assert command.here("--only", "*/8@*").exit_code == 0
     before = records_of(command.out)
     limited = command.start(limit_file_bytes=60_000)  # a checkpoint is larger
     _out, err = limited.communicate(timeout=PATIENCE_SECONDS)
@@ -250,7 +240,7 @@ def test_a_full_disk_stops_everything_with_the_records_intact(command: CommandLi
     assert f"error: {command.out}: no space left on its file system" in err
     assert "Traceback" not in err
     assert records_of(command.out) == before
-    assert command.finish().returncode == 0
+    assert command.here().exit_code == 0
     assert records_of(command.out).items() > before.items()
 
 

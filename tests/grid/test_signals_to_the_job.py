@@ -38,6 +38,9 @@ def test_cells_save_although_their_helpers_get_the_signal_too(
     os.killpg(process.pid, number)
     _out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, err
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert "died" not in err
     failure = run.failure(cell.id)
     assert failure is not None
     assert failure.status is Status.PREEMPTED

@@ -14,7 +14,7 @@ from scaling.grid import grid_status, plan_jobs
 from scaling.grid.devices import Device
 from scaling.grid.leases import Holder, file_system_time, take_lease
 from scaling.records import Record, RecordError, RunDirectory, Status, describe
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.conftest import small_study
 
 STUDY = small_study(grid__patch_sizes=[8, 4], grid__seeds=[0, 1, 2, 3], recipe__steps=100)

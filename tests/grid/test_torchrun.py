@@ -15,7 +15,7 @@ from scaling.grid import run_grid
 from scaling.records import Record, RunDirectory, Status
 from scaling.torchrun import find_place
 from scaling.training.launch import free_port
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.conftest import small_study
 from tests.grid.test_runner import PATIENCE_SECONDS, wait_until
 

@@ -17,7 +17,7 @@ from scaling.design import Cell, study_to_toml
 from scaling.grid import run_grid
 from scaling.grid.tracking import TRACKERS, Tracking
 from scaling.records import Record, RunDirectory, Status, describe
-from tests.cli.test_commands import scaling
+from tests.cli.command import scaling
 from tests.conftest import small_study
 from tests.grid.test_runner import PATIENCE_SECONDS, wait_until
 
