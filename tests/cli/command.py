@@ -42,7 +42,7 @@ def scaling(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.Comp
 def _type(command: list[str], cwd: Path | None, out: IO[str], err: IO[str]) -> None:
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: PTH123, SIM115 instead of pytest's own
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 instead of pytest's own
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     if cwd:

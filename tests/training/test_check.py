@@ -38,8 +38,8 @@ def exact(name: str, execution: Execution, auxiliary: bool = False) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["deit", "adventurer"])
-@pytest.mark.parametrize("size", SIZES)
-def test_every_size_is_exact_to_the_byte_and_the_flop(size: str, architecture: str) -> None:
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_a_size_is_exact_to_the_byte_and_the_flop(size: str, architecture: str) -> None:
     exact(f"{architecture}-{size}/16@224", Execution("bf16"))
 
 
@@ -47,30 +47,30 @@ def test_every_size_is_exact_to_the_byte_and_the_flop(size: str, architecture: s
 @pytest.mark.parametrize("patch_size", PATCHES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("architecture", ["deit", "adventurer"])
-def test_every_patch_is_exact(architecture: str, size: str, patch_size: int) -> None:
+def test_every_size_and_patch_is_exact(architecture: str, size: str, patch_size: int) -> None:
     exact(f"{architecture}-{size}/{patch_size}@224", Execution("bf16"))
 
 
 @pytest.mark.parametrize(
     ("name", "execution"),
     [
-        ("deit-tiny/8@224", Execution("fp32")),
-        ("deit-tiny/16@224", Execution("bf16", attention="materialised")),
-        ("deit-tiny/16@224", Execution("fp32", attention="materialised")),
-        ("deit-tiny/16@224", Execution("bf16", checkpointing=True)),
-        ("deit-tiny/16@224", Execution("fp32", checkpointing=True)),
-        ("deit-tiny/16@224x320", Execution("bf16")),
-        ("deit-tiny/16@224+extend=784", Execution("bf16")),
-        ("deit-tiny/16@64x128+extend=128", Execution("fp32")),
+        ("deit-192x3/8@224", Execution("fp32")),
+        ("deit-192x3/16@224", Execution("bf16", attention="materialised")),
+        ("deit-192x3/16@224", Execution("fp32", attention="materialised")),
+        ("deit-192x3/16@224", Execution("bf16", checkpointing=True)),
+        ("deit-192x3/16@224", Execution("fp32", checkpointing=True)),
+        ("deit-192x3/16@224x320", Execution("bf16")),
+        ("deit-192x3/16@224+extend=784", Execution("bf16")),
+        ("deit-192x3/16@64x128+extend=128", Execution("fp32")),
         ("deit-128x3/8@64", Execution("bf16")),
-        ("deit-tiny/16@64x128+linear", Execution("bf16")),
-        ("adventurer-tiny/8@224", Execution("fp32")),
-        ("adventurer-tiny/16@224", Execution("bf16", checkpointing=True)),
-        ("adventurer-tiny/16@224", Execution("fp32", checkpointing=True)),
-        ("adventurer-tiny/16@224x320", Execution("bf16")),
-        ("adventurer-tiny/16@224+extend=784", Execution("bf16")),
+        ("deit-192x3/16@64x128+linear", Execution("bf16")),
+        ("adventurer-256x3/8@224", Execution("fp32")),
+        ("adventurer-256x3/16@224", Execution("bf16", checkpointing=True)),
+        ("adventurer-256x3/16@224", Execution("fp32", checkpointing=True)),
+        ("adventurer-256x3/16@224x320", Execution("bf16")),
+        ("adventurer-256x3/16@224+extend=784", Execution("bf16")),
         ("adventurer-128x3/8@64", Execution("bf16")),
-        ("adventurer-tiny/16@64x128+linear", Execution("bf16")),
+        ("adventurer-256x3/16@64x128+linear", Execution("bf16")),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -95,9 +95,7 @@ def test_upernet_is_exact(name: str, execution: Execution, auxiliary: bool) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(
-    ("size", "head"), [("nano", None), ("micro", None), ("nano", "linear"), ("micro", "linear"), ("nano", "upernet")]
-)
+@pytest.mark.parametrize(("size", "head"), [("nano", None), ("micro", "linear"), ("nano", "upernet")])
 @pytest.mark.parametrize("architecture", ["deit", "adventurer"])
 def test_cells_are_exact(architecture: str, head: str | None, size: str, precision: str) -> None:
     study = small_study(

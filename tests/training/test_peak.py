@@ -75,14 +75,14 @@ def test_the_peak_of_an_adventurer(precision: Precision, checkpointing: bool, na
     upper_and_close(name, Execution(precision, scan="recomputed", checkpointing=checkpointing))
 
 
-@pytest.mark.parametrize("classes", [11, 150])
 @pytest.mark.parametrize("execution", [Execution("bf16"), Execution("fp32"), Execution("bf16", checkpointing=True)])
 @pytest.mark.parametrize(
-    ("name", "auxiliary"),
-    [("deit-128x4/8@112+linear", False), ("deit-128x4/8@112+upernet", False), ("deit-128x4/8@112+upernet", True)],
+    ("head", "auxiliary", "classes"),
+    [("linear", False, 11), ("linear", False, 150), ("upernet", False, 11), ("upernet", True, 150)],
 )
-def test_the_peak_of_a_segmenter(name: str, auxiliary: bool, execution: Execution, classes: int) -> None:
-    upper_and_close(name, execution, Head(classes, Design.parse(name).head, auxiliary=auxiliary))
+def test_the_peak_of_a_segmenter(head: str, auxiliary: bool, classes: int, execution: Execution) -> None:
+    design = Design.parse(f"deit-128x4/8@112+{head}")
+    upper_and_close(str(design), execution, Head(classes, design.head, auxiliary=auxiliary))
 
 
 def upper_and_close(name: str, execution: Execution, head: Head = CLASSIFIER) -> None:

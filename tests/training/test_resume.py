@@ -72,6 +72,28 @@ def assert_same(one: Path, other: Path) -> None:
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell], Path]:
+    """The folder of a cell that ran from its start to its end; each cell is trained once."""
+    folders: dict[str, Path] = {}
+
+    def folder_of(cell: Cell) -> Path:
+        if repr(cell) not in folders:
+            folders[repr(cell)] = tmp_path_factory.mktemp("whole")
+            run(cell, folders[repr(cell)])
+        return folders[repr(cell)]
+
+    return folder_of
+
+
+@pytest.fixture(scope="module")
+def killed_late(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a cell that was killed in its seventh step; to be copied."""
+    folder = tmp_path_factory.mktemp("killed")
+    kill(small_cell(), folder, 7)
+    return folder
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_cell_continues_to_the_last_bit(kind: str, tmp_path: Path) -> None:
     """Stopped in a stage, and right before a switch."""
@@ -138,16 +160,17 @@ def kill(cell: Cell, folder: Path, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
-def test_a_killed_cell_continues_from_its_last_checkpoint(step: int, tmp_path: Path) -> None:
+def test_a_killed_cell_continues_from_its_last_checkpoint(
+    step: int, tmp_path: Path, undisturbed: Callable[[Cell], Path]
+) -> None:
     """Also the curve, which had lines after the checkpoint, and half a line."""
     cell = small_cell(measure__log_every_steps=1)
-    run(cell, tmp_path / "whole")
-    kill(cell, tmp_path / "killed", step)
-    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+    kill(cell, tmp_path, step)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "ima')
-    record = run(cell, tmp_path / "killed")
+    record = run(cell, tmp_path)
     assert record.resume_note is None
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(undisturbed(cell), tmp_path)
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -189,10 +212,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_noted_and_the_one_before_taken(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_noted_and_the_one_before_taken(
+    damage: str, tmp_path: Path, undisturbed: Callable[[Cell], Path], killed_late: Path
+) -> None:
     cell = small_cell()
-    run(cell, tmp_path / "whole")
-    kill(cell, tmp_path / "killed", 7)
+    shutil.copytree(killed_late, tmp_path / "killed")
     DAMAGES[damage](tmp_path / "killed" / "resume" / "step-00000006")
     record = run(cell, tmp_path / "killed", after(1))
     assert record.steps == 5  # one after step 4
@@ -200,34 +224,34 @@ def test_a_damaged_checkpoint_is_noted_and_the_one_before_taken(damage: str, tmp
     assert "step-00000006 was not continued from" in record.resume_note
     last = run(cell, tmp_path / "killed")
     assert last.resume_note == record.resume_note
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(undisturbed(cell), tmp_path / "killed")
 
 
-def test_without_a_good_checkpoint_training_starts_again(tmp_path: Path) -> None:
+def test_without_a_good_checkpoint_training_starts_again(tmp_path: Path, undisturbed: Callable[[Cell], Path]) -> None:
     cell, other = small_cell(), small_cell(recipe__learning_rate=2e-3)
-    run(cell, tmp_path / "whole")
-    kill(other, tmp_path / "killed", 7)
-    record = run(cell, tmp_path / "killed")
+    kill(other, tmp_path, 7)
+    record = run(cell, tmp_path)
     assert record.resume_note is not None
     assert record.resume_note.count(f"it is of cell {other.id}") == 2
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(undisturbed(cell), tmp_path)
 
 
-def test_a_checkpoint_without_the_curve_before_it_is_not_taken(tmp_path: Path) -> None:
+def test_a_checkpoint_without_the_curve_before_it_is_not_taken(
+    tmp_path: Path, undisturbed: Callable[[Cell], Path], killed_late: Path
+) -> None:
     cell = small_cell()
-    run(cell, tmp_path / "whole")
-    kill(cell, tmp_path / "killed", 7)
+    shutil.copytree(killed_late, tmp_path / "killed")
     (tmp_path / "killed" / "metrics.jsonl").unlink()
     record = run(cell, tmp_path / "killed")
     assert record.resume_note is not None
     assert "metrics.jsonl lacks" in record.resume_note
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(undisturbed(cell), tmp_path / "killed")
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, undisturbed: Callable[[Cell], Path]) -> None:
     """Files cannot grow beyond 100 kB from the third step on, as if the disk were full."""
     cell = small_cell()
-    run(cell, tmp_path / "whole")
+    whole = undisturbed(cell)  # before files are limited
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     done = iter(range(1, STEPS + 1))
 
@@ -243,7 +267,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoints(tmp_path / "full") == ["step-00000002"]
     assert run(cell, tmp_path / "full").resume_note is None
-    assert_same(tmp_path / "whole", tmp_path / "full")
+    assert_same(whole, tmp_path / "full")
 
 
 def test_how_a_cell_is_carried_out_is_no_part_of_its_identity() -> None:
@@ -254,16 +278,16 @@ def test_how_a_cell_is_carried_out_is_no_part_of_its_identity() -> None:
     assert json.loads(other.resources.model_dump_json())["processes"] == 2
 
 
-def test_storage_that_fails_costs_no_checkpoint(tmp_path: Path) -> None:
+def test_storage_that_fails_costs_no_checkpoint(tmp_path: Path, killed_late: Path) -> None:
     """As a stale handle does: the checkpoint is there, and cannot be read now."""
-    cell = small_cell()
-    kill(cell, tmp_path, 7)
-    about = tmp_path / "resume" / "step-00000006" / "about.json"
+    cell, folder = small_cell(), tmp_path / "killed"
+    shutil.copytree(killed_late, folder)
+    about = folder / "resume" / "step-00000006" / "about.json"
     text = about.read_text()
     about.unlink()
     about.symlink_to(about)  # reading it is an error of the file system
     with pytest.raises(OSError, match="symbolic links"):
-        run(cell, tmp_path)
+        run(cell, folder)
     about.unlink()
     about.write_text(text)
-    assert run(cell, tmp_path, after(1)).steps == 7
+    assert run(cell, folder, after(1)).steps == 7
