@@ -1,7 +1,5 @@
 """Devices that ship, devices of one's own, architectures of one's own, and published recipes."""
 
-import subprocess
-import sys
 
 import pytest
 
@@ -38,6 +36,7 @@ from scaling.design import (
     study_to_toml,
 )
 from scaling.errors import UsageError
+from tests.cli.command import scaling_afresh
 from tests.conftest import study_values
 
 OWN = {
@@ -242,12 +241,9 @@ def test_a_study_is_budgeted_for_all_its_seeds() -> None:
 
 @pytest.mark.usefixtures("twins")
 def test_a_plug_in_makes_its_architecture_known_to_the_command_line() -> None:
-    def scaling(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "scaling", "estimate", *arguments], capture_output=True, text=True)
-
-    found = scaling("twin-*/16@224", "twin-64x3/16@224")
+    found = scaling_afresh("estimate", "twin-*/16@224", "twin-64x3/16@224")
     assert found.returncode == 0, found.stderr
     assert "twin-one/16@224" in found.stdout
-    broken = scaling("bad-64x3/16@224")
+    broken = scaling_afresh("estimate", "bad-64x3/16@224")
     assert broken.returncode == 2
     assert "architecture 'bad': its plug-in twins:broken does not load: no luck" in broken.stderr
