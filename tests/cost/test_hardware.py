@@ -1,6 +1,5 @@
 """Devices that ship, devices of one's own, architectures of one's own, and published recipes."""
 
-
 import pytest
 
 from scaling.cost import (
