@@ -10,6 +10,9 @@ import pytest
 from scaling.cost import architectures
 from scaling.design import Study, build_study, known_architectures
 
+# Tests at once share the cores: threads that wait for others sleep, and do not take the cores those need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def study_values(**changes: Any) -> dict[str, Any]:
     """Plain values of a small study; `changes` are dotted keys with '__' for the dot."""

@@ -1,6 +1,7 @@
 """Finding the micro-batch that fits: the search against limits of every kind, and real processes that die."""
 
 import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -20,7 +21,6 @@ from scaling.training.fresh import Failure, FreshProcess, is_out_of_memory
 from scaling.training.probe import DoesNotFitError, Probe, largest_fitting, probe_cell, search
 from scaling.training.trials import PLAIN, Steps, Trial, _model, _spread, saved_bytes_per_image, scan_of, start
 from tests.conftest import small_study
-from tests.training.dying import dying_above
 
 OOM = Failure(Status.OOM, "OutOfMemoryError: CUDA out of memory")
 
@@ -81,13 +81,32 @@ def test_nothing_fits_is_out_of_memory_and_a_crash_is_not() -> None:
     assert not isinstance(caught.value, DoesNotFitError)
 
 
+def dying_above(limit: int) -> Callable[[int, int], Steps]:
+    """A trial whose process is killed by more images than the limit, and fails at exactly 4."""
+
+    def run(size: int, steps: int) -> Steps:
+        if size > limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if size == 4:
+            raise ValueError("four\nof all")
+        return Steps((0.1,) * steps, 10 * size, os.getpid())
+
+    return run
+
+
 def test_a_killed_process_is_an_answer_and_the_next_call_has_a_new_one() -> None:
+    answers: dict[int, Steps | Failure] = {}
     with FreshProcess(partial(dying_above, 8)) as process:
+
+        def call(size: int, steps: int) -> Steps | Failure:
+            answers[size] = process.call(size, steps)
+            return answers[size]
+
         first, again = process.call(1, 2), process.call(2, 2)
-        assert first.process == again.process != os.getpid()  # one process for both
-        assert process.call(16, 2) == Failure(Status.FAILED, "killed by signal 9 (out of memory?)")
-        assert process.call(4, 2) == Failure(Status.FAILED, "ValueError: four")
-        assert search(process.call, divisors(32), 32) == Probe(8, None)  # half of it is the one that fails
+        assert first.threads == again.threads != os.getpid()  # one process for both
+        assert search(call, divisors(32), 8) == Probe(8, None)  # half of it is the one that fails
+    assert answers[16] == Failure(Status.FAILED, "killed by signal 9 (out of memory?)")
+    assert answers[4] == Failure(Status.FAILED, "ValueError: four")
 
 
 def test_a_cpu_that_runs_out_of_memory_is_oom() -> None:
