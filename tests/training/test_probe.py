@@ -178,7 +178,7 @@ def test_the_probe_tries_with_the_optimiser_of_the_recipe() -> None:
     trial = Trial(Design.parse("deit-nano/8@16"), Head(10), Execution("fp32"), "cpu", recipe=recipe)
     if find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is installed")
-    with pytest.raises(ScalingError, match="bitsandbytes"):
+    with pytest.raises(ModuleNotFoundError, match="bitsandbytes"):
         start(trial)
 
 
