@@ -182,8 +182,9 @@ def test_only_records_that_cannot_be_read_or_a_place_that_cannot_be_written_are_
     with pytest.raises(RecordError, match="no such run directory"):
         report(tmp_path / "none.csv")
     (tmp_path / "file").write_text("")
+    table().head(3).to_csv(tmp_path / "records.csv", index=False)
     with pytest.raises(RecordError, match="cannot be written"):
-        report("paper", tmp_path / "file" / "report.html")
+        report(tmp_path / "records.csv", tmp_path / "file" / "report.html")
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ def covered(hits: int) -> bool:
     return bool(binomtest(hits, REPETITIONS, 0.95).pvalue > 1e-3)
 
 
-@pytest.mark.parametrize(("seeds", "noise"), [(1, "residuals"), (3, "residuals"), (3, "repeats")])
+@pytest.mark.parametrize(
+    ("seeds", "noise"), [(1, "residuals"), pytest.param(3, "residuals", marks=pytest.mark.slow), (3, "repeats")]
+)
 def test_profile_intervals_cover_as_often_as_they_say(seeds: int, noise: str) -> None:
     x = np.repeat(PATCHES, seeds)
     truth = {"E": 0.8, "A": 0.016, "b": 1.05}

@@ -32,6 +32,7 @@ def fits(records: pd.DataFrame, options: Options = POOLED, law: str = "power", *
     return found  # pyright: ignore[reportReturnType]
 
 
+@pytest.mark.slow
 def test_pooled_intervals_cover_and_are_narrower_than_those_of_repeats() -> None:
     hits, narrower = [], []
     for seed in range(300):
