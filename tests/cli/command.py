@@ -6,14 +6,23 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
-import scaling.decisions
-import scaling.figures  # imported here once, for every process that is forked
 from scaling.cli import main
 
 PATIENCE_SECONDS = 120
+# What commands import late: once here, and not in every process that is forked.
+for name in (
+    "matplotlib.figure",
+    "pandas",
+    "rich.table",
+    "scipy.stats",
+    "scaling.decisions.planning",
+    "scaling.figures",
+):
+    import_module(name)
 
 
 def scaling_afresh(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
