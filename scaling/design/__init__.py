@@ -58,7 +58,7 @@ from scaling.design.study_files import (
     with_processes,
     write_new_study,
 )
-from scaling.design.tasks import HEADS, HEADS_OF_TASK, Task, task_of_head
+from scaling.design.tasks import HEADS, HEADS_OF_TASK, PADDED_HEADS, Task, task_of_head
 
 __all__ = [
     "Ade20kData",
@@ -89,6 +89,7 @@ __all__ = [
     "ImageNetData",
     "MnistData",
     "NOT_IDENTITY",
+    "PADDED_HEADS",
     "ParquetData",
     "TableData",
     "WebDatasetData",

@@ -180,7 +180,7 @@ def cost_space(space: "Space", training: Training, setting: Setting) -> Costs:
     asked, size = setting.question, len(space)
     stages = _stages_of_all(space, training, asked.train_images)
     whole = space.patch_size[stages.design]
-    divides = stages.input_size % whole == 0
+    divides = (stages.input_size % whole == 0) | space.padded[stages.design]
     trainable = np.bincount(stages.design, minlength=size) > 0
     trainable &= np.bincount(stages.design, ~divides, minlength=size) == 0
     stages = _Stages(**{field.name: getattr(stages, field.name)[divides] for field in fields(stages)})
