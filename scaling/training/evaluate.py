@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -37,6 +37,7 @@ class Evaluation:
     mask_ap75: float | None = None
 
 
+@runtime_checkable
 class TaskTest(Protocol):
     """Gathers what a model makes of scenes."""
 

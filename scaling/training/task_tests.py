@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from scaling.errors import ScalingError
 from scaling.models import CascadeMaskRCNN
-from scaling.models.heads import resized, sides_of
+from scaling.models.heads import resized
 from scaling.scenes import IGNORED_LABEL, Scenes
 from scaling.training.average_precision import AveragePrecision
 from scaling.training.windows import Windows
@@ -104,9 +104,9 @@ class SegmenterTest:
         labels = scenes.labels
         assert isinstance(labels, Tensor), "a segmenter's labels are maps"
         found = self._windows.logits(model, scenes.images) if self._windows else model(scenes.images).float()
-        logits = resized(found, sides_of(labels[:, None]))
+        logits = resized(found, (labels.shape[1], labels.shape[2]))
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
-        self._losses.add(losses.double().flatten(1).sum(1), (labels != IGNORED_LABEL).flatten(1).sum(1))
+        self._losses.add(losses.double().flatten(1).sum(1), (labels != IGNORED_LABEL).double().flatten(1).sum(1))
         predicted = logits.argmax(1)
         for metric in self._metrics.values():
             metric.to(logits.device).update(predicted, labels)
