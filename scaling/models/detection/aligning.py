@@ -3,8 +3,8 @@
 torchvision's operator scatters gradients one by one there: backward takes six times as long as forward. RoIAlign is
 linear: each cell of a pooled region is a row of few weights of the map's cells.
 
-Shapes: B images, R regions, C channels, h and w sides of the map, P cells per side of a pooled region, T cells of the map
-per side that may count in one of them, E weights that are not 0.
+Shapes: B images, R regions, C channels, h and w sides of the map, P cells per side of a pooled region, T cells of
+the map per side that may count in one of them, E weights that are not 0.
 """
 
 import torch
