@@ -80,6 +80,7 @@ def plain() -> float:
     for _ in range(STEPS):
         scenes = next(batches)
         started = time.perf_counter()
+        assert isinstance(scenes.labels, torch.Tensor)
         loss = F.cross_entropy(model(scenes.images), scenes.labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

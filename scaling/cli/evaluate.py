@@ -24,6 +24,13 @@ METRICS = {
     "calibration error": "calibration_error",
     "mean IoU": "mean_iou",
     "pixel accuracy": "pixel_accuracy",
+    "mask test loss": "mask_test_loss",
+    "box AP": "box_ap",
+    "box AP50": "box_ap50",
+    "box AP75": "box_ap75",
+    "mask AP": "mask_ap",
+    "mask AP50": "mask_ap50",
+    "mask AP75": "mask_ap75",
 }
 
 
@@ -57,7 +64,7 @@ def evaluate(
     device: Annotated[DeviceChoice, typer.Option(help="Where to evaluate.")] = DeviceChoice.AUTO,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
-    """Test weights that were saved: loss with its standard error, top-1, top-5, calibration error; or mean IoU.
+    """Test weights that were saved: loss with its standard error, top-1, top-5, calibration error; mean IoU; AP.
 
     A cell's checkpoint is tested on the data of its own cell, and gives the numbers of its record again.
 
@@ -101,7 +108,7 @@ def evaluate(
         print_json(_as_json(saved, tested, place.kind, size, seconds))
     else:
         _show(saved, tested, same_data=study is None and not changes and input_size is None and crop_ratio is None)
-        message(f"{tested.result.images:,} images in {duration(seconds)} on {place.kind}")
+        message(f"{tested.result.test_images:,} images in {duration(seconds)} on {place.kind}")
     if tested.missing_classes:
         names = ", ".join(map(str, tested.missing_classes[:10])) + ", ..." * (len(tested.missing_classes) > 10)
         message(f"the test set has no example of class {names}; means over classes are of the others")
@@ -131,8 +138,9 @@ def _as_json(
         "positions": tested.positions,
         "test_loss": result.test_loss,
         "test_loss_standard_error": result.test_loss_standard_error,
+        "mask_test_loss_standard_error": result.mask_test_loss_standard_error,
         **{name: getattr(result, name) for name in METRICS.values() if name != "test_loss"},
-        "test_images": result.images,
+        "test_images": result.test_images,
         "missing_classes": list(tested.missing_classes),
         "seconds": seconds,
     }
@@ -149,4 +157,4 @@ def _show(saved: "SavedModel", tested: "SavedResult", same_data: bool) -> None:
 
 
 def _value(result: "Evaluation | Record", name: str) -> str:
-    return number(getattr(result, name), result.test_loss_standard_error if name == "test_loss" else None)
+    return number(getattr(result, name), getattr(result, f"{name}_standard_error", None))

@@ -45,7 +45,7 @@ def open_data(data: Files, anew: bool = False) -> DataSet:
     return _opened(data)  # pyright: ignore[reportArgumentType] frozen sections have a hash
 
 
-@lru_cache(maxsize=1)  # listing a million files takes seconds, and a cell asks more than once
+@lru_cache(maxsize=4)  # a listing takes seconds; a cell asks more than once, and a study may have several data sets
 def _opened(data: Files) -> DataSet:
     found = open_parquet(data) if isinstance(data, ParquetData) else _open_folder(data)
     _check(found, data)

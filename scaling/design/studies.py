@@ -231,7 +231,7 @@ class Study(Section):
     def _single(self, name: str) -> Design:
         """A design given by name, if the study can train it."""
         design = Design.parse(name)
-        if design.head not in self._heads():
+        if design.head not in (HEADS_OF_TASK[self.data.task] or (None,)):
             fix = f"+{self._heads()[0]}" if self._heads()[0] else "no head"
             raise DesignError(f"{design}: the task is {self.data.task}; use {fix}")
         if not isinstance(design.input_size, int):

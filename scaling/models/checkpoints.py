@@ -90,12 +90,11 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
         raise CheckpointError(f"{path}: was trained with flip = '{flip}', the model has '{backbone.flip}'")
     own = model.state_dict()
     if new_head:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEAD)}
-        own = {name: tensor for name, tensor in own.items() if not name.startswith(HEAD)}
-    _check_names(path, weights, own, backbone)
+        weights, own = _without_head(weights, prefix), _without_head(own, prefix)
+    _check_names(path, weights, own, backbone, prefix)
     patches = _fit_patches(path, weights, own, prefix + KERNEL, resize)
     positions = _fit_positions(path, weights, own, prefix + POSITIONS, old_grid, backbone)
-    _check_tensors(path, weights, own)
+    _check_tensors(path, weights, own, prefix)
     model.load_state_dict(weights, strict=not new_head)
     return Loaded(str(path), _sha256(path), positions, patches, "new" if new_head else "loaded")
 
@@ -170,7 +169,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | 
         raise CheckpointError(f"{path}: says it is of a design that this version does not know: {error}") from None
 
 
-def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Adventurer | DeiT) -> None:
+def _is_of_head(name: str, prefix: str) -> bool:
+    """Whether a tensor is of the head; `prefix` stands before the names of a dense model's backbone."""
+    return not name.startswith(prefix) if prefix else name.startswith(HEAD)
+
+
+def _without_head(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not _is_of_head(name, prefix)}
+
+
+def _check_names(
+    path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Adventurer | DeiT, prefix: str
+) -> None:
     """Raise unless both have the same names, saying what the file is where that is the matter."""
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if not missing and not unexpected:
@@ -181,7 +191,7 @@ def _check_names(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor],
         raise CheckpointError(f"{path}: is {found}'s checkpoint, and the model is {wanted}")
     if any(name.startswith(DENSE) for name in unexpected):
         raise CheckpointError(f"{path}: is a dense model's checkpoint, and the model is a classifier")
-    if all(name.startswith(HEAD) for name in (*missing, *unexpected)):
+    if all(_is_of_head(name, prefix) for name in (*missing, *unexpected)):
         raise CheckpointError(f"{path}: is of a model with another head; take a new head to load the backbone alone")
     problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
     problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
@@ -235,12 +245,12 @@ def _fit_positions(
     return f"from {grid[0]} x {grid[1]} to {new_grid[0]} x {new_grid[1]}, bicubic"
 
 
-def _check_tensors(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+def _check_tensors(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], prefix: str) -> None:
     """Raise for the first tensor of another shape, or that is not finite."""
     for name, tensor in weights.items():
         if tensor.shape != own[name].shape:
             have, want = tuple(tensor.shape), tuple(own[name].shape)
-            hint = "take a new head" if name.startswith(HEAD) else "is it of another size?"
+            hint = "take a new head" if _is_of_head(name, prefix) else "is it of another size?"
             raise CheckpointError(f"{path}: {name} has shape {have}, the model's is {want}; {hint}")
         if tensor.is_meta or tensor.layout is not torch.strided or not tensor.is_floating_point():
             raise CheckpointError(f"{path}: {name} is no plain tensor of real numbers")

@@ -18,8 +18,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 
-from scaling.cost import head_of
-from scaling.design import Cell, Design
+from scaling.cost import Head, head_of
+from scaling.design import Cell, Design, Recipe
 from scaling.models import Adventurer, build_model, change_patch_size, load_checkpoint
 from scaling.records import RunDirectory
 from scaling.training.measure import Example
@@ -53,9 +53,20 @@ class Training:
 
 def model_of(cell: Cell, design: Design | None = None) -> nn.Module:
     """The untrained model of a cell, or of the design of one of its stages; blocks are not run twice."""
-    data, recipe = cell.data, cell.recipe
+    return build_for(design or cell.design, head_of(cell), cell.recipe)
+
+
+def build_for(design: Design, head: Head, recipe: Recipe) -> nn.Module:
+    """The untrained model of a design with a head, as a recipe trains it."""
     return build_model(
-        design or cell.design, data.classes, data.label_sides, recipe.drop_path, recipe.position_init, recipe.flip
+        design,
+        head.classes,
+        head.label_sides,
+        recipe.drop_path,
+        recipe.position_init,
+        recipe.flip,
+        head.auxiliary,
+        head.detector,
     )
 
 

@@ -21,7 +21,7 @@ from scaling.records import Record, Status, describe
 from scaling.scenes import Scenes
 from scaling.training.building import checkpoint_activations, example_of, model_of
 from scaling.training.check import reentrant_checkpoints
-from scaling.training.evaluate import Evaluation, evaluate
+from scaling.training.evaluate import Evaluation, evaluate, windows_of
 from scaling.training.fresh import is_out_of_memory
 from scaling.training.launch import run_on_processes
 from scaling.training.loop import DivergedError, PreemptedError, Progress, Stop, Task, train
@@ -119,7 +119,7 @@ def _parts(
     result = asdict(_test(model, cell, accelerator, micro_batch_size, stop))
     if not math.isfinite(result["test_loss"]):
         raise DivergedError(f"test loss is {result['test_loss']} after the last step")
-    yield {"test_images": result.pop("images"), **result, "evaluation_seconds": time.perf_counter() - asked}
+    yield {**result, "evaluation_seconds": time.perf_counter() - asked}
 
 
 def _test(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_size: int, stop: Stop) -> Evaluation:
@@ -128,7 +128,8 @@ def _test(model: nn.Module, cell: Cell, accelerator: Accelerator, micro_batch_si
     def tested(size: int) -> Evaluation:
         batches = _until(stop, held_out_batches(cell, size, cell.resources.data_workers))
         with accelerator.autocast():
-            return evaluate(model, batches, cell.data.classes, cell.data.task != "classification", accelerator.device)
+            windows = windows_of(cell, at_once=size)
+            return evaluate(model, batches, cell.data.classes, cell.data.task, accelerator.device, windows)
 
     try:
         return tested(EVALUATION_BATCHES * micro_batch_size)

@@ -3,7 +3,7 @@
 The model is built on the meta device, so that nothing is allocated or computed at any size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cost import Cost, Execution, Head, cost_of
 from scaling.design import Design
-from scaling.models import Adventurer, build_model
-from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops
+from scaling.models import Adventurer, DenseModel, build_model
+from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops, countable
 
 TOLERANCE = 0.005
 TERMS = {
@@ -28,7 +28,7 @@ TERMS = {
     "mixer": "projections + convolution + scan",
     "mlp": "mlp",
     "head": "head",
-}  # last part of a module's path, and the terms that count its products
+}  # last part of a module's path within a backbone, and the terms that count its products
 PARAMETER_TERMS = {
     "patch_embed": "patch_embedding",
     "cls_token": "class_token",
@@ -42,6 +42,7 @@ PARAMETER_TERMS = {
     "norm_mlp": "norms",
     "head": "head",
 }  # part of a parameter's name, and its term
+BACKBONE = "backbone."  # of a dense model; its other parts are the head
 STACKS, FINAL_NORMS = ("blocks", "layers"), ("norm", "norm_f")
 TORCH_SCAN = "on the torch path; mamba-ssm's kernels need CUDA"
 
@@ -137,26 +138,41 @@ def _parameter_terms(model: nn.Module) -> dict[str, int]:
     """Parameters by term, from their names."""
     found = dict.fromkeys((*PARAMETER_TERMS.values(), "final_norm"), 0)
     for name, parameter in model.named_parameters():
-        parts = name.removeprefix("backbone.").split(".")
-        inside = parts[2] if parts[0] in STACKS else parts[0]
-        term = "final_norm" if parts[0] in FINAL_NORMS else PARAMETER_TERMS[inside]
-        found[term] += parameter.numel()
+        found[_parameter_term(name, isinstance(model, DenseModel))] += parameter.numel()
     return found
+
+
+def _parameter_term(name: str, dense: bool) -> str:
+    if dense and not name.startswith(BACKBONE):
+        return "head"
+    parts = name.removeprefix(BACKBONE).split(".")
+    inside = parts[2] if parts[0] in STACKS else parts[0]
+    return "final_norm" if parts[0] in FINAL_NORMS else PARAMETER_TERMS[inside]
 
 
 def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
     """Products of a forward pass by term or sum of terms, from the counter's tree of modules."""
     images, _ = example.batch(1, "meta")
     with FlopCounterMode(display=False) as counter:
-        model(images)
+        countable(model)(images)
     found: dict[str, int] = {}
-    for path, by_operator in counter.get_flop_counts().items():
+    products = {path: sum(by_operator.values()) for path, by_operator in counter.get_flop_counts().items()}
+    if isinstance(model, DenseModel):
+        inside = {path: count for path, count in products.items() if f".{BACKBONE}" in path}
+        found["head"] = products["Global"] - sum(inside[path] for path in inside if not _is_within(path, inside))
+        products = inside
+    for path, count in products.items():
         for ending, term in TERMS.items():
             if path.endswith("." + ending):
-                found[term] = found.get(term, 0) + sum(by_operator.values())
+                found[term] = found.get(term, 0) + count
     if "attention" in found:
         found["attention"] -= found["projections"]  # the attention module holds its projections
     return found
+
+
+def _is_within(path: str, others: Iterable[str]) -> bool:
+    """Whether a module is a part of another one of these."""
+    return any(path.startswith(f"{other}.") for other in others)
 
 
 def _with_fvcore(design: Design, cost: Cost, head: Head, example: Example) -> Agreement:

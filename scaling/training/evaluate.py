@@ -1,84 +1,92 @@
-"""The test: summed per-example losses divided once, with their standard error, and the metrics."""
+"""The test: summed losses of images divided once, with their standard error, and the metrics of the task."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassJaccardIndex
+from torch import nn
 
-from scaling.scenes import IGNORED_LABEL, Scenes
-
-CALIBRATION_BINS = 15  # of confidence, of equal width (Guo et al. 2017)
+from scaling.design import Cell, SegmentationFiles, Task
+from scaling.scenes import Scenes
+from scaling.training.task_tests import ClassifierTest, DetectorTest, SegmenterTest
+from scaling.training.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Result of a test set; the metrics that do not apply to the task are None."""
+    """Result of a test set, named as in a record; the metrics that do not apply to the task are None."""
 
     test_loss: float
     test_loss_standard_error: float
-    accuracy: float | None
-    accuracy_top5: float | None
+    test_images: int
+    accuracy: float | None = None
+    accuracy_top5: float | None = None
     """None with five classes or fewer."""
-    calibration_error: float | None
+    calibration_error: float | None = None
     """Expected difference between confidence and accuracy (Guo et al. 2017)."""
-    mean_iou: float | None
-    pixel_accuracy: float | None
-    images: int
+    mean_iou: float | None = None
+    pixel_accuracy: float | None = None
+    mask_test_loss: float | None = None
+    mask_test_loss_standard_error: float | None = None
+    box_ap: float | None = None
+    box_ap50: float | None = None
+    box_ap75: float | None = None
+    mask_ap: float | None = None
+    mask_ap50: float | None = None
+    mask_ap75: float | None = None
 
 
-def mean_and_error(sums_N: Float[Tensor, "N"], counts_N: Float[Tensor, "N"]) -> tuple[float, float]:
-    """Mean loss per label and its standard error, over N images in float64.
+@runtime_checkable
+class TaskTest(Protocol):
+    """Gathers what a model makes of scenes."""
 
-    Images are the independent units: with labels counted per image (pixels), the mean is a ratio
-    of sums and its error that of a ratio estimator (Cochran, Sampling Techniques, 2.11).
-    """
-    sums, counts = sums_N.double(), counts_N.double()
-    images, total = len(sums), counts.sum()
-    mean = sums.sum() / total
-    spread = (sums - mean * counts).square().sum() * images / (images - 1)
-    return float(mean), float(spread.sqrt() / total)
+    def update(self, model: nn.Module, scenes: Scenes) -> None:
+        """Add the scenes of a batch, which are on the model's device."""
+
+    def results(self) -> dict[str, float | None]:
+        """Fields of an Evaluation, over all scenes so far."""
+        ...
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[Scenes], classes: int, dense: bool, device: torch.device
+    model: nn.Module,
+    batches: Iterable[Scenes],
+    classes: int,
+    task: Task,
+    device: torch.device,
+    windows: Windows | None = None,
 ) -> Evaluation:
-    """Evaluate on every scene; how batches are cut, also a short last one, changes nothing."""
+    """Evaluate on every scene; how batches are cut, also a short last one, changes nothing.
+
+    Args:
+        model: with the head of the task, on the device.
+        batches: the test set.
+        classes: outputs, and labels.
+        task: what is tested.
+        device: where.
+        windows: in which images are segmented; whole images by default.
+
+    Raises:
+        ScalingError: for label maps without a labelled pixel.
+    """
     model.eval()
-    accuracy = MulticlassAccuracy(classes, average="micro").to(device)
-    overlap = MulticlassJaccardIndex(classes).to(device) if dense else None
-    top5 = MulticlassAccuracy(classes, top_k=5, average="micro").to(device) if not dense and classes > 5 else None
-    calibration = None if dense else MulticlassCalibrationError(classes, CALIBRATION_BINS).to(device)
-    of_logits = [metric for metric in (accuracy, top5, overlap) if metric is not None]
-    sums, counts = [], []
+    test = _test_of(task, classes, windows)
+    images = 0
     for scenes in batches:
-        labels = scenes.labels.to(device)
-        logits = model(scenes.images.to(device)).float()
-        losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
-        sums.append(losses.double().view(len(labels), -1).sum(1))
-        counts.append((labels != IGNORED_LABEL).double().view(len(labels), -1).sum(1))
-        for metric in of_logits:
-            metric.update(logits, labels)
-        if calibration is not None:
-            calibration.update(logits.softmax(1), labels)  # of logits it guesses by their range whether they are
-    mean, error = mean_and_error(torch.cat(sums).cpu(), torch.cat(counts).cpu())
-    right = float(accuracy.compute())
-    return Evaluation(
-        test_loss=mean,
-        test_loss_standard_error=error,
-        accuracy=None if dense else right,
-        accuracy_top5=_value(top5),
-        calibration_error=_value(calibration),
-        mean_iou=_value(overlap),
-        pixel_accuracy=right if dense else None,
-        images=sum(map(len, sums)),
-    )
+        test.update(model, scenes.to(device))
+        images += len(scenes)
+    return Evaluation(test_images=images, **test.results())  # pyright: ignore[reportArgumentType]
 
 
-def _value(metric: Metric | None) -> float | None:
-    return None if metric is None else float(metric.compute())
+def windows_of(cell: Cell, at_once: int) -> Windows | None:
+    """The windows that a cell's images are tested in, so many at once; None for whole images."""
+    slides = isinstance(cell.data, SegmentationFiles) and cell.data.inference == "slide"
+    return Windows(cell.design.input_sides, at_once) if slides else None
+
+
+def _test_of(task: Task, classes: int, windows: Windows | None) -> TaskTest:
+    if task == "segmentation":
+        return SegmenterTest(classes, windows)
+    return DetectorTest(classes) if task == "detection" else ClassifierTest(classes)

@@ -13,7 +13,7 @@ from scaling.models import CheckpointError, load_checkpoint
 from scaling.models.checkpoints import HEAD, read_weights
 from scaling.scenes import Scenes
 from scaling.training.building import model_of
-from scaling.training.evaluate import Evaluation, evaluate
+from scaling.training.evaluate import Evaluation, evaluate, windows_of
 from scaling.training.parallel import build_accelerator
 
 
@@ -32,32 +32,32 @@ class SavedResult:
     missing_classes: tuple[int, ...]
 
 
-def evaluate_saved(cell: Cell, weights: Path, device: str, batch_size: int) -> SavedResult:
+def evaluate_saved(cell: Cell, weights: Path, device_kind: str, batch_size: int) -> SavedResult:
     """Test weights with the data, the input and the precision of a cell; positions are resampled to its input.
 
     Raises:
         CheckpointError: for a file that is no checkpoint, of another design, or with other classes than the data.
         ScalingError: for data with more classes than they say.
     """
-    accelerator = build_accelerator(cell, device, cell.recipe.batch_size)
+    accelerator = build_accelerator(cell, device_kind, cell.recipe.batch_size)
     model = model_of(cell)
     _check_outputs(weights, cell)
     loaded = load_checkpoint(model, weights)
     if loaded.head != "loaded":
         raise CheckpointError(f"{weights}: is a classifier's checkpoint, and has no head for {cell.data.task}")
-    ready = accelerator.prepare_model(model, evaluation_mode=True)
     seen = torch.zeros(cell.data.classes, dtype=torch.bool)
     batches = _watched(held_out_batches(cell, batch_size), seen)
-    dense = cell.data.task != "classification"
-    result = evaluate(ready, batches, cell.data.classes, dense, accelerator.device)
+    windows, device = windows_of(cell, at_once=batch_size), accelerator.device
+    with accelerator.autocast():
+        result = evaluate(model.to(device), batches, cell.data.classes, cell.data.task, device, windows)
     return SavedResult(result, loaded.positions, tuple((~seen).nonzero().flatten().tolist()))
 
 
 def _check_outputs(path: Path, cell: Cell) -> None:
     bias, classes = read_weights(path)[0].get(f"{HEAD}bias"), cell.data.classes
-    if bias is None:
+    if bias is None and cell.design.head is None:
         raise CheckpointError(f"{path}: has no classifier to evaluate")
-    if len(bias) != classes:
+    if bias is not None and len(bias) != classes:
         raise CheckpointError(
             f"{path}: tells {len(bias)} classes apart, and the data have {classes}; give data of its own classes"
         )
@@ -66,8 +66,15 @@ def _check_outputs(path: Path, cell: Cell) -> None:
 def _watched(batches: Iterable[Scenes], seen: torch.Tensor) -> Iterator[Scenes]:
     """The same batches, while the classes of their labels are noted."""
     for scenes in batches:
-        labels = scenes.labels[scenes.labels >= 0].unique()
+        labels = _classes_in(scenes)
         if len(labels) and int(labels.max()) >= len(seen):
             raise ScalingError(f"the test set has a label {int(labels.max())}, and the data {len(seen)} classes")
         seen[labels] = True
         yield scenes
+
+
+def _classes_in(scenes: Scenes) -> torch.Tensor:
+    """Numbers of the classes in a batch, each once."""
+    if isinstance(scenes.labels, torch.Tensor):
+        return scenes.labels[scenes.labels >= 0].unique()
+    return torch.cat([each.classes for each in scenes.labels]).unique()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -21,10 +20,11 @@ from scaling.errors import ScalingError
 from scaling.records import RESUME
 from scaling.scenes import Scenes
 from scaling.training.building import Training, begin, capture, plain_model, starting_checkpoint
+from scaling.training.objectives import arguments, loss_of_guessing, objective
 from scaling.training.parallel import agree, autocast, is_finite, share_of, sum_over
 from scaling.training.resume import Position, ResumeFolder, Saved
 
-EXPLODED = 5.0  # times the loss of guessing, ln(classes): the mean of a logged interval above it is no training
+EXPLODED = 5.0  # times the loss of guessing: the mean of a logged interval above it is no training
 GO_ON, SAVE, STOP = 0, 1, 2
 
 Progress = Callable[[int, int, float | None], None]
@@ -196,8 +196,8 @@ def _micro_step(training: Training, task: Task, scenes: Scenes) -> Tensor:
     scenes = scenes.to(accelerator.device)
     with accelerator.accumulate(model):
         with autocast(model, accelerator):
-            logits = model(scenes.images)
-        loss = F.cross_entropy(logits.float(), scenes.labels, label_smoothing=recipe.label_smoothing)  # pyright: ignore
+            outputs = model(*arguments(scenes))
+        loss = objective(outputs, scenes.labels, recipe)
         accelerator.backward(loss)
         if accelerator.sync_gradients and recipe.gradient_clip:
             accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
@@ -222,7 +222,7 @@ def _log(loss: float, position: Position, task: Task) -> None:
 
 
 def _check(loss: float, position: Position, task: Task) -> None:
-    if not loss <= EXPLODED * math.log(task.cell.data.classes):
+    if not loss <= EXPLODED * loss_of_guessing(task.cell.data, task.cell.recipe):
         raise DivergedError(f"training loss is {loss:g} at step {position.step} of {task.steps}")
 
 

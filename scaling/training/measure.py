@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cost import Head
 from scaling.design import Design
+from scaling.models import CascadeMaskRCNN
 from scaling.models.mamba2.mixing import mix_flops
 
 with warnings.catch_warnings():
@@ -62,9 +63,26 @@ class Example:
         return images, torch.zeros(size, *(self.label_sides or ()), dtype=torch.long, device=device)
 
 
+class Countable(nn.Module):
+    """A detector whose regions are as many as training samples, whatever is in the images."""
+
+    def __init__(self, detector: CascadeMaskRCNN) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Every output that a loss is taken of."""
+        return self.detector.counted(images)
+
+
+def countable(model: nn.Module) -> nn.Module:
+    """A model of images alone, whose work does not depend on what is in them."""
+    return Countable(model) if isinstance(model, CascadeMaskRCNN) else model
+
+
 def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> FlopCount:
     """Count matrix and convolution products with torch, and cross-check with fvcore if asked to."""
-    shadow = copy.deepcopy(model).to("meta").train()
+    shadow = countable(copy.deepcopy(model)).to("meta").train()
     images, labels = example.batch(1, "meta")
     with FlopCounterMode(display=False) as forward:
         shadow(images)
@@ -81,8 +99,10 @@ def count_flops(model: nn.Module, example: Example, fvcore: bool = True) -> Flop
     return FlopCount(ours, training.get_total_flops(), theirs, note)
 
 
-def _loss(outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """Cross-entropy of each head's logits."""
+def _loss(outputs: Tensor | tuple[Tensor, ...] | list[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy of each head's logits; of a detector a sum, since its losses are small beside the rest."""
+    if isinstance(outputs, list):
+        return torch.stack([each.float().sum() for each in outputs]).sum()
     logits = (outputs,) if isinstance(outputs, Tensor) else outputs
     return torch.stack([F.cross_entropy(each.float(), labels) for each in logits]).sum()
 
@@ -93,7 +113,7 @@ def count_with_fvcore(model: nn.Module, images: Tensor) -> tuple[int, list[str]]
     It skips fused attention and mixers, which are added here; its own counts of norms and interpolation are
     elementwise work and are left out.
     """
-    traced = copy.deepcopy(model).to("cpu").train()  # with heads that only train
+    traced = countable(copy.deepcopy(model)).to("cpu").train()  # with heads that only train
     analysis = FlopCountAnalysis(traced, images).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_products)
@@ -140,7 +160,7 @@ def activation_bytes_per_image(model: nn.Module, example: Example, precision: st
         rules: whose autocast, 'cpu' or 'cuda'; they differ where softmax is not fused. Without a
             GPU torch's fake CUDA tensors do not know fused attention, so the default is 'cpu'.
     """
-    half = precision != "fp32"
+    half, model = precision != "fp32", countable(model)
     with FakeTensorMode():
         parameters = {
             name: torch.empty(value.shape, dtype=value.dtype, device=rules, requires_grad=value.requires_grad)

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from timm.utils.model_ema import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scaling.cost import Execution, Head, Scan
 from scaling.design import Design, Recipe, Resources
-from scaling.models import build_model, kernels_on
+from scaling.models import kernels_on
+from scaling.scenes import Scenes
+from scaling.training.building import build_for
 from scaling.training.check import configure, reentrant_checkpoints
 from scaling.training.measure import Example, activation_bytes_per_image
+from scaling.training.objectives import arguments, objective
 from scaling.training.optimizer import build_optimizer
 from scaling.training.parallel import shard
+from scaling.training.synthetic import random_scenes
 
 HALF = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN, ALONE = Recipe(steps=1, batch_size=1, learning_rate=1e-3), Resources()
@@ -92,10 +95,10 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
     optimizer = build_optimizer(model, trial.recipe)
     scaler = torch.amp.GradScaler(trial.device, enabled=execution.precision == "fp16")
 
-    def step(images: Tensor, labels: Tensor) -> None:
+    def step(scenes: Scenes) -> None:
         with torch.autocast(trial.device, HALF[execution.precision], enabled=execution.autocast):
-            logits = spread(images)
-        scaler.scale(F.cross_entropy(logits.float(), labels)).backward()
+            outputs = spread(*arguments(scenes))
+        scaler.scale(objective(outputs, scenes.labels, trial.recipe)).backward()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=False)
@@ -103,15 +106,13 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
             average.update(model)
 
     def run(batch_size: int, steps: int) -> Steps:
-        images, labels = trial.example.batch(batch_size, trial.device)
-        images.normal_()  # zeros would cost a GPU less power, and so run faster
-        labels.random_(trial.head.classes)
+        scenes = random_scenes(trial.design, trial.head, batch_size, trial.device)
         seconds = []
         for _ in range(steps):
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
-            step(images, labels)
+            step(scenes)
             if cuda:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
@@ -130,10 +131,7 @@ def saved_bytes_per_image(trial: Trial) -> int:
 
 
 def _model(trial: Trial) -> nn.Module:
-    recipe, classes = trial.recipe, trial.head.classes
-    model = build_model(
-        trial.design, classes, trial.head.label_sides, recipe.drop_path, recipe.position_init, recipe.flip
-    )
+    model = build_for(trial.design, trial.head, trial.recipe)
     configure(model, trial.execution)
     return model
 

@@ -77,17 +77,17 @@ def test_other_inputs_and_other_data(tmp_path: Path) -> None:
     folder = run.cell_folder(cell.id)
     larger = result_of(find_saved(folder, input_size=32, data={"test_images": 30}))
     assert larger.positions == "from 2 x 2 to 4 x 4, bicubic"
-    assert larger.result.images == 30
+    assert larger.result.test_images == 30
     other = tmp_path / "other.toml"
     other.write_text(study_to_toml(small_study(data__task="classification", data__digits=1, data__test_images=12)))
-    assert result_of(find_saved(folder, study=str(other))).result.images == 12
+    assert result_of(find_saved(folder, study=str(other))).result.test_images == 12
     outside = tmp_path / "alone.safetensors"
     (folder / "checkpoint" / "model.safetensors").rename(outside)
     alone = find_saved(outside, study=str(other), data={"noise": 0.2})
     assert (alone.cell.design, alone.record) == (cell.design, None)
     assert isinstance(alone.cell.data, DigitsData)
     assert alone.cell.data.noise == 0.2
-    assert result_of(alone).result.images == 12
+    assert result_of(alone).result.test_images == 12
 
 
 def test_classes_that_the_test_set_lacks_are_named(tmp_path: Path) -> None:
@@ -97,6 +97,7 @@ def test_classes_that_the_test_set_lacks_are_named(tmp_path: Path) -> None:
     labels = {int(label) for label in range(10)} - set(found.missing_classes)
     assert isinstance(cell.data, DigitsData)
     drawn = draw_scenes(cell.data, "test", 200, torch.Generator().manual_seed(0)).labels
+    assert isinstance(drawn, torch.Tensor)
     assert labels <= set(drawn.tolist())
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from scaling.data import Share, training_batches
@@ -18,6 +17,7 @@ from scaling.models.resampling import resample_positions, resize_patches
 from scaling.records import Record, RunDirectory, Status
 from scaling.training import run_cell
 from scaling.training.cells import model_of
+from scaling.training.objectives import objective
 from tests.conftest import small_study
 
 pytestmark = [pytest.mark.usefixtures("fresh_accelerate"), pytest.mark.slow]
@@ -44,7 +44,7 @@ def loss_on(cell: Cell, of: Cell, weights: Path) -> float:
     load_checkpoint(model, weights, "flexivit")
     share = Share(of.recipe.batch_size, of.recipe.batch_size)
     scenes = next(training_batches(replace(of, design=cell.design), share))
-    return float(F.cross_entropy(model(scenes.images), scenes.labels))
+    return float(objective(model(scenes.images), scenes.labels, of.recipe))
 
 
 @pytest.mark.parametrize("architecture", ["deit", "adventurer"])

@@ -4,7 +4,7 @@ Shapes: B images, S and W padded sides, C channels, K classes, R regions.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,8 @@ from scaling.models.detection.stages import BoxStage
 from scaling.scenes import Detections, Instances
 
 WIDEST = 256
+Proposals: TypeAlias = tuple[list[Tensor], Tensor, Tensor]
+"""Regions of each image, logits and deltas of the anchors."""
 STAGES = ((0.5, 1.0, 1.0), (0.6, 2.0, 0.5), (0.7, 3.0, 0.25))
 """IoU, sharpness of the deltas and weight in the loss."""
 POSITIVE_SHARE = 0.25
@@ -74,9 +76,27 @@ class CascadeMaskRCNN(DenseModel):
 
         In eval mode they are the same whenever they are taken, and in whatever batch.
         """
-        sides = [things.sides for things in instances]
         levels = self.levels(images)
-        proposed, logits, deltas = self.proposals.propose(levels, sides)
+        return self._losses(levels, self.proposals.propose(levels, _sides(instances)), instances)
+
+    def detect(self, images: Float[Tensor, "B 3 S W"], sides: Sequence[tuple[int, int]]) -> list[Detections]:
+        """What is found in each image; scores are means over the stages, masks are of the last stage's boxes."""
+        levels = self.levels(images)
+        return self._detections(levels, self.proposals.propose(levels, sides)[0], sides)
+
+    def test(
+        self, images: Float[Tensor, "B 3 S W"], instances: Sequence[Instances]
+    ) -> tuple[dict[str, Float[Tensor, "B"]], list[Detections]]:
+        """The losses of each image and what is found in it, from one pass through the backbone."""
+        levels, sides = self.levels(images), _sides(instances)
+        proposed = self.proposals.propose(levels, sides)
+        return self._losses(levels, proposed, instances), self._detections(levels, proposed[0], sides)
+
+    def _losses(
+        self, levels: Sequence[Tensor], proposals: Proposals, instances: Sequence[Instances]
+    ) -> dict[str, Float[Tensor, "B"]]:
+        proposed, logits, deltas = proposals
+        sides = _sides(instances)
         losses = self.proposals.losses(levels, logits, deltas, instances)
         regions = [
             torch.cat([boxes, things.boxes[~things.crowd]]) for boxes, things in zip(proposed, instances, strict=True)
@@ -100,10 +120,9 @@ class CascadeMaskRCNN(DenseModel):
             regions = stage.refine(regions, deltas, sides)
         return losses
 
-    def detect(self, images: Float[Tensor, "B 3 S W"], sides: Sequence[tuple[int, int]]) -> list[Detections]:
-        """What is found in each image; scores are means over the stages, masks are of the last stage's boxes."""
-        levels = self.levels(images)
-        regions, _, _ = self.proposals.propose(levels, sides)
+    def _detections(
+        self, levels: Sequence[Tensor], regions: list[Tensor], sides: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
         pooled_from = [level.float() for level in levels]
         scores = []
         for stage in self._stages:
@@ -147,6 +166,10 @@ class CascadeMaskRCNN(DenseModel):
     @property
     def _stages(self) -> list[BoxStage]:
         return cast(list[BoxStage], list(self.stages))
+
+
+def _sides(instances: Sequence[Instances]) -> list[tuple[int, int]]:
+    return [things.sides for things in instances]
 
 
 def build_detector(design: Design, backbone: DeiT | Adventurer, classes: int, settings: Detector) -> CascadeMaskRCNN:

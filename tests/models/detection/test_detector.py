@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops import box_iou
 
-from scaling.design import Design
-from scaling.models import CascadeMaskRCNN, build_model
+from scaling.design import Design, Detector
+from scaling.models import CascadeMaskRCNN, CheckpointError, build_model, load_checkpoint, save_checkpoint
 from scaling.models.detection.detector import best
 from scaling.models.detection.stages import BoxStage
 from scaling.scenes import Detections, Instances
-from tests.models.detection.scenes import CLASSES, SIDE, detector, pasted, squares_and_discs, things
+from tests.models.detection.scenes import CLASSES, SIDE, SMALL, detector, pasted, squares_and_discs, things
 
 NAMES = ("deit-nano/16@48+cascade", "deit-nano/4@48+cascade", "adventurer-nano/8@48+cascade")
 KEYS = {"proposal_objectness", "proposal_boxes", "masks"} | {
@@ -313,3 +314,33 @@ def test_eight_scenes_are_learned_by_heart(name: str) -> None:
     assert boxes > 0.9
     assert masks > 0.9
     assert wrong == extra == 0
+
+
+def test_checkpoints_of_a_classifier_of_another_head_and_its_own(tmp_path: Path) -> None:
+    files = {}
+    for index, head in enumerate(("", "+linear", "+cascade")):
+        design = Design.parse(f"deit-nano/8@48{head}")
+        torch.manual_seed(10 + index)
+        files[head] = tmp_path / f"{index}.safetensors"
+        save_checkpoint(build_model(design, CLASSES, detector=Detector.model_validate(SMALL)), design, files[head])
+    model = detector()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="is of a model with another head; take a new head"):
+        load_checkpoint(model, files["+linear"])
+    for file, new_head in ((files[""], False), (files["+linear"], True), (files["+cascade"], True)):
+        assert load_checkpoint(model, file, new_head=new_head).head == "new"
+        same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+        assert {name for name in before if not name.startswith("backbone.")} <= same
+        assert "backbone.blocks.0.attn.qkv.weight" not in same
+    assert load_checkpoint(model, files["+cascade"]).head == "loaded"
+    learned = next(name for name in before if name.startswith("masks."))
+    assert not torch.equal(model.state_dict()[learned], before[learned])
+
+
+def test_a_test_is_of_the_losses_and_the_detections_of_two_passes() -> None:
+    model, (images, instances) = detector().eval(), squares_and_discs(3)
+    with torch.no_grad():
+        losses, found = model.test(images, instances)
+        again, others = model.losses_per_image(images, instances), model(images, [(SIDE, SIDE)] * 3)
+    assert all(torch.equal(losses[name], again[name]) for name in again)
+    assert all(torch.equal(one.boxes, other.boxes) for one, other in zip(found, others, strict=True))
