@@ -11,6 +11,7 @@ from scaling import compare, estimate
 from scaling.decisions import verdict
 from scaling.design import (
     DATA_SECTIONS,
+    HEADS_OF_TASK,
     Detector,
     DigitsData,
     ImageFolderData,
@@ -37,8 +38,9 @@ def test_the_example_study_is_a_study_and_shows_every_key() -> None:
     assert [len(parse_study(text, "docs/studies.md").cells()) for text in texts] == [21, 2, 4, 2]
     alternatives = {"images", "warmup_images"}  # in comments beside steps
     sections = (DigitsData, ImageFolderData, Recipe, Detector, Measure, Pretraining, Resources)
-    keys = {key for section in sections for key in section.model_fields} - alternatives - {"recipe", "detector"}
+    keys = {key for section in sections for key in section.model_fields} - alternatives - {"recipe", "detector", "data"}
     assert re.search(r"(?m)^\[pretraining.recipe\]", texts[0])
+    assert re.search(r"(?m)^\[pretraining.data\]", texts[0])
     assert re.search(r"(?m)^\[recipe.detector\]", texts[3])
     assert re.search(r"(?m)^\[\[recipe.by_size\]\]", texts[0])
     assert keys <= set(re.findall(r"(?m)^(\w+) =", "".join(texts)))
@@ -67,17 +69,32 @@ def test_the_example_schedule_is_one() -> None:
 
 def test_the_examples_of_stages_are_what_the_page_says() -> None:
     page = (ROOT / "docs" / "stages.md").read_text()
-    stages, by_size, named = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    stages, classes, by_size, named = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
     values = study_values(data__canvas=24, grid__input_sizes=[24], grid__patch_sizes=[3, 2])
     study = build_study(values | stages)
     assert [str(cell.design) for cell in study.all_cells()[:2]] == ["deit-nano/6@12+linear", "deit-nano/6@24+linear"]
     assert len(study.all_cells()) == 4
+    heads = build_study(values | classes | {"grid": values["grid"] | {"heads": ["linear", "upernet"]}}).all_cells()
+    assert [cell.data.task for cell in heads] == ["classification"] * 2 + ["segmentation"] * 4
     sizes = build_study(values | by_size | {"grid": values["grid"] | {"sizes": ["nano", "micro"]}}).cells()
     assert [cell.recipe.drop_path for cell in sizes] == [0.0, 0.0, 0.1, 0.1]
     own = named["recipe"] | {"images": 1_000_000, "warmup_images": 0}
     assert build_study(values | {"recipe": own}).recipe.batch_size == 256
     known = {name for recipe in builtin_recipes().values() for name in recipe.named_stages()}
     assert set(re.findall(r"(?m)^\| `([\w-]+)` \|", page)) == known
+
+
+def test_the_examples_of_dense_tasks_are_studies_and_their_heads_are_listed() -> None:
+    page = (ROOT / "docs" / "dense.md").read_text()
+    segmentation, detection = (
+        parse_study(text, "docs/dense.md") for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    )
+    tasks = [cell.data.task for cell in segmentation.all_cells()]
+    assert tasks == ["classification"] * 2 + ["segmentation"] * 4
+    assert {cell.data.task for cell in detection.all_cells()} == {"detection"}
+    listed = {row[0]: re.findall(r"`(\w+)`", row[1]) for row in re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", page)}
+    dense = {task: list(heads) for task, heads in HEADS_OF_TASK.items() if heads}
+    assert {task: heads for task, heads in listed.items() if task in HEADS_OF_TASK} == dense
 
 
 def test_the_page_of_figures_names_them_all() -> None:

@@ -94,6 +94,7 @@ COLUMNS: dict[str, Callable[[dict[Any, Any]], str]] = {
     "seed": _text("seed"),
     "tokens": _shown(si, "sequence_length"),
     "test loss": lambda row: number(row.get("test_loss"), row.get("test_loss_standard_error")),
+    "mask loss": lambda row: number(row.get("mask_test_loss"), row.get("mask_test_loss_standard_error")),
     "accuracy": lambda row: number(row.get("accuracy"), digits=3),
     "mean IoU": lambda row: number(row.get("mean_iou"), digits=3),
     "box AP": lambda row: number(row.get("box_ap"), digits=3),

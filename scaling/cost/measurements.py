@@ -1,5 +1,6 @@
 """Measured speeds from a table: a user's own, or the records of a study."""
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from scaling.cost.estimates import DEFAULT_BATCH, DEFAULT_CLASSES, IMAGENET_IMAG
 from scaling.cost.hardware import check_precision, resolve_hardware
 from scaling.cost.memory import Layout, check_divides_over
 from scaling.cost.shapes import Execution, Head
-from scaling.design import DATA_SECTIONS, Design, Hardware, parse_data
+from scaling.design import DATA_SECTIONS, Design, Detector, Hardware, parse_data
 from scaling.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _Row(BaseModel):
     checkpointing: Annotated[bool | None, _or_of_record("checkpointing", "resources.activation_checkpointing")] = None
     sharding: Annotated[str | None, _or_of_record("sharding", "resources.sharding")] = None
     ema_decay: Annotated[float | None, Field(validation_alias="recipe.ema_decay")] = None
+    auxiliary_loss: Annotated[float, Field(validation_alias="recipe.auxiliary_loss")] = 0.0
     processes: Annotated[Whole, Field(validation_alias="resources.processes")] = 1
     gpu_hours: float | None = None
     """Of a record; None on a CPU."""
@@ -137,13 +139,23 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
 
 
 def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
-    """The head of a row; records of a study say it in their columns data.*."""
-    kind = Design.parse(row.design).head
+    """The head of a row; records of a study say it in their columns data.* and recipe.*."""
+    found = Head(
+        row.classes or classes,
+        Design.parse(row.design).head,
+        auxiliary=row.auxiliary_loss > 0,
+        detector=Detector.model_validate(_under("recipe.detector.", known)),
+    )
     if row.classes is None and known.get("data.name") in DATA_SECTIONS:
-        values = {name.removeprefix("data."): value for name, value in known.items() if name.startswith("data.")}
-        data = parse_data(values)
-        return Head(data.classes, kind, data.label_sides)
-    return Head(row.classes or classes, kind)
+        data = parse_data(_under("data.", known))
+        return replace(found, classes=data.classes, label_sides=data.label_sides)
+    return found
+
+
+def _under(place: str, known: dict[str, Any]) -> dict[str, Any]:
+    """What the columns of a nested table hold, by key; a table has lists as text."""
+    columns = {name.removeprefix(place): value for name, value in known.items() if name.startswith(place)}
+    return {key: json.loads(value) if str(value).startswith("[") else value for key, value in columns.items()}
 
 
 def _measurement(

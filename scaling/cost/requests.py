@@ -119,8 +119,7 @@ class Request:
             constants=self.constants,
         )
 
-    @staticmethod
-    def _stages(design: Design, epochs: float | None, recipe: str | None) -> list[Stage] | None:
+    def _stages(self, design: Design, epochs: float | None, recipe: str | None) -> list[Stage] | None:
         if recipe is not None:
-            return stages_of(recipe, design)
+            return stages_of(recipe, design, self.train_images)
         return None if epochs is None else [Stage("training", design, epochs)]

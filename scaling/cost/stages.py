@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from scaling.design import BuiltinRecipe, Design, builtin_recipes
+from scaling.design import BuiltinRecipe, Design, Recipe, builtin_recipes, task_of_head
 from scaling.errors import UsageError, nearest
 
 
@@ -42,29 +42,38 @@ class StageRow:
     batch_size: int | None
 
 
-def stage_rows(recipe: str, architecture: str, size: str, input_size: object) -> list[StageRow]:
+def stage_rows(
+    recipe: str, architecture: str, size: str, input_size: object, head: str | None, train_images: int
+) -> list[StageRow]:
     """Stages that a published recipe prescribes for a model at its final input; none where its source gives none.
+
+    Steps are counted in epochs of the training images.
 
     Raises:
         UsageError: for an unknown recipe.
     """
     known = find_recipe(recipe)
-    found = known.stages_to(size, input_size) if known.architecture == architecture else []
+    meant = known.architecture in (None, architecture) and known.task == task_of_head(head)
     return [
-        StageRow(stage.name, stage.input_size, each.epochs, each.batch_size)
-        for stage, each in found
-        if each.epochs is not None
+        StageRow(stage.name, stage.input_size, _epochs(each, train_images), each.batch_size)
+        for stage, each in (known.stages_to(size, input_size) if meant else [])
     ]
 
 
-def stages_of(recipe: str, design: Design) -> list[Stage]:
+def _epochs(recipe: Recipe, train_images: int) -> float:
+    if recipe.epochs is not None:
+        return recipe.epochs
+    return recipe.training_steps(train_images) * recipe.batch_size / train_images
+
+
+def stages_of(recipe: str, design: Design, train_images: int) -> list[Stage]:
     """Stages that a published recipe prescribes for a design.
 
     Raises:
         UsageError: for an unknown recipe, or a design for which its source gives no stages.
         DesignError: if the patch does not divide a stage's input size.
     """
-    rows = stage_rows(recipe, design.architecture, design.size, design.input_size)
+    rows = stage_rows(recipe, design.architecture, design.size, design.input_size, design.head, train_images)
     if not rows:
         source = find_recipe(recipe).source
         raise UsageError(f"recipe '{recipe}' does not say how {design} is trained ({source}); give --epochs")

@@ -40,7 +40,7 @@ from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import alternatives, expand_designs
 from scaling.design.pretraining import Pretraining
 from scaling.design.recipe_files import BuiltinRecipe, StageRecipe, builtin_recipes
-from scaling.design.recipes import Flip, Measure, PatchResize, PatchStage, Precision, Recipe
+from scaling.design.recipes import Decay, Flip, Measure, PatchResize, PatchStage, Precision, Recipe
 from scaling.design.resources import Resources
 from scaling.design.schedules import TrainingStage
 from scaling.design.sized_recipes import SizeSettings, StudyRecipe
@@ -58,7 +58,7 @@ from scaling.design.study_files import (
     with_processes,
     write_new_study,
 )
-from scaling.design.tasks import HEADS, HEADS_OF_TASK, Task, task_of_head
+from scaling.design.tasks import HEADS, HEADS_OF_TASK, PADDED_HEADS, Task, task_of_head
 
 __all__ = [
     "Ade20kData",
@@ -78,6 +78,7 @@ __all__ = [
     "Cifar100Data",
     "DATA_SECTIONS",
     "Data",
+    "Decay",
     "Design",
     "DesignError",
     "Detector",
@@ -88,6 +89,7 @@ __all__ = [
     "ImageNetData",
     "MnistData",
     "NOT_IDENTITY",
+    "PADDED_HEADS",
     "ParquetData",
     "TableData",
     "WebDatasetData",

@@ -31,10 +31,14 @@ def check_known(kind: str, value: str, known: tuple[str, ...]) -> None:
         raise DesignError(f"unknown {kind} '{value}': {nearest(value, known)}")
 
 
-def check_divides(patch_size: int, input_size: int) -> None:
-    """Raise DesignError, listing the legal patch sizes, unless patches tile the input."""
+def check_patch(patch_size: int, input_size: int, head: str | None = None) -> None:
+    """Raise DesignError, listing the legal patch sizes, unless patches tile the input; a detector's is padded."""
     if input_size > LARGEST_INPUT:
         raise DesignError(f"input size {input_size} is beyond {LARGEST_INPUT:,} pixels per side")
+    if head in PADDED_HEADS and input_size > 0:
+        if not 1 <= patch_size <= input_size:
+            raise DesignError(f"{patch_size} is no patch of input size {input_size}; use 1 to {input_size}")
+        return
     if patch_size < 1 or input_size < 1 or input_size % patch_size:
         legal = ", ".join(map(str, divisors(input_size)))
         fix = f"use one of {legal}" if legal else "use a positive input size"
@@ -60,7 +64,7 @@ class Design:
 
     Raises:
         DesignError: for a name, a size or a head that does not exist, a patch that does not
-            divide the input (a detector's is padded), or a length to which the grid of patches
+            divide the input (a detector's is padded) or is larger, or a length to which the grid of patches
             cannot be stretched.
     """
 
@@ -79,8 +83,8 @@ class Design:
         if self.head is not None:
             check_known("head", self.head, HEADS)
         try:
-            for side in dict.fromkeys(self.padded_sides):
-                check_divides(self.patch_size, side)
+            for side in dict.fromkeys(self.input_sides):
+                check_patch(self.patch_size, side, self.head)
         except DesignError as error:
             raise DesignError(f"patch size of '{self}': {error}") from None
         if self.extended_length is not None:

@@ -14,6 +14,7 @@ from pydantic import Field
 from scaling.design.architectures import DesignError
 from scaling.design.augmentation import Augmentation
 from scaling.design.datasets import Data, DigitsData
+from scaling.design.dense_recipes import check_heads
 from scaling.design.designs import Design
 from scaling.design.recipes import Recipe
 from scaling.design.schedules import check_stages
@@ -70,6 +71,7 @@ def check_trainings(
             by_size: dict[str, list[Design]] = {}
             for chain in chains:
                 by_size.setdefault(chain[depth].size, []).append(chain[depth])
+            check_heads(map(each.of_size, by_size), (chain[depth] for chain in chains))
             for size, trained in by_size.items():
                 _check_lengths(each.of_size(size), trained_on.epoch_images)
                 check_stages(dict.fromkeys(trained), each.of_size(size), trained_on.epoch_images)

@@ -12,6 +12,7 @@ from scaling.design.augmentation import Augmentation
 from scaling.design.recipes import Recipe, settings_over
 from scaling.design.sections import PositiveInt, Section
 from scaling.design.sized_recipes import StudyRecipe
+from scaling.design.tasks import Task
 from scaling.errors import UsageError, nearest
 
 
@@ -40,7 +41,9 @@ class BuiltinRecipe(Section):
     """How a source trains its models; see the files in builtin_recipes/."""
 
     name: str
-    architecture: str
+    architecture: str | None = None
+    """None where it is the same for all."""
+    task: Task = "classification"
     source: str
     expected: str
     """What it reaches, and where that is said."""

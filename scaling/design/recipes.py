@@ -23,6 +23,8 @@ Flip = Literal["alternate", "released"]
 
 OptimizerName = Literal["adamw", "adamw-8bit"]
 """torch's fused AdamW, or bitsandbytes' with moments of 8 bits (Dettmers et al. 2021); CUDA only."""
+Decay = Literal["cosine", "linear", "steps"]
+"""A half cosine or a line down to the least rate, or a tenth after 8/12 of the training and again after 11/12."""
 
 
 class PatchStage(Section):
@@ -33,7 +35,7 @@ class PatchStage(Section):
 
 
 class Recipe(Augmentation):
-    """How every cell of a study is trained: AdamW, linear warm-up, cosine decay.
+    """How every cell of a study is trained: AdamW, linear warm-up, then one of three decays.
 
     Exactly one of `steps`, `images` and `epochs` says how long, at most one of the `warmup_` keys
     how long the learning rate rises. `micro_batch_size` splits the batch, which changes the result
@@ -52,7 +54,8 @@ class Recipe(Augmentation):
     learning_rate_batch: Annotated[
         PositiveInt | None, Field(description="learning_rate is for batches of this size, and scaled to batch_size")
     ] = None
-    minimum_learning_rate: Annotated[float, Field(ge=0, description="where the cosine ends")] = 0.0
+    decay: Annotated[Decay, Field(description="how the learning rate falls after the warm-up")] = "cosine"
+    minimum_learning_rate: Annotated[float, Field(ge=0, description="where a cosine or a line ends")] = 0.0
     layer_decay: Annotated[
         float | None, Field(gt=0, le=1, description="learning rate of each block, over that of the next one")
     ] = None
@@ -96,6 +99,11 @@ class Recipe(Augmentation):
             raise ValueError(
                 f"recipe.minimum_learning_rate: {self.minimum_learning_rate:g} is above the highest learning rate, "
                 f"{self.peak_learning_rate:g}"
+            )
+        if self.minimum_learning_rate and self.decay == "steps":
+            raise ValueError(
+                f"recipe.minimum_learning_rate: {self.minimum_learning_rate:g} is for a cosine or a line; decay = "
+                '"steps" ends at a hundredth of the highest learning rate: remove the key'
             )
         _check_shrinking(self.stages)
         self.check_batch(self.batch_size)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from scaling.design.recipes import Recipe
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
+from scaling.design.tasks import Task
 
 Sharding = Literal["ddp", "fsdp"]
 """Whether every process holds all weights, gradients and moments, or its part of them."""
@@ -23,6 +24,14 @@ class Resources(Section):
     )
     compile: Annotated[bool, Field(description="by torch.compile")] = False
     data_workers: Annotated[NonNegativeInt | None, Field(description="of each process, for images in files")] = None
+
+
+def check_images(resources: Resources, task: Task, drawn: bool) -> None:
+    """Raise ValueError, naming the key, for resources that images of a task, or drawn ones, cannot be trained with."""
+    if drawn and resources.data_workers is not None:
+        raise ValueError("resources.data_workers: the scenes of digits are drawn, not loaded; remove the key")
+    if resources.compile and task == "detection":
+        raise ValueError("resources.compile: the shapes inside a detector change with every image; remove the key")
 
 
 def check_resources(resources: Resources, recipe: Recipe) -> None:

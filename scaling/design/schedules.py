@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from scaling.design.architectures import DesignError
-from scaling.design.designs import Design, check_divides
+from scaling.design.designs import Design, check_patch
 from scaling.design.recipes import Recipe
 
 
@@ -53,7 +53,7 @@ def check_stages(designs: Iterable[Design], recipe: Recipe, epoch_images: int | 
                 raise ValueError(f"{place}: {patch_size} is not above the patch of {design}; leave out one of them")
             try:
                 for side in design.input_sides:
-                    check_divides(patch_size, side)
+                    check_patch(patch_size, side)
             except DesignError as error:
                 raise ValueError(f"{place}: {error}") from None
         *before, last = (stage.steps for stage in training_stages(design, recipe, epoch_images))

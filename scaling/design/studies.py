@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 
 from scaling.design.architectures import DesignError, find_architecture, find_shape
 from scaling.design.datasets import NOT_IDENTITY, Data, DigitsData
-from scaling.design.designs import Design, check_divides, check_known, divisors
+from scaling.design.designs import Design, check_known, check_patch, divisors
 from scaling.design.hardware import Hardware
 from scaling.design.pretraining import Pretraining, check_trainings
 from scaling.design.recipes import START_NAMES, Measure, Recipe
-from scaling.design.resources import Resources, check_resources
+from scaling.design.resources import Resources, check_images, check_resources
 from scaling.design.schedules import TrainingStage, training_stages
 from scaling.design.sections import NonNegativeInt, PositiveInt, Section
 from scaling.design.sized_recipes import StudyRecipe
@@ -163,9 +163,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _is_runnable(self) -> "Study":
         self._check_axes()
-        drawn = all(isinstance(data, DigitsData) for data in self.data_sets)
-        if drawn and self.resources.data_workers is not None:
-            raise ValueError("resources.data_workers: the scenes of digits are drawn, not loaded; remove the key")
+        check_images(self.resources, self.data.task, drawn=all(isinstance(data, DigitsData) for data in self.data_sets))
         designs = list(self._designs())
         if not designs:
             raise ValueError("exclude: the rules leave no cell; loosen one")
@@ -213,11 +211,11 @@ class Study(Section):
     def _designs(self) -> Iterator[Design]:
         for axes in product(*self._axes()):
             architecture, size, patch_size, input_size, head = axes
-            if self._excludes(self._name(*axes), (input_size / patch_size) ** 2):
+            rows = -(-input_size // patch_size) if head in PADDED_HEADS else input_size / patch_size
+            if self._excludes(self._name(*axes), rows**2):
                 continue
             with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
-                if head not in PADDED_HEADS:
-                    check_divides(patch_size, input_size)
+                check_patch(patch_size, input_size, head)
             yield Design(architecture, size, patch_size, input_size, head)
         for index, name in enumerate(self.grid.designs):
             with _at(f"grid.designs[{index}]"):

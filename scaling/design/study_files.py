@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
@@ -88,18 +89,22 @@ def build_study(values: dict[str, Any], origin: str = "study") -> Study:
 def _with_bases(values: dict[str, Any], origin: str) -> dict[str, Any]:
     """The values with recipes that ship filled in where a recipe names one as its base."""
     stages, data = values.get("pretraining"), values.get("data")
-    drawn = not isinstance(data, dict) or data.get("name", DIGITS) == DIGITS
     try:
         if isinstance(stages, list):
-            values = values | {"pretraining": [_with_base(stage, drawn) for stage in stages]}
-        return _with_base(values, drawn)
+            values = values | {"pretraining": [_with_base(stage, data) for stage in stages]}
+        return _with_base(values, data)
     except UsageError as error:
         raise StudyError(f"{origin}: {error}") from None
 
 
-def _with_base(table: Any, drawn: bool) -> Any:
+def _with_base(table: Any, data: Any) -> Any:
+    """A table with its recipe filled in; `data` are those of a stage without its own."""
     recipe = table.get("recipe") if isinstance(table, dict) else None
-    return table | {"recipe": with_base(recipe, drawn)} if isinstance(recipe, dict) and "base" in recipe else table
+    if not isinstance(recipe, dict) or "base" not in recipe:
+        return table
+    data = table.get("data", data)
+    drawn = not isinstance(data, dict) or data.get("name", DIGITS) == DIGITS
+    return table | {"recipe": with_base(recipe, drawn)}
 
 
 def with_processes(study: Study, count: int) -> Study:
@@ -170,7 +175,8 @@ def _explain(problem: Any) -> str:
 
 def _written(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """A place as the file has it: without the name of the data set that pydantic puts after `data`."""
-    return location[:1] + location[2:] if location[:1] == ("data",) else location
+    end = location.index("data") + 1 if "data" in location else len(location)
+    return location[:end] + location[end + 1 :]
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:
@@ -180,9 +186,9 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
     """Keys that are legal where an unknown one stands."""
     keys = Study.model_fields
-    if location[0] == "data":
-        return list(DATA_SECTIONS[str(location[1])].model_fields)
-    for part in location[:-1]:
+    for part, inner in pairwise(location):
+        if part == "data":
+            return list(DATA_SECTIONS[str(inner)].model_fields)
         if part in keys:  # neither an index nor the name of a table of the user's
             annotation = keys[part].annotation
             section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))

@@ -97,6 +97,8 @@ def _cropped(cell: Cell, crop_ratio: str) -> Recipe:
     """The recipe with another crop of test images."""
     if isinstance(cell.data, DigitsData):
         raise UsageError("--crop-ratio: scenes of digits are not cropped; leave it out")
+    if cell.data.task != "classification":
+        raise UsageError(f"--crop-ratio: images of {cell.data.task} are not cropped; leave it out")
     try:
         value = crop_ratio if crop_ratio == "paper" else float(crop_ratio)
         return Recipe.model_validate(cell.recipe.model_dump() | {"test_crop_ratio": value})

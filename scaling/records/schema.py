@@ -207,7 +207,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     """The fields of a record that are known before anything is run."""
     design = cell.design
     # Without later keys at their defaults as records had them before, so that old and new ones say the same.
-    later = ("stages", "minimum_learning_rate", "optimizer", "auxiliary_loss", "detector")
+    later = ("stages", "decay", "minimum_learning_rate", "optimizer", "auxiliary_loss", "detector")
     unused = {key for key in later if getattr(cell.recipe, key) == Recipe.model_fields[key].default}
     if isinstance(cell.data, DigitsData):
         unused |= {*Augmentation.model_fields}

@@ -1,6 +1,6 @@
 """Records as a table: from a run directory, a CSV or a Parquet file, and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,11 +195,13 @@ def save_table(table: "pd.DataFrame", path: Path) -> None:
 
 
 def _flat(record: Record) -> dict[str, Any]:
-    """Columns of a record; nested tables become dotted columns such as 'recipe.learning_rate'."""
-    row: dict[str, Any] = {}
-    for key, value in record.model_dump(mode="json").items():
+    """Columns of a record; nested tables become dotted columns such as 'recipe.learning_rate', lists in them text."""
+    return dict(_columns("", record.model_dump(mode="json")))
+
+
+def _columns(before: str, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
         if isinstance(value, dict):
-            row |= {f"{key}.{inner}": str(item) if isinstance(item, list) else item for inner, item in value.items()}
+            yield from _columns(f"{before}{key}.", value)
         else:
-            row[key] = value
-    return row
+            yield before + key, str(value) if isinstance(value, list) else value

@@ -117,8 +117,7 @@ def begin(
         model.compile()
     spread_model = spread(model, cell, accelerator)
     optimizer = build_optimizer(model, recipe)
-    steps, warmup = (length(cell.data.epoch_images) for length in (recipe.training_steps, recipe.warmup))
-    schedule = build_schedule(optimizer, steps, warmup, recipe.minimum_learning_rate / recipe.peak_learning_rate)
+    schedule = build_schedule(optimizer, recipe, cell.data.epoch_images)
     set_seed(cell.seed + RANK_STRIDE * rank)
     if saved is not None:
         _restore(saved, cell, accelerator, spread_model, schedule, average)

@@ -1,4 +1,4 @@
-"""AdamW with the recipe's schedule: linear warm-up, then a cosine to zero or the least rate."""
+"""AdamW with the recipe's schedule: linear warm-up, then a cosine, a line or steps."""
 
 import math
 
@@ -7,8 +7,10 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from scaling.design import Recipe
+from scaling.design import Decay, Recipe
 from scaling.models import Replaced
+
+DETECTION_STEPS = (8, 11)  # of 12 epochs
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -44,14 +46,23 @@ def replace_parameters(optimizer: Optimizer, replaced: Replaced) -> None:
         optimizer.state.pop(parameter, None)
 
 
-def learning_rate_factor(step: int, steps: int, warmup: int, least: float = 0.0) -> float:
-    """Factor on the learning rate at optimiser step `step` (from 0): rises linearly, then a half cosine to `least`."""
+def learning_rate_factor(step: int, steps: int, warmup: int, decay: Decay = "cosine", least: float = 0.0) -> float:
+    """Factor on the learning rate at optimiser step `step` (from 0): rises linearly, then falls.
+
+    A cosine and a line fall from the end of the warm-up to `least`; the two steps of the usual 12 epochs of detection
+    are at shares of the whole training.
+    """
     if step < warmup:
         return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return least + (1 - least) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if decay == "steps":
+        return 0.1 ** sum(12 * step >= epoch * steps for epoch in DETECTION_STEPS)
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    left = 1 - done if decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return least + (1 - least) * left
 
 
-def build_schedule(optimizer: Optimizer, steps: int, warmup: int, least: float = 0.0) -> LambdaLR:
-    """Schedule to be stepped once per optimiser step; `least` is the share of the rate where it ends."""
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warmup, least))
+def build_schedule(optimizer: Optimizer, recipe: Recipe, epoch_images: int | None) -> LambdaLR:
+    """The recipe's schedule, to be stepped once per optimiser step."""
+    steps, warmup = recipe.training_steps(epoch_images), recipe.warmup(epoch_images)
+    least = recipe.minimum_learning_rate / recipe.peak_learning_rate
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warmup, recipe.decay, least))

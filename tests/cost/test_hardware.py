@@ -183,16 +183,32 @@ def test_another_architecture_can_be_registered(monkeypatch: pytest.MonkeyPatch)
 
 def test_recipes_of_the_paper() -> None:
     """Tables 8 to 10: Base at 224 pretrains at 128, trains on at 224, and is finetuned."""
-    stages = stages_of("adventurer", Design.parse("adventurer-base/8@224"))
+    stages = stages_of("adventurer", Design.parse("adventurer-base/8@224"), 1000)
     assert [(stage.design.input_size, stage.epochs, stage.batch_size) for stage in stages] == [
         (128, 300, 1024),
         (224, 100, 1024),
         (224, 20, 512),
     ]
-    assert [stage.epochs for stage in stages_of("adventurer", Design.parse("adventurer-large/8@128"))] == [200, 50]
-    assert [stage.epochs for stage in stages_of("deit", Design.parse("deit-small/16@128"))] == [300]
-    assert [stage.epochs for stage in stages_of("deit", Design.parse("deit-large/16@224"))] == [200]
-    assert recipe_names() == ["adventurer", "deit"]
+    assert [stage.epochs for stage in stages_of("adventurer", Design.parse("adventurer-large/8@128"), 1000)] == [
+        200,
+        50,
+    ]
+    assert [stage.epochs for stage in stages_of("deit", Design.parse("deit-small/16@128"), 1000)] == [300]
+    assert [stage.epochs for stage in stages_of("deit", Design.parse("deit-large/16@224"), 1000)] == [200]
+    assert recipe_names() == ["ade20k", "adventurer", "coco", "deit"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "images", "epochs"),
+    [
+        ("ade20k", "deit-base/16@512+linear", 20_210, 160_000 * 16 / 20_210),  # given in steps
+        ("ade20k", "adventurer-tiny/4@512+upernet", 20_210, 160_000 * 16 / 20_210),
+        ("coco", "adventurer-base/32@800+cascade", 118_287, 12),
+    ],
+)
+def test_recipes_of_dense_tasks_are_for_every_architecture(recipe: str, name: str, images: int, epochs: float) -> None:
+    (stage,) = stages_of(recipe, Design.parse(name), images)
+    assert (stage.epochs, stage.batch_size, stage.design) == (pytest.approx(epochs), 16, Design.parse(name))
 
 
 @pytest.mark.parametrize(
@@ -202,12 +218,15 @@ def test_recipes_of_the_paper() -> None:
         ("deit", "adventurer-base/16@224", "does not say how adventurer-base/16@224 is trained"),
         ("adventurer", "adventurer-tiny/16@224", "does not say how adventurer-tiny/16@224 is trained"),
         ("adventurer", "adventurer-huge/16@224", "does not say how"),
+        ("deit", "deit-base/16@512+linear", "does not say how"),  # it trains classifiers
+        ("ade20k", "deit-base/16@224", "does not say how"),
+        ("coco", "deit-base/16@512+upernet", "does not say how"),
         ("adventurer", "adventurer-base/56@224", "56 does not divide input size 128"),
     ],
 )
 def test_recipes_that_do_not_apply(recipe: str, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        stages_of(recipe, Design.parse(name))
+        stages_of(recipe, Design.parse(name), 1000)
 
 
 def test_a_budget_sums_its_stages() -> None:

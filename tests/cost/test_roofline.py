@@ -4,6 +4,7 @@ import csv
 import math
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from scaling.cost import (
     find_hardware,
     read_measurements,
 )
-from scaling.design import Design, Efficiency, Hardware
+from scaling.design import Design, Detector, Efficiency, Hardware
 from scaling.errors import UsageError
+from scaling.records import Record, RunDirectory, Status, describe, load_records, save_table
+from tests.conftest import small_study
 
 FP16 = Execution("fp16")
 
@@ -293,6 +296,34 @@ def test_records_of_image_files_say_their_classes() -> None:
     values = {f"data.{key}": value for key, value in about.items()}  # numbers of a table with gaps are floats
     (found,) = read_measurements(pd.DataFrame(row(design="deit-nano/8@32", **values)), "a100-80gb")
     assert found.cost == cost_of(Design.parse("deit-nano/8@32"), Head(7), Execution("fp16"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "head"),
+    [
+        (
+            {"grid__heads": ["upernet"], "recipe__auxiliary_loss": 0.4},
+            Head(11, "upernet", (16, 16), auxiliary=True),
+        ),
+        (
+            {"data__task": "detection", "recipe__detector": {"strides": [2, 4], "attention_window": 2}},
+            Head(10, "cascade", detector=Detector(strides=(2, 4), attention_window=2)),
+        ),
+    ],
+)
+def test_records_of_dense_tasks_say_their_heads(changes: dict[str, Any], head: Head, tmp_path: Path) -> None:
+    """In a run directory, and in the table that one is exported to."""
+    study = small_study(**changes, grid__patch_sizes=[8])
+    (cell,) = study.cells()
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(study)
+    run.begin(cell)
+    run.finish(Record(**describe(cell), status=Status.DONE, images_per_second=50.0))
+    records = load_records(run.path, each_stage=True)
+    save_table(records, tmp_path / "run.csv")
+    for table in (records, pd.read_csv(tmp_path / "run.csv")):
+        (found,) = read_measurements(table, "cpu")
+        assert found.cost == cost_of(cell.design, head, Execution("fp32"))
 
 
 def test_speeds_of_patch_schedules_are_no_design_s() -> None:

@@ -38,11 +38,23 @@ def test_adventurer_s_stages_are_those_of_the_tables(stage: str, size: str) -> N
     assert (recipe.warmup_epochs, recipe.drop_path, recipe.label_smoothing) == (warmup, drop_path, smoothing)
 
 
+@pytest.mark.parametrize("size", ["tiny", "base", "huge"])
+def test_the_dense_recipes_have_what_the_paper_says(size: str) -> None:
+    """Its Section 4.1; the rest is not the paper's."""
+    segmentation, detection = (builtin_recipes()[name].stages["finetuning"].recipe for name in ("ade20k", "coco"))
+    recipe = segmentation.of_size(size)
+    assert (recipe.optimizer, recipe.peak_learning_rate, recipe.weight_decay) == ("adamw", 5e-5, 0.01)
+    assert (recipe.steps, recipe.batch_size) == (160_000, 16)
+    recipe = detection.of_size(size)
+    assert (recipe.optimizer, recipe.peak_learning_rate, recipe.weight_decay) == ("adamw", 1e-4, 0.05)
+    assert (recipe.epochs, recipe.decay) == (12, "steps")
+
+
 @pytest.mark.parametrize("name", list(builtin_recipes()))
 def test_a_recipe_names_its_source_its_result_and_stages_that_exist(name: str) -> None:
     recipe = builtin_recipes()[name]
     assert recipe.source
-    assert "top-1" in recipe.expected
+    assert {"classification": "top-1", "segmentation": "mIoU", "detection": "mask AP"}[recipe.task] in recipe.expected
     for schedule in recipe.schedules:
         assert {stage.name for stage in schedule.stages} <= set(recipe.stages)
 

@@ -135,6 +135,69 @@ def test_bad_values_are_refused_with_path_value_and_fix(change: dict[str, object
     assert len(str(caught.value).splitlines()) <= 3
 
 
+DETECTION = {"data__task": "detection", "data__digits": 2}
+RECIPE = {"steps": 6, "batch_size": 8, "learning_rate": 1e-3}
+CLASSES_FIRST = {
+    "name": "classes",
+    "data": {"name": "digits", "task": "classification", "canvas": 16, "test_images": 40},
+    "recipe": RECIPE,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (DETECTION | {"recipe__stages": [{"patch_size": 16, "share": 0.5}]}, "recipe.stages: detectors keep"),
+        (DETECTION | {"resources__compile": True}, "resources.compile: the shapes inside a detector change"),
+        (DETECTION | {"recipe__label_smoothing": 0.1}, "recipe.label_smoothing: 0.1 is for classes of images"),
+        (DETECTION | {"recipe__auxiliary_loss": 0.4}, "recipe.auxiliary_loss: is of the head 'upernet'"),
+        (
+            DETECTION | {"recipe__detector": {"attention_window": 2}, "grid__architectures": ["deit", "adventurer"]},
+            "recipe.detector.attention_window: adventurer-nano/8@16+cascade has no attention; leave the key out",
+        ),
+        (DETECTION | {"grid__patch_sizes": [8, 24]}, "grid.patch_sizes[1]: 24 is no patch of input size 16; use"),
+        ({"recipe__auxiliary_loss": 0.4}, "recipe.auxiliary_loss: is of the head 'upernet'"),
+        (
+            {"recipe__by_size": [{"sizes": ["nano"], "auxiliary_loss": 0.4}]},
+            "recipe.auxiliary_loss: is of the head 'upernet'",
+        ),
+        (
+            {"recipe__auxiliary_loss": 0.4, "grid__heads": ["linear", "upernet"], "exclude": [{"design": "*+upernet"}]},
+            "recipe.auxiliary_loss: is of the head 'upernet'",
+        ),
+        ({"recipe__detector": {"proposals": 64}}, "recipe.detector: is of the head 'cascade', which no design"),
+        (
+            DETECTION | {"pretraining": [CLASSES_FIRST | {"recipe": RECIPE | {"detector": {"proposals": 64}}}]},
+            "pretraining[0].recipe.detector: is of the head 'cascade'",
+        ),
+        (
+            {"pretraining": [CLASSES_FIRST | {"recipe": RECIPE | {"auxiliary_loss": 0.4}}], "grid__heads": ["upernet"]},
+            "pretraining[0].recipe.auxiliary_loss: is of the head 'upernet'",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_of_heads_that_no_design_has_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        build_study(study_values(**change))
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_keys_of_heads_are_taken_where_a_design_has_one() -> None:
+    small_study(recipe__auxiliary_loss=0.4, grid__heads=["linear", "upernet"], resources__compile=True)
+    small_study(**DETECTION, recipe__detector={"strides": [2, 4], "attention_window": 2}, pretraining=[CLASSES_FIRST])
+    small_study(recipe__label_smoothing=0.1, recipe__stages=[{"patch_size": 16, "share": 0.5}])
+
+
+def test_a_rule_counts_the_tokens_of_a_padded_input() -> None:
+    """16 pixels are 2 patches of 6 and two thirds; a detector's are 3 of them."""
+    rule = {"sequence_length_above": 8}
+    study = small_study(**DETECTION, grid__patch_sizes=[8, 6], exclude=[rule])
+    assert [str(cell.design) for cell in study.cells()] == ["deit-nano/8@16+cascade"]
+    study = small_study(**DETECTION, grid__patch_sizes=[8, 6], exclude=[rule | {"sequence_length_above": 9}])
+    assert [cell.design.sequence_length for cell in study.cells()] == [4, 9]
+
+
 def test_many_problems_are_cut_to_three_lines() -> None:
     with pytest.raises(StudyError, match=r"\(and 2 more\)") as caught:
         build_study({"name": "x", "recipe": {"batch_size": 0, "learning_rate": 0, "weight_decay": -1}})

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from scaling.design import Recipe, StudyError
+from scaling.records import describe
 from scaling.training.cells import model_of
 from scaling.training.optimizer import build_optimizer, build_schedule, learning_rate_factor
 from tests.conftest import small_study
@@ -17,6 +18,14 @@ def test_schedule_rises_then_follows_a_half_cosine_to_zero() -> None:
     assert factors[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
     assert factors[100] == pytest.approx(0, abs=1e-12)
     assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_steps_are_those_of_twelve_epochs_of_detection() -> None:
+    """A tenth from the ninth epoch on and a hundredth in the twelfth, with the warm-up inside the first."""
+    factors = [learning_rate_factor(step, steps=120, warmup=4, decay="steps") for step in range(120)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, *[1] * 77, *[0.1] * 30, *[0.01] * 10])
+    short = [learning_rate_factor(step, steps=5, warmup=4, decay="steps") for step in range(5)]
+    assert short == pytest.approx([0.25, 0.5, 0.75, 1, 0.1])
 
 
 def test_no_warmup_starts_at_the_full_rate() -> None:
@@ -39,9 +48,9 @@ def test_biases_norms_positions_and_tokens_are_not_decayed(task: str) -> None:
 
 
 def test_schedule_drives_the_optimizer() -> None:
-    cell = small_study().cells()[0]
+    cell = small_study(recipe__steps=4, recipe__warmup_steps=2).cells()[0]
     optimizer = build_optimizer(model_of(cell), cell.recipe)
-    schedule = build_schedule(optimizer, steps=4, warmup=2)
+    schedule = build_schedule(optimizer, cell.recipe, None)
     rates = []
     for _ in range(5):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -79,17 +88,19 @@ def test_layer_decay_slows_each_block_by_the_same_factor(task: str, architecture
         assert rate == pytest.approx(1e-2 * 0.5**above), name
 
 
-def test_the_cosine_ends_at_the_least_rate() -> None:
-    cell = small_study(recipe__minimum_learning_rate=1e-4).cells()[0]
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_a_cosine_and_a_line_end_at_the_least_rate(decay: str) -> None:
+    cell = small_study(recipe__steps=4, recipe__minimum_learning_rate=1e-4, recipe__decay=decay).cells()[0]
     recipe = cell.recipe
     optimizer = build_optimizer(model_of(cell), recipe)
-    schedule = build_schedule(optimizer, 4, 0, recipe.minimum_learning_rate / recipe.peak_learning_rate)
+    schedule = build_schedule(optimizer, recipe, None)
     rates = []
     for _ in range(5):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
     assert rates[0] == pytest.approx(1e-3)
+    assert rates[1] == pytest.approx(1e-4 + 9e-4 * {"cosine": 0.5 + 0.5**1.5, "linear": 0.75}[decay])
     assert rates[2] == pytest.approx((1e-3 + 1e-4) / 2)
     assert rates[4] == pytest.approx(1e-4)
 
@@ -104,6 +115,11 @@ def test_a_rate_for_another_batch_is_scaled_to_this_one() -> None:
     ("changes", "message"),
     [
         ({"minimum_learning_rate": 2e-3}, "recipe.minimum_learning_rate: 0.002 is above the highest learning rate"),
+        ({"decay": "step"}, "recipe.decay: 'step' is not allowed; use 'cosine', 'linear' or 'steps'"),
+        (
+            {"decay": "steps", "minimum_learning_rate": 1e-5},
+            "recipe.minimum_learning_rate: 1e-05 is for a cosine or a line",
+        ),
         ({"layer_decay": 1.5}, "recipe.layer_decay: 1.5"),
         ({"ema_decay": 1.0}, "recipe.ema_decay: 1.0"),
         ({"learning_rate_batch": 0}, "recipe.learning_rate_batch: 0"),
@@ -120,4 +136,7 @@ def test_keys_at_their_defaults_leave_the_cell_s_id_alone() -> None:
     """As it was before there were these keys."""
     assert small_study().cells()[0].id == IDENTITY
     assert small_study(recipe__optimizer="adamw", recipe__minimum_learning_rate=0).cells()[0].id == IDENTITY
-    assert small_study(recipe__ema_decay=0.9).cells()[0].id != IDENTITY
+    assert small_study(recipe__decay="cosine").cells()[0].id == IDENTITY
+    assert "decay" not in describe(small_study().cells()[0])["recipe"]
+    for changed in ({"recipe__ema_decay": 0.9}, {"recipe__decay": "linear"}):
+        assert small_study(**changed).cells()[0].id != IDENTITY

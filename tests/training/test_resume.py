@@ -28,6 +28,7 @@ KINDS = {
     "adventurer": {"grid__architectures": ["adventurer"], "recipe__drop_path": 0.2},
     "stages and average": {"grid__patch_sizes": [2], "recipe__stages": STAGES, "recipe__ema_decay": 0.7},
     "accumulation and layer decay": {"recipe__micro_batch_size": 4, "recipe__layer_decay": 0.7},
+    "detector": {"data__task": "detection", "recipe__detector": {"strides": [2, 4], "proposals": 16}},
 }
 
 

@@ -31,7 +31,7 @@ from scaling.records import load_records
 if TYPE_CHECKING:
     from scaling.decisions.planning.evidence import Evidence, Kind
     from scaling.decisions.planning.question import Question
-    from scaling.decisions.planning.space import Space
+    from scaling.decisions.planning.space import Model, Space
 
 HOURS_PER_DAY = 24
 
@@ -46,12 +46,14 @@ class Training:
     batch_size: int
     words: str
 
-    def stages(self, architecture: str, size: str, input_size: int, train_images: int) -> list[StageRow]:
+    def stages(self, model: "Model", input_size: int, train_images: int) -> list[StageRow]:
         """Stages of a model at its final input; none where its recipe says nothing of it."""
         if self.images is not None:
             return [StageRow("training", None, self.images / train_images, self.batch_size)]
-        recipe = self.recipes.get(architecture)
-        return [] if recipe is None else stage_rows(recipe, architecture, size, input_size)
+        recipe = self.recipes.get(model.architecture)
+        if recipe is None:
+            return []
+        return stage_rows(recipe, model.architecture, model.size, input_size, model.head, train_images)
 
 
 def decide_training(question: "Question", evidence: "Evidence") -> Training:
@@ -178,7 +180,7 @@ def cost_space(space: "Space", training: Training, setting: Setting) -> Costs:
     asked, size = setting.question, len(space)
     stages = _stages_of_all(space, training, asked.train_images)
     whole = space.patch_size[stages.design]
-    divides = stages.input_size % whole == 0
+    divides = (stages.input_size % whole == 0) | space.padded[stages.design]
     trainable = np.bincount(stages.design, minlength=size) > 0
     trainable &= np.bincount(stages.design, ~divides, minlength=size) == 0
     stages = _Stages(**{field.name: getattr(stages, field.name)[divides] for field in fields(stages)})
@@ -211,7 +213,7 @@ def _stages_of_all(space: "Space", training: Training, train_images: int) -> _St
     found: list[tuple[int, StageRow, bool]] = []
     for curve, place in zip(curves, first, strict=True):
         model, side = space.models[space.model[place]], int(space.input_size[place])
-        rows = training.stages(model.architecture, model.size, side, train_images)
+        rows = training.stages(model, side, train_images)
         found += [(int(curve), row, row is rows[-1]) for row in rows]
     of_curve = space.curves
     parts: dict[str, list[Array]] = {field.name: [] for field in fields(_Stages)}

@@ -105,7 +105,7 @@ class _Field:
     def scales(self) -> dict[str, Array]:
         """By name of `SCALE_NAMES`, (M,)."""
         patch, side = self.space.patch_size, self.space.input_size
-        found = (patch, self.places.scales["parameters"], side, (side / patch) ** 2)
+        found = (patch, self.places.scales["parameters"], side, self.space.shape().tokens)
         return dict(zip(SCALE_NAMES, found, strict=True))
 
 

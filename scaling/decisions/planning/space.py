@@ -9,6 +9,7 @@ import numpy as np
 from scaling.cost.shapes import Shape
 from scaling.decisions.outcomes import Array
 from scaling.design import (
+    PADDED_HEADS,
     Design,
     DesignError,
     ModelSize,
@@ -67,8 +68,14 @@ class Space:
             name: np.array([getattr(model.shape, name) for model in self.models], float)[self.model]
             for name in ("width", "depth", "mlp_width", "heads")
         }
-        rows = sides // self.patch_size
-        return Shape(**columns, patch_size=self.patch_size, pixels=sides**2, tokens=rows**2, rows=rows)
+        rows = -(-sides // self.patch_size)  # a detector's input is padded; of the others patches divide it
+        padded = rows * self.patch_size
+        return Shape(**columns, patch_size=self.patch_size, pixels=padded**2, tokens=rows**2, rows=rows)
+
+    @property
+    def padded(self) -> Array:
+        """(M,) of bool: whether inputs are padded to whole patches, so that any patch will do."""
+        return np.array([model.head in PADDED_HEADS for model in self.models])[self.model]
 
     @property
     def architectures(self) -> Array:
@@ -90,7 +97,7 @@ def build_space(question: "Question", evidence: "Evidence") -> Space:
     """
     models = tuple(_models(question, evidence))
     inputs = question.input_sizes or tuple(sorted({int(side) for side in evidence.places.scales["input"]}))
-    sides = [(side, patch) for side in inputs for patch in _patches(side, question)]
+    sides = [(side, patch) for side in inputs for patch in _patches(side, question, evidence)]
     count = len(models) * len(sides)
     if count > LARGEST_SPACE:
         raise UsageError(f"{count:,} designs are too many to search; give fewer --input-sizes or --sizes")
@@ -144,10 +151,14 @@ def _between(architecture: str) -> Iterator[str]:
                     yield f"{width}x{depth}"
 
 
-def _patches(side: int, question: "Question") -> list[int]:
+def _patches(side: int, question: "Question", evidence: "Evidence") -> list[int]:
+    """Those asked for that tile the input, or all; of detectors any asked for, or what tiles it or was recorded."""
     if side < 1:
         raise UsageError(f"--input-sizes {side}: an input has at least one pixel")
-    return [patch for patch in divisors(side) if question.patch_sizes is None or patch in question.patch_sizes]
+    if any(head not in PADDED_HEADS for _, head in evidence.kinds):
+        return [patch for patch in divisors(side) if question.patch_sizes is None or patch in question.patch_sizes]
+    known = question.patch_sizes or {*divisors(side), *map(int, evidence.places.scales["patch"])}
+    return [patch for patch in sorted(known) if 1 <= patch <= side]
 
 
 def _filtered(space: Space, question: "Question") -> Space:

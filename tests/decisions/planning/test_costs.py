@@ -7,6 +7,7 @@ from scaling.cost import Execution, Request, estimate, find_hardware
 from scaling.decisions.planning import Plan, Question
 from scaling.decisions.planning.costs import Costs, cost_space, decide_setting, decide_training
 from scaling.decisions.planning.space import Space, build_space
+from scaling.design import divisors
 from scaling.errors import UsageError
 from tests.decisions.planning.conftest import ask
 
@@ -63,6 +64,24 @@ def test_each_head_costs_its_own() -> None:
     assert len(names) == 4
     forward = [estimate(name, classes=150).cost.forward_flops_per_image for name in names]
     assert list(costs.forward_flops) == forward
+
+
+def test_detectors_may_have_patches_that_do_not_divide_their_inputs() -> None:
+    """Those of the records, and what is asked for; they are costed at the padded input."""
+    from scaling.decisions.planning.evidence import gather_evidence, load_table
+
+    question = ask(outcome="box_ap", epochs=1, sizes=("base",))
+    evidence = gather_evidence(load_table(question), question)
+    patches = {int(patch) for patch in build_space(question, evidence).patch_size}
+    assert patches == {*divisors(800), 64}
+    question = ask(outcome="box_ap", epochs=1, sizes=("base",), patch_sizes=(64, 24, 16))
+    space = build_space(question, evidence)
+    costs = cost_space(space, decide_training(question, evidence), decide_setting(question, evidence))
+    designs = [space.design(place) for place in range(len(space))]
+    assert [str(design) for design in designs] == [f"adventurer-base/{patch}@800+cascade" for patch in (16, 24, 64)]
+    assert list(space.shape().tokens) == [design.sequence_length for design in designs] == [2500, 1156, 169]
+    assert costs.trainable.all()
+    assert list(costs.forward_flops) == [estimate(each, classes=80).cost.forward_flops_per_image for each in designs]
 
 
 def test_more_memory_never_fits_less(paper: Plan) -> None:
