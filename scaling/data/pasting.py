@@ -1,13 +1,14 @@
 """Masks over boxes, pasted into images as run lengths.
 
-Shapes: N masks, M mask sides, E ends of runs, L pixels of a line in all boxes together.
+Shapes: N masks, M mask sides.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from faster_coco_eval.core import mask as run_lengths
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,17 +50,16 @@ def pasted_masks(
     pixels = (first_column[box] + column) * height + first_row[box] + row
     goes_on = (np.diff(pixels, prepend=-1) == 0) & (np.diff(box, prepend=-1) == 0)  # from the lower edge to the upper
     at_ends = ~(goes_on | np.roll(goes_on, -1))
-    pixels, box = pixels[at_ends], box[at_ends]
+    found, bounds = pixels[at_ends].tolist(), np.searchsorted(box[at_ends], np.arange(len(cells) + 1)).tolist()
     uncompressed = [
-        {"size": sides, "counts": _counts(each, height * width)}
-        for each in np.split(pixels, np.searchsorted(box, np.arange(1, len(cells))))
+        {"size": sides, "counts": _counts(found[first:last], height * width)} for first, last in pairwise(bounds)
     ]
     return run_lengths.frPyObjects(uncompressed, height, width)  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
-def _counts(changes: Int[np.ndarray, "E"], pixels: int) -> list[int]:
+def _counts(changes: list[int], pixels: int) -> list[int]:
     """Lengths of the runs of 0 and 1, beginning with 0, from where they change."""
-    counts = np.diff(changes, prepend=0, append=pixels).tolist()
+    counts = [after - before for before, after in pairwise([0, *changes, pixels])]
     return counts if counts[-1] else counts[:-1]
 
 
