@@ -8,6 +8,7 @@ masks see as many. All else is torchvision's default.
 
 import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from unittest.mock import patch
 
 import torch
@@ -40,7 +41,7 @@ class Heads(CascadeMaskRCNN):
         return self.pyramid(images)
 
 
-def stages(count: int) -> "patch[object]":
+def stages(count: int) -> AbstractContextManager[object]:
     return patch.object(detector, "STAGES", STAGES[:count])
 
 
