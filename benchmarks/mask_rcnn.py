@@ -31,7 +31,7 @@ from scaling.scenes import Instances
 DESIGNS = ("deit-tiny/16@256", "deit-tiny/16@512", "deit-base/16@256")
 SETTINGS, CLASSES, STAGES = Detector(), 80, detector.STAGES
 THINGS = int(detector.POSITIVE_SHARE * SETTINGS.sampled_regions)
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Heads(CascadeMaskRCNN):
@@ -78,8 +78,10 @@ def theirs(design: Design, things: Instances) -> Callable[[], None]:
         mask_predictor=MaskRCNNPredictor(channels, channels, CLASSES + 1),
     ).train()
     height, across = design.input_sides
-    sides = {str(stride): (height // stride, across // stride) for stride in strides}
-    maps = {stride: torch.randn(1, width, *each, requires_grad=True) for stride, each in sides.items()}
+    maps = {
+        str(level): torch.randn(1, width, height // stride, across // stride, requires_grad=True)
+        for level, stride in enumerate(strides)
+    }
     images = ImageList(torch.empty(1, 3, height, across), [(height, across)])
     targets = [{"boxes": things.boxes, "labels": things.classes + 1, "masks": things.masks.byte()}]
 
