@@ -75,7 +75,7 @@ def large() -> Table:
 
 def main() -> None:
     torch.set_num_threads(1)
-    title = "Heads of dense tasks, fp32; processor time of one thread, ratios of this one run"
+    title = "Heads of dense tasks, fp32; processor time of one thread, ratios of a table from one run"
     write_page("heads", title, [timed(), large(), comparison(), shares()])
 
 
