@@ -65,6 +65,7 @@ benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.measure
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.hopeless

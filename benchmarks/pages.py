@@ -1,10 +1,11 @@
 """What every benchmark shares: timing, and the page of results."""
 
 import json
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,23 @@ def seconds(call: Callable[[], object], repeats: int) -> list[float]:
         call()
         taken.append(time.perf_counter() - started)
     return taken
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of calls that take turns, round after round; the first round is not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.process_time()
+            call()
+            taken[name].append(time.process_time() - started)
+    return {name: times[1:] for name, times in taken.items()}
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> str:
+    """The median of the ratios of each round, and their range."""
+    found = [one / other for one, other in zip(over, under, strict=True)]
+    return f"{statistics.median(found):.2f} [{min(found):.2f}, {max(found):.2f}]"
 
 
 def python(*arguments: str) -> Callable[[], object]:

@@ -259,6 +259,21 @@ def test_masks_are_pasted_by_the_nearest_cells(box: list[float]) -> None:
     assert torch.equal(decoded_masks([fast], SIDES), decoded_masks([slow], SIDES))
 
 
+def test_masks_at_the_edges_of_an_image_end_there() -> None:
+    """Boxes with up to four sides on the image's edges, some of them full to the corners."""
+    random, count = generator(2), 40
+    height, width = SIDES
+    extent = torch.tensor([width, height, width, height])
+    boxes = (torch.rand(count, 2, 2, generator=random).sort(1).values.flatten(1) * extent).round()
+    on_edge = torch.rand(count, 4, generator=random) < 0.6
+    boxes = torch.where(on_edge, extent * torch.tensor([0, 0, 1, 1]), boxes)
+    cells = torch.rand(count, CELLS, CELLS, generator=random) + 0.2
+    cells[::3] = 1
+    fast = pasted_masks(cells, boxes, SIDES)
+    slow = [slowly_pasted(mask.numpy(), box.tolist(), SIDES) for mask, box in zip(cells, boxes, strict=True)]
+    assert [one["counts"] for one in fast] == [one["counts"] for one in slow]
+
+
 @pytest.mark.gpu
 def test_what_is_on_a_gpu_scores_the_same() -> None:
     known, found = map(list, zip(*map(random_scene, range(8)), strict=True))

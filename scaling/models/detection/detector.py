@@ -131,10 +131,12 @@ class CascadeMaskRCNN(DenseModel):
             regions = stage.refine(regions, deltas, sides)
         mean_scores = torch.stack(scores).mean(0).split([len(one) for one in regions])
         kept = [best(*one) for one in zip(regions, mean_scores, strict=True)]
-        boxes, classes = [one[0] for one in kept], [one[2] for one in kept]
-        shown = self.masks.of_classes(self.pool_masks(pooled_from, boxes), torch.cat(classes)).sigmoid()
-        parts = shown.split([len(one) for one in boxes])
-        return [Detections(*one, masks=part) for one, part in zip(kept, parts, strict=True)]
+        pooled = self.pool_masks(pooled_from, [boxes for boxes, _, _ in kept]).split([len(one[0]) for one in kept])
+        # Image by image: the maps of all at once are gigabytes, and slower.
+        return [
+            Detections(*one, masks=self.masks.of_classes(part, one[2]).sigmoid())
+            for one, part in zip(kept, pooled, strict=True)
+        ]
 
     def counted(self, images: Float[Tensor, "B 3 S W"]) -> list[Tensor]:
         """All outputs that a loss is taken of, for as many regions as training samples; on any device.

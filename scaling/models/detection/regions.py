@@ -14,7 +14,7 @@ from torchvision.ops import box_area, box_iou, clip_boxes_to_image, roi_align
 from torchvision.ops.boxes import _box_inter_union
 from torchvision.ops.poolers import LevelMapper
 
-from scaling.models.detection.aligning import MOST_CELLS, align
+from scaling.models.detection.aligning import align
 from scaling.scenes import Instances
 
 BACKGROUND, IGNORED = Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS
@@ -91,8 +91,8 @@ class RegionPool:
     def _align(
         self, level: Float[Tensor, "B C h w"], regions: Float[Tensor, "R 5"], stride: int
     ) -> Float[Tensor, "R C P P"]:
-        """The same as `from_level`, faster for small maps on a CPU."""
-        if level.device.type == "cpu" and level[0, 0].numel() <= MOST_CELLS:
+        """The same as `from_level`, faster where gradients are needed on a CPU."""
+        if level.device.type == "cpu" and level.requires_grad:
             return align(level, regions, self.cells, stride)
         return self.from_level(level, regions, stride)
 

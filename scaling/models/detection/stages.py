@@ -50,8 +50,11 @@ class BoxStage(nn.Module):
         deltas: Float[Tensor, "R 4"],
         sides: Sequence[tuple[int, int]],
     ) -> list[Float[Tensor, "_ 4"]]:
-        """The regions of each image after their deltas, inside its sides; without a gradient."""
-        boxes = self.coder.decode_single(deltas.detach(), torch.cat(list(regions)))
+        """The regions of each image after their deltas, inside its sides; without a gradient.
+
+        Deltas that are no numbers move nothing, so that a training that diverges has losses that say so.
+        """
+        boxes = self.coder.decode_single(deltas.detach().nan_to_num(), torch.cat(list(regions)))
         return clip(boxes.split([len(one) for one in regions]), sides)
 
     def match(self, regions: Sequence[Float[Tensor, "_ 4"]], instances: Sequence[Instances]) -> list[Int[Tensor, "_"]]:

@@ -45,6 +45,15 @@ def test_losses_are_finite_and_gradients_reach_every_parameter(name: str) -> Non
     assert kernel.grad.abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_that_are_no_numbers_have_losses_that_are_none(training: bool) -> None:
+    images, known = squares_and_discs(1)
+    model = detector().train(training)
+    for value in model.parameters():
+        torch.nn.init.constant_(value, torch.nan)
+    assert all(loss.isnan() for loss in model(images, known).values())
+
+
 @every
 def test_the_test_loss_of_an_image_is_the_same_alone_and_in_a_batch(name: str) -> None:
     images, known = squares_and_discs(3)

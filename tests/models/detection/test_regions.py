@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import roi_align
 
-from scaling.models.detection.aligning import align
+from scaling.models.detection import aligning
 from scaling.models.detection.regions import (
     BACKGROUND,
     IGNORED,
@@ -48,7 +48,11 @@ def test_pooled_regions_keep_the_order_of_images_and_boxes() -> None:
         torch.testing.assert_close(together[index], alone[0])
 
 
-def test_products_of_matrices_give_what_torchvision_s_operator_gives() -> None:
+@pytest.mark.parametrize("at_once", [5, 12])
+def test_products_of_matrices_give_what_torchvision_s_operator_gives(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aligning, "AT_ONCE", at_once)
     torch.manual_seed(0)
     level = torch.randn(3, 4, 20, 25, requires_grad=True)
     corner = torch.rand(12, 2) * 30
@@ -56,7 +60,7 @@ def test_products_of_matrices_give_what_torchvision_s_operator_gives() -> None:
     regions = with_images([boxes[:5], boxes[:0], boxes[5:]])
     weights = torch.randn(12, 4, 7, 7)
     pooled, gradients = [], []
-    for run in (align(level, regions, 7, 2), roi_align(level, regions, 7, 0.5, aligned=True)):
+    for run in (aligning.align(level, regions, 7, 2), roi_align(level, regions, 7, 0.5, aligned=True)):
         pooled.append(run)
         gradients += torch.autograd.grad((run * weights).sum(), level)
     torch.testing.assert_close(*pooled)
@@ -136,6 +140,12 @@ def test_a_region_with_the_deltas_to_a_thing_is_refined_to_its_box(sharpness: fl
     deltas = stage.coder.encode_single(wanted, regions)
     refined = stage.refine([regions[:1], regions[1:]], deltas, [(48, 48), (25, 48)])
     torch.testing.assert_close(torch.cat(refined), torch.tensor([[0.0, 0, 20, 20], [24, 18, 40, 25]]))
+
+
+def test_deltas_that_are_no_numbers_move_nothing() -> None:
+    regions = torch.tensor([[2.0, 3, 18, 21], [20, 20, 33, 28]])
+    refined = BoxStage(8, 2, 0.5, 1.0).refine([regions], torch.full((2, 4), torch.nan), [(48, 48)])
+    torch.testing.assert_close(refined[0], regions)
 
 
 def test_a_stage_has_no_loss_for_the_right_answer() -> None:
