@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from scaling.cost import Execution, Head, head_of
-from scaling.design import Cell
+from scaling.data import DigitStream
+from scaling.design import Cell, Design, DigitsData, Recipe
 from scaling.grid.saved_models import find_saved
 from scaling.models import load_checkpoint
 from scaling.records import Record, RunDirectory, Status
 from scaling.training import run_cell
-from scaling.training.building import model_of
+from scaling.training.building import build_for, model_of
+from scaling.training.evaluate import evaluate
 from scaling.training.evaluate_saved import evaluate_saved
-from scaling.training.objectives import loss_of_guessing
+from scaling.training.objectives import arguments, loss_of_guessing, objective
 from scaling.training.trials import Trial, start
 from tests.conftest import small_study
 
@@ -92,3 +95,38 @@ def test_trial_steps_of_a_detector_of_coco() -> None:
     cell = small_cell("cascade")
     taken = start(Trial(cell.design, Head(80, "cascade"), Execution("fp32"), "cpu"))(1, 1)
     assert taken.seconds[0] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deit-nano/1@16+linear", "deit-nano/4@16+upernet"])
+def test_eight_scenes_are_learned_by_heart(name: str) -> None:
+    """A linear head at single pixels, and a decoder at patches of 4."""
+    data, design = DigitsData(task="segmentation", canvas=16, digits=2, clutter=0, noise=0.05), Design.parse(name)
+    recipe = Recipe(steps=300, batch_size=8, learning_rate=5e-3, position_init="sincos")
+    torch.manual_seed(0)
+    model = build_for(design, Head(data.classes, design.head, data.label_sides), recipe).train()
+    scenes = DigitStream(data, 0, 16).batch(0, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=300)
+    for _ in range(300):
+        objective(model(*arguments(scenes)), scenes.labels, recipe).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    result = evaluate(model, [scenes], data.classes, "segmentation", torch.device("cpu"))
+    assert result.mean_iou is not None
+    assert result.mean_iou > 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_a_detector_is_trained_on_two_processes(sharding: str, tmp_path: Path) -> None:
+    """Each draws regions of its own, so losses differ from those of one process, and the test does not."""
+    cell = small_cell("cascade", resources__processes=2, resources__sharding=sharding)
+    run, record = trained(cell, tmp_path)
+    assert record.status is Status.DONE, record.error
+    saved = find_saved(run.cell_folder(cell.id))
+    again = evaluate_saved(saved.cell, saved.weights, "cpu", 8).result
+    assert again.test_loss == pytest.approx(record.test_loss, rel=1e-5)
+    assert again.mask_ap == record.mask_ap
