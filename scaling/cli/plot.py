@@ -17,7 +17,9 @@ Base = Annotated[str | None, typer.Option("--from", help="Design that comparison
 
 
 def plot(
-    source: Annotated[Path | None, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")] = None,
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help=f"{SOURCE_HELP} Several are drawn together.", metavar="SOURCE...")
+    ] = None,
     figure: Figures = "1",
     out: Annotated[Path | None, typer.Option(help="Folder for PNG, PDF and SVG.", show_default="analysis/NAME")] = None,
     law: LawName = "auto",
@@ -34,24 +36,28 @@ def plot(
     scaling plot runs/digits-quick --figure 1
 
     scaling plot table.csv --figure 1 --out analysis/mine
+
+    scaling plot runs/labels runs/boxes --figure 1 --out analysis/dense
     """
     from scaling.figures import FIGURES, Material, check_figure
 
     if list_:
         print("\n".join(f"{name:<16}{drawing.title}" for name, drawing in FIGURES.items()))
         return
-    if source is None:
+    if not sources:
         raise UsageError("give a SOURCE to draw from: a run directory, a table, or paper")
+    if len(sources) > 1 and out is None:
+        raise UsageError("--out: figures of several sources have no folder of their own; name one")
     asked = [name.strip() for name in figure.split(",")]
     names = list(FIGURES) if "all" in asked else list(dict.fromkeys(asked))
     for name in names:
         check_figure(name)
     from scaling.figures.drawing import draw_all
-    from scaling.records import load_records
+    from scaling.records import load_all
 
-    material = Material(load_records(source), source, law, base)
+    material = Material(load_all(sources), sources[0] if len(sources) == 1 else None, law, base)
     paths, missing = [], []
-    for drawn in draw_all(material, names, out or Path("analysis") / source_name(source)):
+    for drawn in draw_all(material, names, out or Path("analysis") / source_name(sources[0])):
         paths += drawn.paths
         if drawn.problem is not None:
             missing.append(drawn.name)

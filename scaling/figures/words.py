@@ -44,7 +44,7 @@ def words(group: Mapping[str, Any], size: str | None = None) -> tuple[list[str],
         size: the model size, where the panel has one.
     """
     known = {key: value for key, value in group.items() if value is not None and value == value}
-    shown = " ".join(written(known[key]) for key in ("study", "dataset", "task") if key in known)
+    shown = " ".join(written(known[key]) for key in ("dataset", "task") if key in known)
     design = []
     if "architecture" in known:
         design.append(written(known["architecture"]) + (f"-{size.capitalize()}" if size else ""))
@@ -56,7 +56,8 @@ def words(group: Mapping[str, Any], size: str | None = None) -> tuple[list[str],
         design.append(f"extended to {int(known['extended_length'])} tokens")
     if "head" in known:
         design.append(f"{written(known['head'])} head")
-    return [shown[:1].upper() + shown[1:]] * bool(shown), design
+    parts = [known.get("study"), shown[:1].upper() + shown[1:]]
+    return [": ".join(filter(None, parts))] * any(parts), design
 
 
 def titles(panels: Iterable[tuple[list[str], list[str]]]) -> list[str]:

@@ -1,6 +1,6 @@
 """Records as a table: from a run directory, a CSV or a Parquet file, and back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,15 @@ def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame"
     """
     table = _read_table(source)
     return table if each_stage else boxes_and_masks(whole_trainings(table, str(source)))
+
+
+def load_all(sources: Sequence[str | Path]) -> "pd.DataFrame":
+    """The records of one source or several, one beneath the other; see `load_records`."""
+    import pandas as pd
+
+    tables = [load_records(source) for source in sources]
+    # As objects: columns that a table has no value in would decide the type of the others'.
+    return tables[0] if len(tables) == 1 else pd.concat([table.astype(object) for table in tables]).infer_objects()
 
 
 def whole_trainings(table: "pd.DataFrame", name: str) -> "pd.DataFrame":

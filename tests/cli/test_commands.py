@@ -12,7 +12,7 @@ import pytest
 from scaling.cli.fit_options import places_of
 from scaling.design import load_study, study_to_toml
 from scaling.errors import UsageError
-from scaling.records import Record, RunDirectory, Status, describe
+from scaling.records import Record, RunDirectory, Status, describe, load_all, load_records
 from tests.cli.command import scaling, scaling_afresh
 from tests.conftest import small_study
 from tests.laws.test_tables import table
@@ -228,6 +228,17 @@ def test_learning_curves_and_checklist(tmp_path: Path) -> None:
     assert "- [ ] Are code, records and fits public?" in listed
 
 
+def test_plot_draws_several_sources_together(run_path: Path, tmp_path: Path) -> None:
+    result = scaling("plot", run_path, "paper", "--figure", "1", "--out", "both", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    small, published = (load_records(source) for source in (run_path, "paper"))
+    both = load_all([run_path, "paper"])
+    assert len(both) == len(small) + len(published)
+    assert set(both) == {*small, *published}
+    assert both["test_loss"].dtype == float
+    assert (tmp_path / "both" / "figure1.png").is_file()
+
+
 def test_plot_writes_three_files(run_path: Path, tmp_path: Path) -> None:
     result = scaling("plot", run_path, "--figure", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -292,6 +303,7 @@ WRONG = [
     ("fit", "good.csv", "--checklist", "--format", "json"),
     ("fit", "good.csv", "--law", "chinchilla", "--x", "patch_size"),
     ("plot", "good.csv", "--figure", "9"),
+    ("plot", "good.csv", "empty.csv"),
     ("init", "a/b"),
     ("init", "new", "--from", "nothing"),
     ("nonsense",),

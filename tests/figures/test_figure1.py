@@ -32,6 +32,12 @@ def test_one_panel_per_task_family_and_input_with_a_curve_per_size() -> None:
         assert [text.get_text().split()[0] for text in legend.get_texts()] == ["nano", "micro"]
 
 
+def test_studies_side_by_side_are_named() -> None:
+    drawn = figure(pd.concat([table(study="one"), table(study="other-one")]))
+    titles = [axis.get_title().split(",")[0] for axis in drawn.axes if axis.get_visible()]
+    assert titles == ["one: Classification", "other-one: Classification"]
+
+
 def test_a_detector_has_a_panel_of_boxes_and_one_of_masks_and_is_one_record() -> None:
     drawn = figure(boxes_and_masks(detectors()))
     boxes, masks = [axis for axis in drawn.axes if axis.get_visible()]
