@@ -20,6 +20,8 @@ from scaling.data.masks import Sides, decoded_masks, encoded_segmentation
 from scaling.scenes import Instances
 
 TOLERANCE_PIXELS, TOLERANCE_SHARE = 2.0, 0.1  # of a box's side: edges of a mask and of its box may differ by either
+THINNEST = 0.01  # pixels: single precision has no area for thinner boxes at the far edge of an image
+BEYOND = 10  # sides of its image that a polygon may reach beyond it; drawing takes memory for all of it
 OUTSIDE, MASKLESS, DIFFERENT, HOMELESS = (
     "whose box has no area inside its image",
     "without a mask that can be read",
@@ -159,7 +161,7 @@ def _fault(annotation: StoredAnnotation, sides: Sides) -> str | None:
     except (ValueError, RuntimeError, TypeError, KeyError):
         return MASKLESS
     left, top, right, bottom = box = clipped(annotation["bbox"], sides)
-    if right <= left or bottom <= top:
+    if right - left < THINNEST or bottom - top < THINNEST:
         return OUTSIDE
     tolerances = [max(TOLERANCE_PIXELS, TOLERANCE_SHARE * side) for side in (right - left, bottom - top)] * 2
     apart = (abs(here - there) > most for here, there, most in zip(extent, box, tolerances, strict=True))
@@ -179,9 +181,11 @@ def _extent(segmentation: list[list[float]] | RunLengths, sides: Sides) -> tuple
         if not segmentation or any(len(one) < 6 or len(one) % 2 for one in segmentation):
             raise ValueError
         across, down = ([value for one in segmentation for value in one[axis::2]] for axis in (0, 1))
+        if max(map(abs, across)) > BEYOND * sides[1] or max(map(abs, down)) > BEYOND * sides[0]:
+            raise ValueError
         return clipped([min(across), min(down), max(across) - min(across), max(down) - min(down)], sides)
     encoded = encoded_segmentation(segmentation, sides, sides)
-    if not run_lengths.area(encoded):
+    if not run_lengths.decode(encoded).any():  # which also fails for runs that do not fill the image
         raise ValueError
     return clipped(np.asarray(run_lengths.toBbox(encoded), np.float64).tolist(), sides)
 

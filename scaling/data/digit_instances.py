@@ -49,7 +49,7 @@ def _tight_boxes(columns: Bool[Tensor, "N S"], rows: Bool[Tensor, "N S"]) -> Flo
 
 def resize_instances(instances: Sequence[Instances], sides: tuple[int, int]) -> list[Instances]:
     """Those of images of equal sides, at others: boxes scaled, masks of the nearest pixels, padding removed."""
-    if not instances or instances[0].sides == sides:
+    if not instances or instances[0].sides == sides == tuple(instances[0].masks.shape[1:]):
         return list(instances)
     height, width = instances[0].sides
     counts = [len(each) for each in instances]

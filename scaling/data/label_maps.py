@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from scaling.data.folders import image_files
@@ -19,7 +20,8 @@ from scaling.data.images import BROKEN, DataError, DataSet, Images, UnreadableIm
 from scaling.design import Ade20kData, SegmentationFiles, SegmentationFolderData
 from scaling.scenes import IGNORED_LABEL
 
-MAP_MODES = {"L", "P", "I", "I;16"}  # Pillow's, of images with one number for each pixel
+MAP_MODES = {"1", "L", "P", "I", "I;16"}  # Pillow's, of images with one number for each pixel
+STRETCHED = {"L;2": 85, "L;4": 17}  # numbers that a stored 1 becomes
 LAYOUT = "a data set has images/SPLIT and annotations/SPLIT (docs/data.md)"
 
 
@@ -86,7 +88,7 @@ class LabelledPixels(Images):
                 raise ValueError(
                     f"is {opened.size[0]} x {opened.size[1]} pixels, the image {image.size[0]} x {image.size[1]}"
                 )
-            return image, self.numbering.classes_of(np.asarray(opened))
+            return image, self.numbering.classes_of(_numbers(opened))
         except BROKEN as error:
             raise UnreadableImageError(f"annotations/{self.folders[1].name}/{file} {error}") from None
 
@@ -94,6 +96,12 @@ class LabelledPixels(Images):
         """Names and sizes of both files; not the split's folder."""
         for name, label, (size, label_size) in zip(self.names, self.labels, self.sizes, strict=True):
             yield b"%s\t%d\t%s\t%d" % (bytes(name), size, bytes(label), label_size)
+
+
+def _numbers(opened: Image.Image) -> NDArray[Any]:
+    """The stored numbers: Pillow stretches greys of 2 and 4 bits to 8."""
+    layout = opened.tile[0].args if isinstance(opened, ImageFile) and opened.tile else None
+    return np.asarray(opened) // STRETCHED.get(str(layout), 1)
 
 
 def _stem(name: bytes) -> bytes:

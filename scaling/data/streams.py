@@ -72,7 +72,9 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
 
 
 def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) -> Iterator[Scenes]:
-    """The test set of a cell in batches; the last one may be short, and for segmentation each is of one image.
+    """The test set of a cell in batches; the last one may be short, and for dense tasks each is of one image.
+
+    So nothing is padded that a loss would depend on.
 
     Raises:
         DataError: as `training_batches`.
@@ -81,7 +83,7 @@ def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) ->
         yield from held_out_scenes(cell.data, cell.design.input_size, batch_size)
         return
     images = open_data(cell.data).test
-    batch_size = 1 if cell.data.task == "segmentation" else batch_size  # images keep their proportions
+    batch_size = batch_size if cell.data.task == "classification" else 1  # images keep their proportions
     stream = HeldOutImages(images, batch_size, _transform(cell, training=False))
     yield from load(stream, range(0, len(images), batch_size), images, cell.data.max_corrupt_share, _count(workers))
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.design.sections import NonNegativeInt, PositiveInt
 from scaling.design.stored import StoredData
@@ -39,6 +39,16 @@ class SegmentationFolderData(SegmentationFiles):
     name: Literal["segmentation-folder"] = "segmentation-folder"
     zero_is_unlabelled: Annotated[bool, Field(description="classes are numbered from 1 then")] = False
     ignored_label: Annotated[NonNegativeInt, Field(description="of pixels that do not count")] = 255
+
+    @model_validator(mode="after")
+    def _ignored_is_no_class(self) -> "SegmentationFolderData":
+        first = int(self.zero_is_unlabelled)
+        if first <= self.ignored_label < first + self.classes:
+            raise ValueError(
+                f"data.ignored_label: {self.ignored_label} is the number of a class; give a number that is none, such "
+                f"as {max(255, first + self.classes)}"
+            )
+        return self
 
 
 class DetectionFiles(StoredData):

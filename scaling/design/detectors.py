@@ -16,7 +16,9 @@ class Detector(Section):
         Field(min_length=1, description="of the pyramid's levels in pixels, whatever the patch; anchors are 8 of them"),
     ] = (4, 8, 16, 32, 64)
     proposals: Annotated[PositiveInt, Field(description="regions of an image that go into the first stage")] = 1000
-    sampled_regions: Annotated[PositiveInt, Field(description="of an image that each stage learns from")] = 512
+    sampled_regions: Annotated[
+        int, Field(ge=4, description="of an image that each stage learns from; masks from a quarter of them")
+    ] = 512
     attention_window: Annotated[
         PositiveInt | None,
         Field(description="tokens per side that most blocks of a DeiT attend in"),

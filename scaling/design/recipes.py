@@ -39,7 +39,8 @@ class Recipe(Augmentation):
 
     Exactly one of `steps`, `images` and `epochs` says how long, at most one of the `warmup_` keys
     how long the learning rate rises. `micro_batch_size` splits the batch, which changes the result
-    by rounding and by the draws of drop path only, so it is not part of a cell's identity.
+    by rounding, by the draws of drop path and of a detector's regions, and by what images of
+    detection are padded with, so it is not part of a cell's identity.
     """
 
     steps: PositiveInt | None = None

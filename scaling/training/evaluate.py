@@ -18,7 +18,8 @@ class Evaluation:
     """Result of a test set, named as in a record; the metrics that do not apply to the task are None."""
 
     test_loss: float
-    test_loss_standard_error: float
+    test_loss_standard_error: float | None
+    """None of one image."""
     test_images: int
     accuracy: float | None = None
     accuracy_top5: float | None = None

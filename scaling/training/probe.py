@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scaling.cost import CellCost, cost_of_cell, head_of
-from scaling.design import Cell
+from scaling.design import Cell, DetectionFiles
 from scaling.errors import ScalingError
 from scaling.records import Status
 from scaling.training.fresh import Failure, FreshProcess
@@ -102,7 +102,8 @@ def search(call: Callable[[int, int], Steps | Failure], candidates: Sequence[int
 def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
     """The micro-batch for a cell and its memory per image; on a CPU the guess, unmeasured.
 
-    With a patch schedule, of the last stage, whose patches are the most.
+    With a patch schedule, of the last stage, whose patches are the most. Of images that keep their proportions, of the
+    largest batch that they can make.
 
     Args:
         cell: what is to be trained.
@@ -117,7 +118,10 @@ def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
     if device == "cpu":
         return Probe(guess, None)
     cost, recipe = cost_of_cell(cell, scan_of(device)), cell.recipe
-    trial = Trial(cell.design, head_of(cell), cost.execution, device, memory_bytes, recipe, cell.resources)
+    trial = Trial(
+        *(cell.design, head_of(cell), cost.execution, device, memory_bytes, recipe, cell.resources),
+        _largest_sides(cell),
+    )
     sizes = cell.micro_batch_sizes
     with FreshProcess(partial(start, trial)) as process:
         try:
@@ -127,6 +131,14 @@ def probe_cell(cell: Cell, device: str, guess: int, memory_bytes: int) -> Probe:
             raise CellDoesNotFitError(need, cost, sizes[0]) from None
         except ScalingError as reason:
             raise ScalingError(f"memory probe: {reason}") from None
+
+
+def _largest_sides(cell: Cell) -> tuple[int, int] | None:
+    """Of a batch of images that keep their proportions, some of which may be upright and others not."""
+    if not isinstance(cell.data, DetectionFiles):
+        return None
+    longest = cell.data.longest(cell.design.input_sides[0])
+    return longest, longest
 
 
 def _need(cost: CellCost, images: int) -> str:

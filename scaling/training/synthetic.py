@@ -12,12 +12,12 @@ from scaling.scenes import Instances, Scenes
 THINGS = 7  # of a training image of COCO: 860,001 in 118,287 images
 
 
-def random_scenes(design: Design, head: Head, count: int, device: str) -> Scenes:
-    """Images of a design's input and labels of a head, drawn where they are needed.
+def random_scenes(design: Design, head: Head, count: int, device: str, sides: tuple[int, int] | None = None) -> Scenes:
+    """Images and labels of a head, drawn where they are needed; of other sides than a design's input if given.
 
     Zeros would cost a GPU less power, and so run faster.
     """
-    sides = design.padded_sides
+    sides = sides or design.padded_sides
     images = torch.randn(count, 3, *sides, device=device)
     if head.task == "detection":
         return Scenes(images, [_random_things(sides, head.classes, device) for _ in range(count)])

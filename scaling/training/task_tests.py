@@ -35,8 +35,8 @@ class Losses:
         self._sums.append(sums_B.double().cpu())
         self._counts.append(counts_B.double().cpu())
 
-    def mean_and_error(self) -> tuple[float, float]:
-        """Mean loss per label and its standard error.
+    def mean_and_error(self) -> tuple[float, float | None]:
+        """Mean loss per label and its standard error, which one image alone does not have.
 
         Raises:
             ScalingError: where nothing is labelled.
@@ -44,7 +44,8 @@ class Losses:
         counts = torch.cat(self._counts)
         if not counts.any():
             raise ScalingError("the test set has no labelled pixel")
-        return mean_and_error(torch.cat(self._sums), counts)
+        mean, error = mean_and_error(torch.cat(self._sums), counts)
+        return mean, error if len(counts) > 1 else None
 
 
 def mean_and_error(sums_N: Float[Tensor, "N"], counts_N: Float[Tensor, "N"]) -> tuple[float, float]:
@@ -56,7 +57,7 @@ def mean_and_error(sums_N: Float[Tensor, "N"], counts_N: Float[Tensor, "N"]) -> 
     sums, counts = sums_N.double(), counts_N.double()
     images, total = len(sums), counts.sum()
     mean = sums.sum() / total
-    spread = (sums - mean * counts).square().sum() * images / (images - 1)
+    spread = (sums - mean * counts).square().sum() * images / max(1, images - 1)
     return float(mean), float(spread.sqrt() / total)
 
 

@@ -40,6 +40,7 @@ class Trial:
         memory_bytes: most that PyTorch may take of a GPU; None for all of it.
         recipe: optimiser, average of the weights, stochastic depth and the like; AdamW alone unless given.
         resources: how many processes the model lies on, of which one is tried, and whether it is compiled.
+        sides: height and width of the images, where they differ from the design's input.
     """
 
     design: Design
@@ -49,6 +50,7 @@ class Trial:
     memory_bytes: int | None = None
     recipe: Recipe = PLAIN
     resources: Resources = ALONE
+    sides: tuple[int, int] | None = None
 
     @property
     def example(self) -> Example:
@@ -106,7 +108,7 @@ def start(trial: Trial) -> Callable[[int, int], Steps]:
             average.update(model)
 
     def run(batch_size: int, steps: int) -> Steps:
-        scenes = random_scenes(trial.design, trial.head, batch_size, trial.device)
+        scenes = random_scenes(trial.design, trial.head, batch_size, trial.device, trial.sides)
         seconds = []
         for _ in range(steps):
             if cuda:

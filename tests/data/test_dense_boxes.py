@@ -132,7 +132,7 @@ def test_what_is_stored_is_found_again_at_original_size(tmp_path: Path) -> None:
     cell = cell_of(made.make_coco(tmp_path), **EVERYTHING)
     result = AveragePrecision(3)
     scenes = list(held_out_batches(cell, 2, workers=1))
-    assert [len(batch) for batch in scenes] == [2, 1]
+    assert [len(batch) for batch in scenes] == [1, 1, 1]
     for known in instances(scenes):
         assert known.annotations is not None
         things = ~known.crowd
@@ -216,6 +216,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "other sides": ({"segmentation": {"size": [9, 9], "counts": [81]}}, "without a mask that can be read"),
     "empty runs": ({"segmentation": {"size": [40, 64], "counts": [2560]}}, "without a mask that can be read"),
     "long runs": ({"segmentation": {"size": [40, 64], "counts": [3, 9000]}}, "without a mask that can be read"),
+    "short runs": ({"segmentation": {"size": [40, 64], "counts": [0, 300]}}, "without a mask that can be read"),
+    "far away": ({"segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]}, "without a mask that can be read"),
+    "thinner than can be told": ({"bbox": [63.99999, 4, 20, 16]}, "whose box has no area inside its image"),
     "broken runs": ({"segmentation": {"size": [40, 64], "counts": "abc"}}, "without a mask that can be read"),
     "elsewhere": ({"bbox": [30, 20, 20, 16]}, "whose mask and box differ"),
     "unknown image": ({"image_id": 77}, "of images that are not listed"),
@@ -255,7 +258,7 @@ def test_annotations_without_use_do_not_end_a_test(kind: str, tmp_path: Path) ->
         result.update([known], [Detections(boxes, torch.ones(count), classes, torch.ones(count, 14, 14))])
     precision = result.compute().mask_ap
     assert precision is not None
-    assert (precision < 0.999) == (kind in ("outside", "no area", "elsewhere"))
+    assert (precision < 0.999) == (kind in ("outside", "no area", "thinner than can be told", "elsewhere"))
 
 
 def test_boxes_that_reach_beyond_their_image_are_clipped(tmp_path: Path) -> None:
@@ -279,3 +282,10 @@ def test_images_of_other_sides_than_their_annotations_are_named(
     assert "train/002.png cannot be used: is 50 x 50 pixels, its annotations are of 58 x 48" in caplog.text
     with pytest.raises(DataError, match=r"1 of 5 images .* cannot be used.*002\.png"):
         batches(cell_of(root), 5, Share(4, 4))
+
+
+def test_test_images_come_one_by_one_so_that_none_is_padded(tmp_path: Path) -> None:
+    cell = cell_of(made.make_coco(tmp_path))
+    for scenes in held_out_batches(cell, 3, workers=0):
+        (known,) = instances([scenes])
+        assert scenes.images.shape[2:] == known.sides

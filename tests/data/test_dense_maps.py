@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import struct
+import zlib
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 
 from scaling.data import DataError, Scenes, Share, data_fingerprint, held_out_batches, open_data, training_batches
 from scaling.data.dense_transforms import segmentation_training
@@ -245,3 +249,37 @@ def test_augmentation_of_dense_tasks_is_refused_elsewhere(tmp_path: Path) -> Non
         made.dense_study(tmp_path, "coco-format", recipe__resize_range=[0.5, 2.0])
     with pytest.raises(StudyError, match=r"data.longest_side: unknown key"):
         cell_of(tmp_path, data={"longest_side": 50})
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_maps_of_few_bits_are_read_as_they_are_stored(bits: int, tmp_path: Path) -> None:
+    root = made.make_maps(tmp_path)
+    sides = made.sides_of(0)
+    stored = np.arange(sides[0] * sides[1]).reshape(sides) % min(2**bits, made.CLASSES)
+    file = root / "annotations" / "train" / "000.png"
+    grey = Image.fromarray((stored * (255 // (2**bits - 1))).astype(np.uint8))
+    if bits == 1:
+        grey.convert("1", dither=Image.Dither.NONE).save(file)
+    else:
+        file.write_bytes(grey_png(stored, bits))
+    assert torch.equal(open_data(data_of(root), anew=True).train.example(0)[1], torch.from_numpy(stored))
+
+
+def grey_png(values: NDArray[Any], bits: int) -> bytes:
+    """A grey image of 2 or 4 bits, which Pillow reads and does not write."""
+    digits = (values[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    rows = np.packbits(digits.reshape(len(values), -1).astype(bool), axis=1)
+    content = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    parts = (b"IHDR" + header, b"IDAT" + zlib.compress(content), b"IEND")
+    chunks = (struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_an_ignored_label_is_no_class(tmp_path: Path) -> None:
+    place = {"name": "segmentation-folder", "path": "x", "train_images": 1}
+    for classes, zero in ((256, False), (255, True)):
+        with pytest.raises(ValidationError, match=r"ignored_label: 255 is the number of a class; .* such as 256"):
+            parse_data({**place, "classes": classes, "zero_is_unlabelled": zero})
+    for classes, zero in ((255, False), (254, True)):
+        assert parse_data({**place, "classes": classes, "zero_is_unlabelled": zero}).classes == classes

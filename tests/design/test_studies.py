@@ -165,6 +165,7 @@ CLASSES_FIRST = {
             {"recipe__auxiliary_loss": 0.4, "grid__heads": ["linear", "upernet"], "exclude": [{"design": "*+upernet"}]},
             "recipe.auxiliary_loss: is of the head 'upernet'",
         ),
+        ({**DETECTION, "recipe__detector": {"sampled_regions": 3}}, "recipe.detector.sampled_regions: 3"),
         ({"recipe__detector": {"proposals": 64}}, "recipe.detector: is of the head 'cascade', which no design"),
         (
             DETECTION | {"pretraining": [CLASSES_FIRST | {"recipe": RECIPE | {"detector": {"proposals": 64}}}]},

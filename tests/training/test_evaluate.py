@@ -150,3 +150,9 @@ def test_a_detector_is_tested_by_the_losses_of_each_image_and_by_what_it_finds()
     assert result.box_ap == precision.compute().box_ap
     assert result.test_images == 6
     assert result.accuracy is None
+
+
+def test_one_image_alone_has_no_standard_error() -> None:
+    result = evaluate(Replay(torch.randn(1, 5)), batches(torch.tensor([2]), 1), 5, "classification", CPU)
+    assert result.test_loss > 0
+    assert result.test_loss_standard_error is None

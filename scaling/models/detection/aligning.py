@@ -64,4 +64,4 @@ def _line(
     place = (start[:, None, None] + offset).clamp(0, side - 1)
     near = place[:, :, :1].floor() + torch.arange(len(point) + 1)  # points are at most one apart
     bilinear = (1 - (place[:, :, None] - near[..., None]).abs()).clamp(min=0) * (point < points)[:, :, None]
-    return near.long(), bilinear.sum(3) / points
+    return near.long(), bilinear.sum(3) / points * (length > 0)[:, None, None]  # nothing of a region without extent

@@ -74,7 +74,7 @@ class CascadeMaskRCNN(DenseModel):
     ) -> dict[str, Float[Tensor, "B"]]:
         """Losses of each image, weighted; 'masks' is that of the masks, all others are of boxes.
 
-        In eval mode they are the same whenever they are taken, and in whatever batch.
+        In eval mode they are the same whenever they are taken, and in whatever batch that pads them no further.
         """
         levels = self.levels(images)
         return self._losses(levels, self.proposals.propose(levels, _sides(instances)), instances)
