@@ -3,12 +3,11 @@
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +25,8 @@ class RayCluster:
     def __init__(self, folder: Path) -> None:
         self.address = ""
         self._folder = folder
-        self._count = 0
+        self._names: list[str] = []
+        self._sessions: dict[str, int] = {}
         (folder / "token").touch(mode=0o600)
         (folder / "token").write_text(secrets.token_hex(32))
         self.environment = {
@@ -40,7 +40,9 @@ class RayCluster:
         with socket.socket() as free:
             free.bind(("", 0))
             port = free.getsockname()[1]
-        self._start("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        self._start(
+            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self._folder}"
+        )
         self.address = f"127.0.0.1:{port}"
 
     def add_node(self, cpus: int = 1, gpus: int = 0, **environment: str) -> str:
@@ -49,25 +51,28 @@ class RayCluster:
 
     def kill_node(self, name: str) -> None:
         """As a loss of power: all processes of the node at once, also those that its workers started."""
-        _kill(lambda process: process.environ().get(self.MARK) == name)
+        _kill(self._sessions.pop(name), name)
 
     def stop(self) -> None:
-        _kill(lambda process: process.environ().get(self.MARK, "").startswith(f"{self._folder}/"))
+        """Leave nothing of it."""
+        for name in list(self._sessions):
+            self.kill_node(name)
 
     def _start(self, *options: str, **environment: str) -> str:
-        self._count += 1
-        name = f"{self._folder}/{self._count}"
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
-                *("--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"),
-            ],
+        name = f"{self._folder}/{len(self._names)}"
+        self._names.append(name)
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+        start = subprocess.Popen(
+            [*command, "--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"],
             env=os.environ | self.environment | environment | {self.MARK: name},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            check=True,
-            timeout=START_SECONDS,
+            text=True,
+            start_new_session=True,
         )
+        self._sessions[name] = start.pid
+        said, _ = start.communicate(timeout=START_SECONDS)
+        assert start.returncode == 0, said
         return name
 
 
@@ -86,17 +91,17 @@ def ray_cluster(nodes: int = 2) -> Iterator[RayCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kill(chosen: Callable[[psutil.Process], bool]) -> None:
-    """SIGKILL to the chosen processes, until none is left: some may be starting others."""
-    while True:
-        processes = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if chosen(process) and process.status() != psutil.STATUS_ZOMBIE:
-                    processes.append(process)
-        if not processes:
-            return
+def _kill(session: int, mark: str) -> None:
+    """SIGKILL to all of a node, until none is left: some may be starting others."""
+
+    def belongs(process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):  # Ray's own processes change their titles and lose their environment
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and (os.getsid(process.pid) == session or process.environ().get(RayCluster.MARK) == mark)
+        return False
+
+    while processes := [process for process in psutil.process_iter() if belongs(process)]:
         for process in processes:
             with suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
+                process.kill()
         psutil.wait_procs(processes, timeout=5)

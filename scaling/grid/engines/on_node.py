@@ -1,4 +1,7 @@
-"""What Ray's workers do: run a command under a supervisor. Only the standard library, since it is sent to nodes by value."""
+"""What Ray's workers do: run a command under a supervisor.
+
+Only the standard library, since it is sent to nodes by value: nothing of this package need be importable in a worker.
+"""
 
 import os
 import signal
@@ -38,7 +41,7 @@ class Order(NamedTuple):
 class Part(NamedTuple):
     """One node of a job that needs several."""
 
-    index: int
+    rank: int
     nodes: int
     processes: int
     job: str
@@ -71,7 +74,8 @@ def run_command(around: Surroundings, order: Order) -> Outcome:
     finally:
         signal.signal(signal.SIGINT, before)
     last = next((line.strip() for line in reversed(lines) if line.strip()), None)
-    return Outcome(supervisor.returncode, socket.gethostname(), last, out_of_time)
+    code = supervisor.returncode if supervisor.returncode >= 0 else 128 - supervisor.returncode
+    return Outcome(code, socket.gethostname(), last, out_of_time)
 
 
 def run_part(around: Surroundings, order: Order, part: Part, meeting: str) -> Outcome:
@@ -81,12 +85,11 @@ def run_part(around: Surroundings, order: Order, part: Part, meeting: str) -> Ou
 
 def find_meeting() -> str:
     """An address on this node where the processes of a job can meet."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
-        route.connect(("192.0.2.1", 9))  # sends nothing; tells which of our addresses faces others
-        host = route.getsockname()[0]
+    from ray.util import get_node_ip_address
+
     with socket.socket() as free:
         free.bind(("", 0))
-        return f"{host}:{free.getsockname()[1]}"
+        return f"{get_node_ip_address()}:{free.getsockname()[1]}"
 
 
 def torchrun(part: Part, meeting: str, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -95,7 +98,7 @@ def torchrun(part: Part, meeting: str, arguments: Sequence[str]) -> tuple[str, .
         *("-m", "torch.distributed.run"),
         *("--nnodes", str(part.nodes), "--nproc-per-node", str(part.processes)),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", part.job),
-        *("--rdzv-conf", f"is_host={part.index == 0}".lower()),
+        *("--rdzv-conf", f"is_host={part.rank == 0}".lower()),
         *arguments,
     )
 

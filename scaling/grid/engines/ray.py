@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError, UsageError
@@ -37,8 +38,8 @@ class _Open:
 class RayScheduler:
     """A `Scheduler` on Ray.
 
-    Ray ends the tasks of a driver that is gone, so jobs of an earlier one have ended. Tasks do not tell when they begin:
-    a job is QUEUED until it has ended, and the leases in the run directory say what runs.
+    Ray ends the tasks of a driver that is gone, so jobs of an earlier one have ended. Tasks do not tell when they
+    begin: a job is QUEUED until it has ended, and the leases in the run directory say what runs.
 
     Args:
         address: host:port of the cluster's head, or 'auto' for RAY_ADDRESS or the cluster that runs on this machine.
@@ -58,7 +59,7 @@ class RayScheduler:
         ray.cloudpickle.register_pickle_by_value(on_node)
         # Stored once, not in each of thousands of tasks.
         self._around = ray.put(
-            Surroundings(inspect.getsource(supervisor), os.getcwd(), os.environ.get("PYTHONPATH"), grace_seconds)
+            Surroundings(inspect.getsource(supervisor), str(Path.cwd()), os.environ.get("PYTHONPATH"), grace_seconds)
         )
         self._command = ray.remote(max_retries=RETRIES)(on_node.run_command)
         self._part = ray.remote(max_retries=0)(on_node.run_part)
@@ -191,9 +192,10 @@ def what_lacks(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> str | None
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
-    """In words: '4 CPUs, 2 GPUs, 16.0 GiB'."""
+    """In words: '4 CPUs, 1 GPU, 16.0 GiB of memory'."""
+    counts = [f"{resources[kind]:g} {kind}{'' if resources[kind] == 1 else 's'}" for kind in ("CPU", "GPU")]
     memory = [f"{resources['memory'] / 2**30:.1f} GiB of memory"] if resources["memory"] else []
-    return ", ".join([f"{resources['CPU']:g} CPUs", f"{resources['GPU']:g} GPUs", *memory])
+    return ", ".join([*counts, *memory])
 
 
 def _connect(address: str) -> Any:
@@ -205,25 +207,20 @@ def _connect(address: str) -> Any:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    with _silence() as said:
-        import ray
+    said: list[str] = []
+    try:
+        with _silence(said):
+            import ray
 
-        try:
             ray.init(address, log_to_driver=False, configure_logging=False)
-        except Exception as error:
-            reason = _first_line(error)
-        else:
-            reason = None
-    text = said()
-    if reason is None:
-        for number, handler in handlers.items():  # Ray sets its own
-            signal.signal(number, handler)
-        return ray
-    if "AuthToken" in text or "Unauthenticated" in text:
-        raise ScalingError(
-            f"Ray at {address} refuses our token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the cluster's token"
-        )
-    raise ScalingError(f"no Ray cluster at {address}: {reason}")
+    except Exception as error:
+        if "Unauthenticated" in said[0]:
+            fix = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
+            raise ScalingError(f"Ray at {address} refuses our token; {fix}") from None
+        raise ScalingError(f"no Ray cluster at {address}: {_first_line(error)}") from None
+    for number, handler in handlers.items():  # Ray has set its own
+        signal.signal(number, handler)
+    return ray
 
 
 def _knock(address: str) -> None:
@@ -238,21 +235,20 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[Any]:
-    """Keep what C++ writes to the terminal; yields what was said, once it is over."""
+def _silence(said: list[str]) -> Iterator[None]:
+    """Keep from the terminal what C++ writes there, and tell it afterwards."""
     with tempfile.TemporaryFile() as file:
         kept = [os.dup(1), os.dup(2)]
         try:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            text: list[str] = []
-            yield lambda: text[0]
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            yield
         finally:
             for number, descriptor in enumerate(kept, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             file.seek(0)
-            text.append(file.read().decode(errors="replace"))
+            said.append(file.read().decode(errors="replace"))
 
 
 def _first_line(error: BaseException) -> str:
