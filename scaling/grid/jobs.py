@@ -11,13 +11,12 @@ from scaling.cost import (
     CellCost,
     Interval,
     Layout,
-    Scan,
     cell_speed,
     cost_of_cell,
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Cell, Data, DigitsData, Hardware, Study, matches, with_earlier_stages
+from scaling.design import CELL_ID, Cell, Data, Design, DigitsData, Hardware, Study, matches, with_earlier_stages
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
@@ -126,16 +125,13 @@ def plan_jobs(
         study: whose cells.
         device: that they run on.
         workers: cells at a time.
-        only: pattern of design names.
+        only: pattern of design names, or the id of one cell, which may be of a pretraining.
         processes: of a cell on this machine; all of them by default.
 
     Raises:
         UsageError: if `only` matches nothing, or a precision needs another device.
     """
-    cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
-    if not cells:
-        raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
-    cells, processes = with_earlier_stages(cells), processes or study.resources.processes
+    cells, processes = with_earlier_stages(_selected(study, only)), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     if device.kind == "cuda" and processes > device.count:
@@ -150,7 +146,22 @@ def plan_jobs(
     memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
     hardware, scan = _hardware(device, study), scan_on(device)
     devices = study.resources.processes // (1 if probed else processes)
-    return [_job(cell, memory, hardware, scan, devices) for cell in cells]
+    costs: dict[tuple[Design, str | None], CellCost] = {}  # the same for every seed
+    for cell in cells:
+        if (cell.design, cell.stage) not in costs:
+            costs[cell.design, cell.stage] = cost_of_cell(cell, scan)
+    return [_job(cell, costs[cell.design, cell.stage], memory, hardware, devices) for cell in cells]
+
+
+def _selected(study: Study, only: str | None) -> list[Cell]:
+    """The cells of an id, or else those of the study itself whose designs match a pattern."""
+    if only is not None and CELL_ID.fullmatch(only):
+        cells = [cell for cell in study.all_cells() if cell.id == only]
+    else:
+        cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
+    if not cells:
+        raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
+    return cells
 
 
 def check_trainable(jobs: Iterable[Job]) -> None:
@@ -199,8 +210,7 @@ def _hardware(device: Device, study: Study) -> Hardware | None:
     return next(own, find_hardware(shipped) if shipped else None)
 
 
-def _job(cell: Cell, memory: Memory, hardware: Hardware | None, scan: Scan, devices: int) -> Job:
-    cost = cost_of_cell(cell, scan)
+def _job(cell: Cell, cost: CellCost, memory: Memory, hardware: Hardware | None, devices: int) -> Job:
     micro_batch_size = fitting_micro_batch(cell, cost, memory.worker_bytes)
     layout = Layout(devices, micro_batch_size, cell.recipe.batch_size // (devices * micro_batch_size))
     speed = cell_speed(cost, layout, hardware) if hardware else None
@@ -213,7 +223,8 @@ def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:
     Raises:
         RecordError: if a record already there cannot be read.
     """
-    return [replace(job, status=run.status(job.cell.id)) for job in jobs]
+    begun = run.begun()
+    return [replace(job, status=run.status(job.cell.id)) if job.cell.id in begun else job for job in jobs]
 
 
 def fitting_micro_batch(cell: Cell, cost: CellCost, memory_bytes: int) -> int:
