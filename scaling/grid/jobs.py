@@ -1,7 +1,7 @@
 """From a study to jobs: which cells are left to run, what each costs, and how it fits the device."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -184,20 +184,33 @@ def check_trainable(jobs: Iterable[Job]) -> None:
         open_data(data, anew=place == 0)
 
 
-def check_same_data(jobs: Iterable[Job], run: RunDirectory) -> None:
-    """Raise UsageError where open jobs would train on other images than the cells that a run directory has."""
-    sets = [job.cell.data for job in jobs if job.status not in FINISHED and not isinstance(job.cell.data, DigitsData)]
+def check_same_data(jobs: Sequence[Job], run: RunDirectory) -> None:
+    """Raise UsageError where open jobs would train on other images than the cells that a run directory has.
+
+    For each data set as many records are read as there are jobs, theirs first: the start of one cell must not cost
+    those of thousands.
+    """
+    sets: list[Data] = []
+    for job in jobs:
+        if job.status not in FINISHED and not isinstance(job.cell.data, DigitsData) and job.cell.data not in sets:
+            sets.append(job.cell.data)
     if not sets or not run.study_file.exists():
         return
     from scaling.data import data_fingerprint  # late: it imports torch
 
-    trained_on = {cell.id: cell.data for cell in run.study().all_cells()}
-    for record in run.records():
-        data = trained_on[record.cell]
-        now = data_fingerprint(data) if data in sets else record.data_fingerprint
-        if record.data_fingerprint not in (None, now):
+    own, begun, compared = {job.cell.id for job in jobs}, run.begun(), [0] * len(sets)
+    for cell in sorted(run.study().all_cells(), key=lambda cell: cell.id not in own):
+        place = sets.index(cell.data) if cell.id in begun and cell.data in sets else None
+        if place is None or compared[place] >= len(jobs):
+            continue
+        record = run.record(cell.id) or run.failure(cell.id)
+        if record is None or record.data_fingerprint is None:
+            continue
+        compared[place] += 1
+        now = data_fingerprint(cell.data)
+        if record.data_fingerprint != now:
             raise UsageError(
-                f"data.path: {getattr(data, 'path', data.name)} holds other images (fingerprint {now})\n"
+                f"data.path: {getattr(cell.data, 'path', cell.data.name)} holds other images (fingerprint {now})\n"
                 f"than {record.design} seed {record.seed} in {run.path} was trained on ({record.data_fingerprint});\n"
                 "put those back, or choose another --out"
             )
