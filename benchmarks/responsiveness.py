@@ -3,18 +3,23 @@
 python -m benchmarks.responsiveness      # minutes, most of them to write the records; rewrites its own page
 """
 
-import os
+import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from benchmarks import evidence
+from benchmarks.pages import seconds, write_page
 from scaling.design import Cell, Study, build_study
+from scaling.grid import find_device, grid_status, plan_jobs, with_status
 from scaling.grid.leases import Holder, file_system_time, take_lease
 from scaling.records import Record, RunDirectory, Status, describe
 
 CELLS, DONE, RUNNING, FAILED = 10_000, 9_000, 50, 20
+REPEATS = 5
 
 
 def study(cells: int) -> Study:
@@ -88,3 +93,53 @@ def fill(run: RunDirectory, grid: Study, done: int, running: int, failed: int) -
     for cell in islice(cells, failed):
         run.begin(cell)
         run.fail(Record(**describe(cell), status=Status.FAILED, error="worker killed by signal 9"), "no more is known")
+
+
+def counted(call: Callable[[], object], folder: Path) -> tuple[int, int]:
+    """Files that a call opens below a folder, and folders that it lists."""
+    counts = {"open": 0, "os.scandir": 0}
+    call()  # imports read files too
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event in counts and isinstance(arguments[0], str | Path) and Path(arguments[0]).is_relative_to(folder):
+            counts[event] += 1
+
+    sys.addaudithook(count)  # it stays, so the result is taken at once
+    call()
+    return counts["open"], counts["os.scandir"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        grid, run, began = study(CELLS), RunDirectory(Path(name) / "crowd"), time.perf_counter()
+        fill(run, grid, DONE, RUNNING, FAILED)
+        print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
+        device, cells = find_device("cpu"), grid.cells()
+        one = ("run-grid", str(run.path), "--only", cells[0].id, "--workers", "1", "--device", "cpu")
+        commands = (
+            ("scaling status RUN", ("status", str(run.path))),
+            ("scaling status RUN --format json", ("status", str(run.path), "--format", "json")),
+            ("scaling run-grid RUN --only ID --format json, of a finished cell", (*one, "--format", "json")),
+            ("scaling run-grid RUN --only ID --dry-run", (*one, "--dry-run")),
+        )
+        calls: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("grid_status(RUN)", lambda: grid_status(run.path)),
+            ("jobs of all cells with their status", lambda: with_status(plan_jobs(grid, device, 1), run)),
+            ("jobs of one cell by its id", lambda: with_status(plan_jobs(grid, device, 1, cells[-1].id), run)),
+        )
+        rows = []
+        for label, arguments in commands:
+            taken = [evidence.run(*arguments, folder=Path(name)) for _ in range(REPEATS)]
+            wall, peak = [each[0] for each in taken], max(each[1] for each in taken)
+            rows.append((label, f"{statistics.median(wall):.2f} s", f"{peak / 1e6:.0f} MB", "-", "-"))
+        walls = [statistics.median(seconds(call, REPEATS)) for _, call in calls]
+        for (label, call), wall in zip(calls, walls, strict=True):
+            opened, listed = counted(call, run.path)
+            rows.append((label, f"{wall:.2f} s", "-", f"{opened:,}", f"{listed:,}"))
+    about = f"{CELLS:,} cells: {DONE:,} done, {RUNNING} running, {FAILED} failed, the others planned"
+    columns = ("what", f"wall, median of {REPEATS}", "peak memory", "files opened", "folders listed")
+    write_page("responsiveness", "A run directory of 10,000 cells", [(about, columns, rows)])
+
+
+if __name__ == "__main__":
+    main()
