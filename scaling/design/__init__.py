@@ -44,7 +44,7 @@ from scaling.design.recipes import Decay, Flip, Measure, PatchResize, PatchStage
 from scaling.design.resources import Resources
 from scaling.design.schedules import TrainingStage
 from scaling.design.sized_recipes import SizeSettings, StudyRecipe
-from scaling.design.studies import Cell, Exclusion, Grid, Study, matches, with_earlier_stages
+from scaling.design.studies import CELL_ID, Cell, Exclusion, Grid, Study, matches, with_earlier_stages
 from scaling.design.study_files import (
     StudyError,
     build_study,
@@ -73,6 +73,7 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "BuiltinRecipe",
+    "CELL_ID",
     "Cell",
     "Cifar10Data",
     "Cifar100Data",

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from scaling.records import write_whole
@@ -235,6 +236,7 @@ def _highest(folder: Path) -> int:
     return max(_numbers(folder), default=0)
 
 
+@cache
 def _machine() -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
