@@ -186,12 +186,17 @@ class Heartbeat(threading.Thread):
         self._lease = lease
         self._pause = lease.holder.dead_after_seconds / BEATS_PER_LIFE
         self._renewed = time.monotonic()
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Renew, again and again."""
-        while True:
-            time.sleep(self._pause)
+        while not self._over.wait(self._pause):
             self.beat()
+
+    def stop(self) -> None:
+        """Renew no more; the lease is the caller's to release."""
+        self._over.set()
+        self.join()
 
     def beat(self) -> None:
         """Renew now."""

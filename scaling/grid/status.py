@@ -154,7 +154,7 @@ def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, trainin
     found = find_holder(folder, now) if begun and not finished else Found(None, None)
     state = _state(record, problem, found)
     at_work = state == Status.RUNNING
-    step, loss = _last_logged(folder) if state not in (Status.PLANNED, *FINISHED) else (None, None)
+    step, loss = last_logged(folder) if state not in (Status.PLANNED, *FINISHED) else (None, None)
     running = _seconds_since(found.holder.started) if at_work and found.holder else None
     known = found.holder if found.silent_seconds is not None else None
     steps = cell.recipe.training_steps(cell.data.epoch_images)
@@ -246,7 +246,7 @@ def _timed(
     return (step / steps, running) if step and running else (0.0, 0.0)
 
 
-def _last_logged(folder: Path) -> tuple[int | None, float | None]:
+def last_logged(folder: Path) -> tuple[int | None, float | None]:
     """Step and loss of the last whole line of a cell's learning curve."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
