@@ -29,7 +29,9 @@ class Resources(Section):
     )
     compile: Annotated[bool, Field(description="by torch.compile")] = False
     data_workers: Annotated[NonNegativeInt | None, Field(description="of each process, for images in files")] = None
-    cpus: Annotated[PositiveInt | None, Field(description="cores that a scheduler is asked for, of each process")] = None
+    cpus: Annotated[PositiveInt | None, Field(description="cores that a scheduler is asked for, of each process")] = (
+        None
+    )
     memory_gib: Annotated[
         float | None, Field(gt=0, description="host memory that a scheduler is asked for, of each process")
     ] = None
