@@ -58,11 +58,12 @@ class Cluster:
         """What decides to which machines jobs come."""
         return json.dumps({"engine": self.engine, "at": self.address, "in": self.partition, "of": self.constraint})
 
-    def connect(self, folder: Path, grace_seconds: float) -> Scheduler:
+    def connect(self, folder: Path, name: str, grace_seconds: float) -> Scheduler:
         """Its scheduler.
 
         Args:
             folder: for files of its own, in the run directory.
+            name: of the jobs.
             grace_seconds: that a job has to save when it is asked to stop.
 
         Raises:
@@ -74,4 +75,13 @@ class Cluster:
             return RayScheduler(self.address or "auto", grace_seconds)
         from scaling.grid.engines.slurm import SlurmScheduler
 
-        return SlurmScheduler(folder, grace_seconds, self)
+        return SlurmScheduler(
+            folder,
+            name,
+            partition=self.partition,
+            account=self.account,
+            qos=self.qos,
+            constraint=self.constraint,
+            extra=self.sbatch,
+            grace_seconds=grace_seconds,
+        )

@@ -60,7 +60,7 @@ def open_remote(
     journal.open(conduct.dead_after_seconds)
     scheduler = None
     try:
-        scheduler = cluster.connect(journal.folder, conduct.grace_seconds)
+        scheduler = cluster.connect(journal.folder, study.name, conduct.grace_seconds)
         found = _device(cluster, scheduler, journal, device, conduct, tell)
         per_node = study.resources.processes // study.resources.nodes
         jobs = plan_jobs(study, replace(found, count=max(found.count, per_node)), 1, only, per_node)

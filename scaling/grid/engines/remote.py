@@ -13,7 +13,7 @@ from scaling.grid.engines.journal import Journal, Submitted
 from scaling.grid.engines.needs import grown
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
-from scaling.grid.leases import Lease, utc_now
+from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
 from scaling.grid.status import last_logged
 from scaling.records import Record, RunDirectory, Status, describe
 
@@ -109,15 +109,11 @@ class Remote:
             time.sleep(timeout)
             return
         states = self.scheduler.look([flight.submitted.job for flight in self._flights.values()])
-        running = islice((flight for flight in self._flights.values() if flight.begun), FOLLOWED)
-        for flight in list(running):
-            yield from self._progress(flight)
+        for begun, follow in ((True, self._progress), (False, self._start)):
+            for flight in list(islice((each for each in self._flights.values() if each.begun is begun), FOLLOWED)):
+                yield from follow(flight, states[flight.submitted.job])
         for cell, flight in list(self._flights.items()):
-            state = states[flight.submitted.job]
-            if state.phase is Phase.RUNNING and not flight.begun:
-                flight.begun = True
-                yield Begun(cell, state.node)
-            elif state.phase is Phase.ENDED:
+            if (state := states[flight.submitted.job]).phase is Phase.ENDED:
                 del self._flights[cell]
                 yield self._end(flight, state)
         self._look_at = time.monotonic() + LOOK_SECONDS
@@ -167,7 +163,15 @@ class Remote:
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
 
-    def _progress(self, flight: _Flight) -> Iterator[Moved]:
+    def _start(self, flight: _Flight, state: JobState) -> Iterator[Begun]:
+        """Whether a job has begun, by its scheduler or, since Ray does not tell, by the lease of its cell."""
+        folder = self.run.cell_folder(flight.job.cell.id)
+        holder = find_holder(folder, file_system_time(folder)) if state.phase is Phase.QUEUED else None
+        if state.phase is Phase.RUNNING or (holder and holder.lives):
+            flight.begun = True
+            yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
+
+    def _progress(self, flight: _Flight, _state: JobState) -> Iterator[Moved]:
         cell = flight.job.cell
         step, loss = last_logged(self.run.cell_folder(cell.id))
         if step is not None and step != flight.step:
