@@ -147,7 +147,9 @@ def slurm_server(accounting: bool = True, remember_seconds: int = 3600) -> Itera
             (folder / "hosts").write_text("127.0.0.1 localhost " + " ".join(NODES) + "\n")
             for node in NODES:
                 _daemon(daemons, folder, "unshare", "--uts", "--mount", "sh", "-c", BECOME_NODE, str(folder), node)
-            _wait_for(lambda: _ask("sinfo", "-h", "-N", "-p", "ci", "-o", "%T").split() == ["idle"] * len(NODES), "sinfo")
+            _wait_for(
+                lambda: _ask("sinfo", "-h", "-N", "-p", "ci", "-o", "%T").split() == ["idle"] * len(NODES), "sinfo"
+            )
             daemons.callback(_end_jobs)
             yield folder
     finally:
