@@ -1,5 +1,6 @@
 """The driver of a cluster, on processes that stand for jobs."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from scaling.design import Study
 from scaling.errors import ScalingError
-from scaling.grid import Board, Device, Job, plan_jobs
+from scaling.grid import Board, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
@@ -154,7 +155,10 @@ def test_a_new_driver_watches_the_jobs_of_the_one_before(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.work_off(bench.engine(), observer=once_trained(bench, cell, lambda _job: leave(bench.board)))
     assert bench.scheduler.cancelled == []
+    (driver,) = grid_status(bench.run.path).drivers
+    assert (driver.engine, driver.runner, driver.lives) == ("processes", os.getpid(), False)
     engine = bench.engine()
+    assert grid_status(bench.run.path).drivers[0].lives
     engine.adopt(bench.jobs)
     assert cell in engine.in_hand
     bench.work_off(engine, observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, Lack.NODE)))
