@@ -1,14 +1,15 @@
 """`scaling run-grid --dry-run`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.output import Format, interval, message, print_json, show_table, si, size
+from scaling.cli.output import Format, duration, interval, message, print_json, show_table, si, size
 from scaling.cli.run_options import DeviceChoice
 
 if TYPE_CHECKING:
     from scaling.design import Study
-    from scaling.grid import Job
+    from scaling.grid import Cluster, Job
     from scaling.torchrun import Place
 
 PROBED = (
@@ -67,6 +68,50 @@ def list_cells(
         message(PROBED)
     if not timed:
         message("no hours: the estimator does not know this device; see 'scaling doctor'")
+
+
+def list_requests(
+    cluster: "Cluster",
+    study: "Study",
+    folder: Path,
+    device: DeviceChoice,
+    only: str | None,
+    grace: float,
+    output: Format,
+) -> None:
+    """What each cell would ask a cluster for, and Slurm's scripts."""
+    from scaling.grid.conduct import Conduct
+    from scaling.grid.engines.opening import foresee
+    from scaling.records import FINISHED, RunDirectory
+
+    found = foresee(cluster, study, RunDirectory(folder), device.value, only, Conduct(grace_seconds=grace))
+    pairs = list(zip(found.jobs, found.needs, strict=True))
+    if output is Format.JSON:
+        cells = [_job_json(job) | {"needs": asdict(needs)} for job, needs in pairs]
+        print_json({"engine": cluster.engine, "probed": found.probed, "cells": cells, "script": found.script})
+        return
+    columns = ["cell", "status", "train FLOPs", "nodes", "GPUs", "cores", "memory", "time"]
+    rows = [
+        [
+            job.cell.name,
+            job.status.value,
+            si(job.training_flops),
+            str(needs.nodes),
+            str(needs.gpus),
+            str(needs.cpus),
+            size(needs.memory_bytes) if needs.memory_bytes else "-",
+            duration(needs.seconds),
+        ]
+        for job, needs in pairs
+    ]
+    show_table(f"{study.name}: {len(pairs)} cells as jobs of {cluster.engine}; of each node", columns, rows, left=2)
+    if found.script:
+        print(found.script)
+    for job in found.jobs:
+        if job.status not in FINISHED and (misfit := job.misfit) is not None:
+            message(f"would be {misfit.status}: {job.cell.name}: {misfit.error}")
+    if not found.probed:
+        message("no job has looked yet at the memory and the GPUs there; the first run does")
 
 
 def _job_json(job: "Job") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.dry_run import list_cells
+from scaling.cli.dry_run import list_cells, list_requests
 from scaling.cli.output import Format, duration, message, print_json
 from scaling.cli.run_options import (
     Account,
@@ -98,7 +98,10 @@ def run_grid(
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
     if dry_run:
         check_trackers(log or ())
-        list_cells(chosen, folder, device, workers, only, output, place)
+        if cluster is not None:
+            list_requests(cluster, chosen, folder, device, only, grace, output)
+        else:
+            list_cells(chosen, folder, device, workers, only, output, place)
         return
     from scaling.cli.progress import progress
 

@@ -16,6 +16,7 @@ class Processes:
     """Jobs as processes, `room` of them at a time; they outlive none of the drivers of a test."""
 
     has_gpus = False
+    longest_seconds = None
 
     def __init__(self, room: int = 2) -> None:
         self.room = room

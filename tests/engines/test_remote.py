@@ -1,5 +1,6 @@
 """The driver of a cluster, on processes that stand for jobs."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from scaling.design import Study
 from scaling.errors import ScalingError
-from scaling.grid import Board, Device, Job, plan_jobs
+from scaling.grid import Board, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
@@ -96,8 +97,9 @@ def test_a_cell_that_fails_is_reported_and_not_submitted_again_by_this_run(bench
     bench.live(first, "fails")
     bench.work_off(bench.engine())
     assert bench.statuses() == {first: Status.FAILED, second: Status.DONE}
-    assert bench.board.rows[first].record is not None
-    assert bench.board.rows[first].record.error == "it did not work"
+    failed = bench.board.rows[first].record
+    assert failed is not None
+    assert failed.error == "it did not work"
     bench.work_off(bench.engine())  # the next command tries again
     assert set(bench.statuses().values()) == {Status.DONE}
     assert len(bench.submitted(first)) == 2
@@ -127,7 +129,9 @@ def test_a_cell_that_never_gets_on_is_given_up(bench: Bench) -> None:
     bench.work_off(bench.engine(), observer=lose)
     assert bench.statuses()[cell] is Status.FAILED
     assert len(bench.submitted(cell)) == remote.LOSSES
-    assert "given up" in (bench.run.failure(cell) or bench.board.rows[cell].record).error  # type: ignore[union-attr]
+    failed = bench.run.failure(cell)
+    assert failed is not None
+    assert "given up" in (failed.error or "")
 
 
 def test_a_killed_worker_gets_twice_the_memory_as_often_as_the_study_allows(bench: Bench) -> None:
@@ -138,7 +142,7 @@ def test_a_killed_worker_gets_twice_the_memory_as_often_as_the_study_allows(benc
     assert bench.statuses() == {first: Status.DONE, second: Status.FAILED}
     asked = [bench.scheduler.requests[job].needs.memory_bytes for job in bench.scheduler.requests]
     growth = bench.jobs[0].cell.resources.growth
-    assert sorted(asked) == sorted([1 << 30, 2 << 30] + [(1 << 30) << times for times in range(growth + 1)])  # type: ignore[type-var]
+    assert sorted(map(str, asked)) == sorted(str((1 << 30) << times) for times in [0, 1, *range(growth + 1)])
 
 
 def test_a_new_driver_watches_the_jobs_of_the_one_before(bench: Bench) -> None:
@@ -151,7 +155,10 @@ def test_a_new_driver_watches_the_jobs_of_the_one_before(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.work_off(bench.engine(), observer=once_trained(bench, cell, lambda _job: leave(bench.board)))
     assert bench.scheduler.cancelled == []
+    (driver,) = grid_status(bench.run.path).drivers
+    assert (driver.engine, driver.runner, driver.lives) == ("processes", os.getpid(), False)
     engine = bench.engine()
+    assert grid_status(bench.run.path).drivers[0].lives
     engine.adopt(bench.jobs)
     assert cell in engine.in_hand
     bench.work_off(engine, observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, Lack.NODE)))

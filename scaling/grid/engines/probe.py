@@ -75,11 +75,9 @@ def probe(
     Raises:
         ScalingError: if the run directory is not seen there, or the job fails.
     """
-    about = f"{about} {kind} {version('patch-scaling')} {sys.executable}"
-    known = _read(folder)
-    if known is not None and known.token.startswith(f"{about} "):
+    if (known := last_answer(folder, about, kind)) is not None:
         return known
-    token = f"{about} {uuid.uuid4().hex}"
+    token = f"{_topic(about, kind)} {uuid.uuid4().hex}"
     (folder / ANSWER).unlink(missing_ok=True)
     write_whole(folder / QUESTION, json.dumps({"token": token}) + "\n")
     arguments = ("-m", "scaling.grid.engines.probe", str(folder.resolve()), kind)
@@ -94,6 +92,16 @@ def probe(
         scheduler.cancel([job])
         raise
     return _checked(_answer(folder, token, state), state, folder, job)
+
+
+def last_answer(folder: Path, about: str, kind: str) -> Answer | None:
+    """What the last probe found, if it was asked the same from the same Python environment."""
+    known = _read(folder)
+    return known if known is not None and known.token.startswith(f"{_topic(about, kind)} ") else None
+
+
+def _topic(about: str, kind: str) -> str:
+    return f"{about} {kind} {version('patch-scaling')} {sys.executable}"
 
 
 def check_clock(answer: Answer, allowed_seconds: float) -> None:

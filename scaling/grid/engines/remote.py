@@ -10,7 +10,7 @@ from scaling.grid.crew import KILLED
 from scaling.grid.devices import Device
 from scaling.grid.engine import Begun, Ended, Lost, Moved, News
 from scaling.grid.engines.journal import Journal, Submitted
-from scaling.grid.engines.needs import grown
+from scaling.grid.engines.needs import corrected, grown
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
@@ -68,6 +68,8 @@ class Remote:
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _waiting: list[Job] = field(default_factory=list)
     _past: dict[str, _Past] = field(default_factory=dict)
+    _done: dict[str, list[Record]] = field(default_factory=dict)
+    """Finished cells of each design."""
     _look_at: float = 0.0
 
     @property
@@ -158,7 +160,7 @@ class Remote:
 
     def _request(self, job: Job) -> Request:
         past = self._past.get(job.cell.id)
-        needs = past.needs if past and past.needs else self.needs_of(job)
+        needs = past.needs if past and past.needs else corrected(self.needs_of(job), job, self._measured(job))
         before = self._flights.get(job.cell.after.id) if job.cell.after else None
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
@@ -170,6 +172,9 @@ class Remote:
         if state.phase is Phase.RUNNING or (holder and holder.lives):
             flight.begun = True
             yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
+
+    def _measured(self, job: Job) -> list[Record]:
+        return self._done.get(str(job.cell.design), [])
 
     def _progress(self, flight: _Flight, _state: JobState) -> Iterator[Moved]:
         cell = flight.job.cell
@@ -186,6 +191,7 @@ class Remote:
         cell = flight.job.cell.id
         finished = self.run.record(cell)
         if finished is not None:
+            self._done.setdefault(finished.design, []).append(finished)
             return Ended(finished)
         failure = self.run.failure(cell)
         failure = failure if failure != flight.failure else None
@@ -212,7 +218,7 @@ class Remote:
         past.step = max(step, past.step)
         if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
             past.grown += 1
-            past.needs = grown(needs, state.lack)
+            past.needs = grown(needs, state.lack, 1)
             return past.grown <= job.cell.resources.growth
         return past.losses < LOSSES
 
