@@ -25,6 +25,14 @@ def test_reference_study_is_whole(name: str) -> None:
     assert any((ANALYSIS / name).glob("*.json"))
 
 
+def test_losses_of_boxes_and_masks_fall_at_every_halving_of_the_patch() -> None:
+    records = load_records(RUNS / "digits-detection")
+    losses = records.groupby(["task", "patch_size"])["test_loss"].agg(["mean", "max", "min"]).unstack("task")
+    assert losses["mean"].shape == (3, 2)
+    for smaller, larger in ((4, 8), (8, 16)):
+        assert (losses["max"].loc[smaller] < losses["min"].loc[larger]).all()
+
+
 def test_digits_quick_falls_at_every_halving_of_the_patch() -> None:
     records = load_records(RUNS / "digits-quick")
     assert records["patch_size"].nunique() >= 4

@@ -118,6 +118,8 @@ class PlainLines(AbstractContextManager["PlainLines"]):
             return f"{row.job.cell.name}: {row.share_done:.0%}, train loss {number(row.loss)}; {summary(board)}"
         if row.status is Status.RUNNING:
             return f"{row.job.cell.name}: {result(row) or 'started'}"
+        if row.status is Status.PLANNED:
+            return f"{row.job.cell.name}: to be submitted again: {row.elsewhere}"
         test_loss = "test loss " if row.status is Status.DONE else ""
         return f"{row.job.cell.name}: {row.status}, {test_loss}{result(row)}, {duration(row.seconds)}; {summary(board)}"
 

@@ -41,10 +41,10 @@ from scaling.design.patterns import alternatives, expand_designs
 from scaling.design.pretraining import Pretraining
 from scaling.design.recipe_files import BuiltinRecipe, StageRecipe, builtin_recipes
 from scaling.design.recipes import Decay, Flip, Measure, PatchResize, PatchStage, Precision, Recipe
-from scaling.design.resources import Resources
+from scaling.design.resources import ASKED, Resources
 from scaling.design.schedules import TrainingStage
 from scaling.design.sized_recipes import SizeSettings, StudyRecipe
-from scaling.design.studies import Cell, Exclusion, Grid, Study, matches, with_earlier_stages
+from scaling.design.studies import CELL_ID, Cell, Exclusion, Grid, Study, matches, with_earlier_stages
 from scaling.design.study_files import (
     StudyError,
     build_study,
@@ -61,6 +61,7 @@ from scaling.design.study_files import (
 from scaling.design.tasks import HEADS, HEADS_OF_TASK, PADDED_HEADS, Task, task_of_head
 
 __all__ = [
+    "ASKED",
     "Ade20kData",
     "CocoData",
     "CocoFormatData",
@@ -73,6 +74,7 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "BuiltinRecipe",
+    "CELL_ID",
     "Cell",
     "Cifar10Data",
     "Cifar100Data",

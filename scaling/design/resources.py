@@ -12,18 +12,33 @@ Sharding = Literal["ddp", "fsdp"]
 """Whether every process holds all weights, gradients and moments, or its part of them."""
 
 
+ASKED = ("cpus", "memory_gib", "hours", "growth")
+"""Keys for schedulers only."""
+
+
 class Resources(Section):
     """How a cell is carried out. It changes results by rounding and random draws only: no part of a cell's identity."""
 
     save_every_minutes: Annotated[float, Field(gt=0, description="at most so much training is lost")] = 10.0
     save_every_steps: Annotated[PositiveInt | None, Field(description="save after so many steps too")] = None
-    processes: Annotated[PositiveInt, Field(description="of one cell, on one machine; on CUDA one for each GPU")] = 1
+    processes: Annotated[PositiveInt, Field(description="of one cell; on CUDA one for each GPU")] = 1
+    nodes: Annotated[PositiveInt, Field(description="machines that the processes of a cell are spread over evenly")] = 1
     sharding: Sharding = "ddp"
     activation_checkpointing: Annotated[bool, Field(description="keep the inputs of blocks only, run them twice")] = (
         False
     )
     compile: Annotated[bool, Field(description="by torch.compile")] = False
     data_workers: Annotated[NonNegativeInt | None, Field(description="of each process, for images in files")] = None
+    cpus: Annotated[PositiveInt | None, Field(description="cores that a scheduler is asked for, of each process")] = (
+        None
+    )
+    memory_gib: Annotated[
+        float | None, Field(gt=0, description="host memory that a scheduler is asked for, of each process")
+    ] = None
+    hours: Annotated[float | None, Field(gt=0, description="time limit that a scheduler is asked for, of a job")] = None
+    growth: Annotated[
+        NonNegativeInt, Field(description="how often a cell out of host memory or time asks for twice as much")
+    ] = 2
 
 
 def check_images(resources: Resources, task: Task, drawn: bool) -> None:
@@ -37,6 +52,8 @@ def check_images(resources: Resources, task: Task, drawn: bool) -> None:
 def check_resources(resources: Resources, recipe: Recipe) -> None:
     """Raise ValueError, naming the key, for resources that a recipe cannot be carried out with."""
     processes, batch_size, micro = resources.processes, recipe.batch_size, recipe.micro_batch_size
+    if processes % resources.nodes:
+        raise ValueError(f"resources.nodes: {resources.nodes} do not divide resources.processes {processes} evenly")
     if batch_size % processes:
         raise ValueError(f"resources.processes: {processes} do not divide recipe.batch_size {batch_size} evenly")
     if micro and batch_size % (micro * processes):

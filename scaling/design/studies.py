@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Raised when the same specification would no longer give the same result; a new key with a default
 # that changes nothing leaves ids alone, since they are made of what differs from the defaults.
 CELL_GENERATION = 1
+CELL_ID = re.compile("[0-9a-f]{12}")
 STREAM_STRIDE = 2**32  # between the seeds of a stage's images and of those of the stage before
 
 
@@ -67,7 +70,7 @@ class Exclusion(Section):
         return matches(name, self.design) and (limit is None or sequence_length > limit)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, to keep the id
 class Cell:
     """One design and seed of a study, or of one of its pretrainings: the unit that is trained and recorded."""
 
@@ -83,7 +86,7 @@ class Cell:
     """The cell whose checkpoint it starts from."""
     resources: Resources = field(default_factory=Resources)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the result."""
         identity = {
@@ -188,22 +191,24 @@ class Study(Section):
 
     def cells(self) -> list[Cell]:
         """Every cell of the study itself, in the order of the axes."""
-        return [self._cell(design, seed) for design in self._designs() for seed in self.grid.seeds]
+        return [cell for design in self._designs() for cell in self._cells_of(design)]
 
     def all_cells(self) -> list[Cell]:
         """The cells of the pretrainings too, each once; every cell comes after the one it starts from."""
         return with_earlier_stages(self.cells())
 
-    def _cell(self, design: Design, seed: int) -> Cell:
-        before = None
-        for stage in self.pretraining:
-            recipe = stage.recipe.of_size(design.size)
-            before = Cell(
-                *(self.name, stage.design_of(design), seed, stage.data or self.data, recipe, self.measure),
-                *(stage.name, before, self.resources),
-            )
+    def _cells_of(self, design: Design) -> Iterator[Cell]:
+        """A design's cells, one for each seed, with those that they start from."""
         recipe = self.recipe.of_size(design.size)
-        return Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
+        stages = [(stage, stage.recipe.of_size(design.size), stage.design_of(design)) for stage in self.pretraining]
+        for seed in self.grid.seeds:
+            before = None
+            for stage, its_recipe, its_design in stages:
+                before = Cell(
+                    *(self.name, its_design, seed, stage.data or self.data, its_recipe, self.measure),
+                    *(stage.name, before, self.resources),
+                )
+            yield Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
 
     def _heads(self) -> tuple[str | None, ...]:
         return self.grid.heads or HEADS_OF_TASK[self.data.task][:1] or (None,)

@@ -1,8 +1,9 @@
-"""Run a study's cells on this machine. The runner imports torch only to find a GPU."""
+"""Run a study's cells, here or on a cluster. The runner imports torch only to find a GPU."""
 
 from scaling.grid.board import Board, Row
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import Check, examine, require_training
+from scaling.grid.engines.cluster import Cluster
 from scaling.grid.jobs import Job, check_trainable, plan_jobs, with_status
 from scaling.grid.runner import GridResult, run_grid, worker_count
 from scaling.grid.status import CellStatus, GridStatus, grid_status
@@ -12,6 +13,7 @@ __all__ = [
     "Board",
     "CellStatus",
     "Check",
+    "Cluster",
     "Device",
     "GridResult",
     "GridStatus",

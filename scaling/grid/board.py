@@ -25,7 +25,7 @@ class Row:
     seconds: float | None = None
     record: Record | None = None
     elsewhere: str | None = None
-    """Host and process of another runner that runs the cell."""
+    """Host that runs the cell, where that is not this machine; its other runner; or why it waits again."""
 
     @property
     def share_done(self) -> float:
@@ -51,16 +51,21 @@ class Board:
         self.already_done = sum(row.status in FINISHED for row in self.rows.values())
         self._clock = clock
 
-    def start(self, cell_id: str) -> None:
-        """A worker took the cell."""
+    def start(self, cell_id: str, where: str | None = None) -> None:
+        """A worker took the cell, on a host that is named where it is not this machine."""
         row = self.rows[cell_id]
-        row.status, row.started, row.began, row.elsewhere = Status.RUNNING, self._clock(), None, None
+        row.status, row.started, row.began, row.elsewhere = Status.RUNNING, self._clock(), None, where
         row.step = row.first_step = 0
 
     def leave(self, cell_id: str, elsewhere: str) -> None:
         """Another runner has the cell."""
         row = self.rows[cell_id]
         row.status, row.started, row.elsewhere = Status.RUNNING, None, elsewhere
+
+    def requeue(self, cell_id: str, why: str) -> None:
+        """The cell's job ended before the cell did; there will be another."""
+        row = self.rows[cell_id]
+        row.status, row.started, row.elsewhere = Status.PLANNED, None, why
 
     def progress(self, cell_id: str, step: int, steps: int, loss: float | None) -> None:
         """The cell's training moved on; with a loss of None it begins at this step, again after a rollback."""

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -13,11 +13,16 @@ from typing import Any
 from scaling.cores import loaders_of_each
 from scaling.design import Cell, DigitsData
 from scaling.grid.devices import Device
+from scaling.grid.engine import Begun, Ended, Lost, Moved, News
 from scaling.grid.jobs import Job, Memory
 from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
 from scaling.processes import SCHEDULER_SIGNALS, fork_server
 from scaling.records import Record, RunDirectory, Status, describe
 from scaling.torchrun import Place
+
+KILLED_BY = "worker killed by signal"
+KILLED = f"{KILLED_BY} {signal.SIGKILL.value}"
+"""How the reason of a cell begins whose worker was killed, as systems do that run out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +47,6 @@ class Assignment:
     """Under torchrun: of the first process, which leads the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A cell's training moved on; with a loss of None it begins at this step."""
-
-    cell: str
-    step: int
-    steps: int
-    loss: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A cell ended with a record, finished or not."""
-
-    record: Record
-    disk_is_full: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Another runner took the cell from a worker that gave no sign of life."""
-
-    cell: str
-
-
 @dataclass
 class _Worker:
     task: Assignment
@@ -80,7 +60,7 @@ class _Worker:
 
 @dataclass
 class Crew:
-    """Up to `size` workers on one device."""
+    """The local engine: up to `size` workers on one device of this machine."""
 
     run: RunDirectory
     device: Device
@@ -91,13 +71,29 @@ class Crew:
     workers: dict[str, _Worker] = field(default_factory=dict)
     asked_to_stop: bool = False
     _context: Any = None
+    _begun: list[str] = field(default_factory=list)
 
     @property
     def threads(self) -> int:
         """Threads of one worker."""
         return max(1, self.device.count // self.size) if self.device.kind == "cpu" else 1
 
-    def start(self, job: Job, lease: Lease) -> None:
+    @property
+    def chains(self) -> bool:
+        """Nothing waits here: what starts from another cell is submitted after its end."""
+        return False
+
+    @property
+    def in_hand(self) -> Collection[str]:
+        """Cells with a worker."""
+        return self.workers.keys()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker is free."""
+        return len(self.workers) < self.size
+
+    def submit(self, job: Job, lease: Lease) -> None:
         """Run a cell in a new process."""
         self._context = self._context or fork_server(["scaling.grid.worker"])
         slot = min(set(range(self.size)) - {worker.slot for worker in self.workers.values()})
@@ -122,9 +118,12 @@ class Crew:
         process.start()
         theirs.close()
         self.workers[job.cell.id] = _Worker(task, slot, process, ours, time.monotonic())
+        self._begun.append(job.cell.id)
 
-    def news(self, timeout: float) -> Iterator[Moved | Ended | Lost]:
+    def news(self, timeout: float) -> Iterator[News]:
         """What workers said, or that they are gone; waits up to `timeout` seconds for it."""
+        begun, self._begun = self._begun, []
+        yield from map(Begun, begun)
         wait([worker.pipe for worker in self.workers.values()], timeout) if self.workers else time.sleep(timeout)
         for cell, worker in list(self.workers.items()):
             self._renew_for(worker)
@@ -134,7 +133,7 @@ class Crew:
                     worker.process.join()
                 yield news
 
-    def stop_cell(self, cell: str, why: str) -> None:
+    def cancel(self, cell: str, why: str) -> None:
         """Ask one worker to save and stop, since its cell cannot matter."""
         with suppress(OSError):  # it has ended; `news` tells how
             self.workers[cell].pipe.send(why)
@@ -193,7 +192,7 @@ class Crew:
         if code == Heartbeat.LOST or not lease.is_held:
             return Lost(cell.id)
         preempted = self.asked_to_stop or -code in SCHEDULER_SIGNALS
-        reason = f"worker killed by signal {-code}" if code < 0 else f"worker exited with {code}"
+        reason = f"{KILLED_BY} {-code}" if code < 0 else f"worker exited with {code}"
         if code == -signal.SIGKILL:
             reason += " before it had saved" if self.asked_to_stop else " (out of memory?)"
         status = Status.PREEMPTED if preempted else Status.FAILED

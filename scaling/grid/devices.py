@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaling.cores import usable_cores
@@ -25,6 +25,21 @@ class Device:
     count: int
     memory_bytes: int
     name: str | None = None
+
+    def limited(self, cores: int | None, memory_bytes: int | None) -> "Device":
+        """The part of it that may be used, of a CPU; GPUs are chosen by CUDA_VISIBLE_DEVICES.
+
+        Raises:
+            UsageError: if there is less.
+        """
+        if self.kind != "cpu":
+            return self
+        if cores is not None and not 1 <= cores <= self.count:
+            raise UsageError(f"--cores {cores}: this machine has {self.count}")
+        if memory_bytes is not None and not 0 < memory_bytes <= self.memory_bytes:
+            gib = 2**30
+            raise UsageError(f"--memory {memory_bytes / gib:g}: this machine has {self.memory_bytes / gib:.1f} GiB")
+        return replace(self, count=cores or self.count, memory_bytes=memory_bytes or self.memory_bytes)
 
 
 def find_device(choice: str) -> Device:

@@ -1,7 +1,7 @@
 """From a study to jobs: which cells are left to run, what each costs, and how it fits the device."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -11,13 +11,12 @@ from scaling.cost import (
     CellCost,
     Interval,
     Layout,
-    Scan,
     cell_speed,
     cost_of_cell,
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Cell, Data, DigitsData, Hardware, Study, matches, with_earlier_stages
+from scaling.design import CELL_ID, Cell, Data, Design, DigitsData, Hardware, Study, matches, with_earlier_stages
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
@@ -126,16 +125,18 @@ def plan_jobs(
         study: whose cells.
         device: that they run on.
         workers: cells at a time.
-        only: pattern of design names.
+        only: pattern of design names, or the id of one cell, which may be of a pretraining.
         processes: of a cell on this machine; all of them by default.
 
     Raises:
-        UsageError: if `only` matches nothing, or a precision needs another device.
+        UsageError: if `only` matches nothing, a precision needs another device, or a cell needs more machines.
     """
-    cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
-    if not cells:
-        raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
-    cells, processes = with_earlier_stages(cells), processes or study.resources.processes
+    if processes is None and study.resources.nodes > 1:
+        raise UsageError(
+            f"resources.nodes: cells on {study.resources.nodes} machines need --engine slurm or ray, "
+            "or torchrun on each (docs/training.md)"
+        )
+    cells, processes = with_earlier_stages(_selected(study, only)), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     if device.kind == "cuda" and processes > device.count:
@@ -150,7 +151,22 @@ def plan_jobs(
     memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
     hardware, scan = _hardware(device, study), scan_on(device)
     devices = study.resources.processes // (1 if probed else processes)
-    return [_job(cell, memory, hardware, scan, devices) for cell in cells]
+    costs: dict[tuple[Design, str | None], CellCost] = {}  # the same for every seed
+    for cell in cells:
+        if (cell.design, cell.stage) not in costs:
+            costs[cell.design, cell.stage] = cost_of_cell(cell, scan)
+    return [_job(cell, costs[cell.design, cell.stage], memory, hardware, devices) for cell in cells]
+
+
+def _selected(study: Study, only: str | None) -> list[Cell]:
+    """The cells of an id, or else those of the study itself whose designs match a pattern."""
+    if only is not None and CELL_ID.fullmatch(only):
+        cells = [cell for cell in study.all_cells() if cell.id == only]
+    else:
+        cells = [cell for cell in study.cells() if only is None or matches(str(cell.design), only)]
+    if not cells:
+        raise UsageError(f"--only '{only}' matches none of the {len(study.cells())} cells of '{study.name}'")
+    return cells
 
 
 def check_trainable(jobs: Iterable[Job]) -> None:
@@ -173,20 +189,33 @@ def check_trainable(jobs: Iterable[Job]) -> None:
         open_data(data, anew=place == 0)
 
 
-def check_same_data(jobs: Iterable[Job], run: RunDirectory) -> None:
-    """Raise UsageError where open jobs would train on other images than the cells that a run directory has."""
-    sets = [job.cell.data for job in jobs if job.status not in FINISHED and not isinstance(job.cell.data, DigitsData)]
+def check_same_data(jobs: Sequence[Job], run: RunDirectory) -> None:
+    """Raise UsageError where open jobs would train on other images than the cells that a run directory has.
+
+    For each data set as many records are read as there are jobs, theirs first: the start of one cell must not cost
+    those of thousands.
+    """
+    sets: list[Data] = []
+    for job in jobs:
+        if job.status not in FINISHED and not isinstance(job.cell.data, DigitsData) and job.cell.data not in sets:
+            sets.append(job.cell.data)
     if not sets or not run.study_file.exists():
         return
     from scaling.data import data_fingerprint  # late: it imports torch
 
-    trained_on = {cell.id: cell.data for cell in run.study().all_cells()}
-    for record in run.records():
-        data = trained_on[record.cell]
-        now = data_fingerprint(data) if data in sets else record.data_fingerprint
-        if record.data_fingerprint not in (None, now):
+    own, begun, compared = {job.cell.id for job in jobs}, run.begun(), [0] * len(sets)
+    for cell in sorted(run.study().all_cells(), key=lambda cell: cell.id not in own):
+        place = sets.index(cell.data) if cell.id in begun and cell.data in sets else None
+        if place is None or compared[place] >= len(jobs):
+            continue
+        record = run.record(cell.id) or run.failure(cell.id)
+        if record is None or record.data_fingerprint is None:
+            continue
+        compared[place] += 1
+        now = data_fingerprint(cell.data)
+        if record.data_fingerprint != now:
             raise UsageError(
-                f"data.path: {getattr(data, 'path', data.name)} holds other images (fingerprint {now})\n"
+                f"data.path: {getattr(cell.data, 'path', cell.data.name)} holds other images (fingerprint {now})\n"
                 f"than {record.design} seed {record.seed} in {run.path} was trained on ({record.data_fingerprint});\n"
                 "put those back, or choose another --out"
             )
@@ -199,8 +228,7 @@ def _hardware(device: Device, study: Study) -> Hardware | None:
     return next(own, find_hardware(shipped) if shipped else None)
 
 
-def _job(cell: Cell, memory: Memory, hardware: Hardware | None, scan: Scan, devices: int) -> Job:
-    cost = cost_of_cell(cell, scan)
+def _job(cell: Cell, cost: CellCost, memory: Memory, hardware: Hardware | None, devices: int) -> Job:
     micro_batch_size = fitting_micro_batch(cell, cost, memory.worker_bytes)
     layout = Layout(devices, micro_batch_size, cell.recipe.batch_size // (devices * micro_batch_size))
     speed = cell_speed(cost, layout, hardware) if hardware else None
@@ -213,7 +241,8 @@ def with_status(jobs: list[Job], run: RunDirectory) -> list[Job]:
     Raises:
         RecordError: if a record already there cannot be read.
     """
-    return [replace(job, status=run.status(job.cell.id)) for job in jobs]
+    begun = run.begun()
+    return [replace(job, status=run.status(job.cell.id)) if job.cell.id in begun else job for job in jobs]
 
 
 def fitting_micro_batch(cell: Cell, cost: CellCost, memory_bytes: int) -> int:

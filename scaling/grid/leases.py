@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from scaling.records import write_whole
@@ -185,12 +186,17 @@ class Heartbeat(threading.Thread):
         self._lease = lease
         self._pause = lease.holder.dead_after_seconds / BEATS_PER_LIFE
         self._renewed = time.monotonic()
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Renew, again and again."""
-        while True:
-            time.sleep(self._pause)
+        while not self._over.wait(self._pause):
             self.beat()
+
+    def stop(self) -> None:
+        """Renew no more; the lease is the caller's to release."""
+        self._over.set()
+        self.join()
 
     def beat(self) -> None:
         """Renew now."""
@@ -230,6 +236,7 @@ def _highest(folder: Path) -> int:
     return max(_numbers(folder), default=0)
 
 
+@cache
 def _machine() -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

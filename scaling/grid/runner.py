@@ -1,37 +1,31 @@
-"""The local runner: cells in processes of their own, records that survive whatever happens."""
+"""Running a grid: on this machine or on a cluster, with records that survive whatever happens."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.design import Study, load_study, with_processes
 from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
-from scaling.grid.crew import Crew, Ended, Lost, Moved
+from scaling.grid.budget import Budget
+from scaling.grid.conduct import GRACE_SECONDS, Conduct
+from scaling.grid.crew import Crew
 from scaling.grid.devices import Device, find_device
+from scaling.grid.dispatcher import Dispatcher, Observer
 from scaling.grid.doctor import require_training
-from scaling.grid.errors import is_full_disk, is_transient
+from scaling.grid.engine import Engine
 from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
-from scaling.grid.leases import DEAD_AFTER_SECONDS, Holder, Lease, file_system_time, find_holder, take_lease, utc_now
-from scaling.grid.order import by_urgency, cheapest_first, check_checkpoints, not_started
+from scaling.grid.leases import DEAD_AFTER_SECONDS
+from scaling.grid.order import check_checkpoints
 from scaling.grid.status import CLOSED
-from scaling.grid.stopping import Stopping
-from scaling.grid.tracking import check_trackers
 from scaling.records import FINISHED, Record, RunDirectory, Status
 from scaling.torchrun import END, Announcements, Place, find_place, meet
 
 if TYPE_CHECKING:
+    from scaling.grid.engines.cluster import Cluster
     from scaling.grid.hopeless import Judge
-
-REFRESH_SECONDS = 0.25
-LOOK_SECONDS = 2.0  # between two looks at cells that others hold
-GRACE_SECONDS = 25.0  # Slurm and Kubernetes kill 30 s after SIGTERM
-
-Observer = Callable[[Board], None]
-"""Called whenever the state of the grid changed, and a few times a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +36,8 @@ class GridResult:
     records: tuple[Record, ...]
     ran: tuple[str, ...]
     interrupted: bool
+    held: tuple[str, ...] = ()
+    """Cells not begun, since the hours were used up."""
 
     @property
     def failed(self) -> tuple[Record, ...]:
@@ -67,6 +63,11 @@ def run_grid(
     dead_after_seconds: float = DEAD_AFTER_SECONDS,
     log: Sequence[str] = (),
     stop_hopeless: bool = False,
+    max_hours: float | None = None,
+    cores: int | None = None,
+    memory_bytes: int | None = None,
+    cluster: "Cluster | None" = None,
+    tell: Callable[[str], None] = print,
 ) -> GridResult:
     """Train every cell of a study that has no record yet; running again completes what is missing.
 
@@ -88,36 +89,74 @@ def run_grid(
         log: experiment trackers that are told losses and results: 'tensorboard', 'wandb', 'mlflow', 'trackio'.
         stop_hopeless: run the cheapest cells first, and stop those that are heading for a higher loss than a design
             that costs no more; see docs/running.md.
+        max_hours: begin no cell that would bring the hours of the run directory above this, by what is foreseen; of
+            GPUs, or of cores where cells run on CPUs.
+        cores: of this machine that cells may use; all by default.
+        memory_bytes: of this machine that cells on its CPU may use; all by default.
+        cluster: run cells as jobs there, by default on this machine.
+        tell: called with a line of news that belongs to no cell.
 
     Raises:
         UsageError: for a bad argument.
         ScalingError: if a record is broken, the folder cannot be written, the disk is full, or torch is missing.
     """
-    study, ranks = study if isinstance(study, Study) else load_study(study), find_place()
+    study = study if isinstance(study, Study) else load_study(study)
     run = RunDirectory(out or Path("runs") / study.name)
-    place = find_device(device)
+    log = tuple(dict.fromkeys(log))
+    conduct = Conduct(retries, grace_seconds, dead_after_seconds, log, stop_hopeless, max_hours)
+    require_training()
+    observer = observer or (lambda _: None)
+    if cluster is None:
+        own = find_device(device).limited(cores, memory_bytes)
+        return _run_here(study, run, own, workers, only, observer, conduct)
+    from scaling.grid.engines.opening import open_remote  # late: few runs need a cluster
+
+    with open_remote(cluster, study, run, device, workers, only, conduct, tell) as (engine, planned):
+        jobs = prepared_jobs(study, run, planned)
+        engine.adopt([job for job in jobs if job.status not in FINISHED])
+        return _work_off(run, jobs, engine, engine.size, observer, conduct)
+
+
+def _run_here(
+    study: Study,
+    run: RunDirectory,
+    device: Device,
+    workers: int | None,
+    only: str | None,
+    observer: Observer,
+    conduct: Conduct,
+) -> GridResult:
+    """On this machine, or on those where torchrun started this process and others."""
+    ranks = find_place()
     if ranks is not None:
         study = with_processes(study, ranks.world_size)
-    count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
-    if retries < 0 or grace_seconds < 0 or dead_after_seconds <= 0:
-        raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
-    check_trackers(log)
-    require_training()
+    count = worker_count(workers, device, len(study.cells()), study.resources.processes, ranks)
     with _together(ranks) as ranks:
         if ranks is not None and ranks.rank:
             from scaling.grid.ranks import follow  # late: it imports torch
 
-            follow(ranks, study, run, place)
+            follow(ranks, study, run, device)
             return GridResult(run.path, (), (), False)
-        jobs = _prepared_jobs(study, run, plan_jobs(study, place, count, only, ranks and ranks.local_world_size))
-        board = Board(jobs, count)
-        crew = Crew(run, place, count, retries, tuple(dict.fromkeys(log)), ranks)
-        judge = _judge(run, board) if stop_hopeless else None
-        grid = _Grid(run, board, crew, observer or (lambda _: None), grace_seconds, dead_after_seconds, judge)
-        closed = CLOSED if stop_hopeless else FINISHED
-        interrupted = grid.work_off([job for job in jobs if job.status not in closed])
+        planned = plan_jobs(study, device, count, only, ranks and ranks.local_world_size)
+        jobs = prepared_jobs(study, run, planned)
+        crew = Crew(run, device, count, conduct.retries, conduct.log, ranks)
+        return _work_off(run, jobs, crew, count, observer, conduct)
+
+
+def _work_off(
+    run: RunDirectory, jobs: list[Job], engine: Engine, count: int, observer: Observer, conduct: Conduct
+) -> GridResult:
+    """Run the open jobs on an engine."""
+    board = Board(jobs, count)
+    judge = _judge(run, board) if conduct.stop_hopeless else None
+    budget = Budget.of(conduct.max_hours, run.records(), jobs) if conduct.max_hours is not None else None
+    seconds = conduct.grace_seconds, conduct.dead_after_seconds
+    dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget)
+    closed = CLOSED if conduct.stop_hopeless else FINISHED
+    interrupted = dispatcher.work_off([job for job in jobs if job.status not in closed])
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
-    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted)
+    held = tuple(job.cell.id for job in dispatcher.todo) if budget and not interrupted else ()
+    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted, held)
 
 
 @contextmanager
@@ -132,7 +171,7 @@ def _together(ranks: Place | None) -> Iterator[Place | None]:
                 Announcements(ranks).announce(END)
 
 
-def _prepared_jobs(study: Study, run: RunDirectory, jobs: list[Job]) -> list[Job]:
+def prepared_jobs(study: Study, run: RunDirectory, jobs: list[Job]) -> list[Job]:
     """The jobs with what their run directory knows of them; nothing is written before all is checked."""
     run.check(study)
     run.create()
@@ -169,150 +208,3 @@ def worker_count(asked: int | None, device: Device, cells: int, processes: int =
             raise UsageError(f"--workers {asked}: under torchrun, all processes work on one cell at a time")
         return 1
     return min(asked or max(1, device.count // processes), cells)
-
-
-@dataclass
-class _Grid:
-    """Works off the cells of a run, together with whoever else does."""
-
-    run: RunDirectory
-    board: Board
-    crew: Crew
-    observer: Observer
-    grace_seconds: float
-    dead_after_seconds: float
-    judge: "Judge | None" = None
-    """Finds cells to stop, where that is wanted."""
-    disk_is_full: bool = False
-    todo: list[Job] = field(default_factory=list)
-    failures: dict[str, Record | None] = field(default_factory=dict)
-    """What was noted of the cells before this run."""
-
-    def work_off(self, jobs: list[Job]) -> bool:
-        """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
-        self.todo = cheapest_first(jobs) if self.judge else by_urgency(jobs)
-        self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}
-        self.observer(self.board)
-        stopping = Stopping()
-        try:
-            with stopping:
-                self._loop(stopping)
-        except OSError as error:
-            if not is_full_disk(error, self.run.path):
-                raise ScalingError(f"{self.run.path}: {error}") from None
-            self.disk_is_full = True
-        finally:
-            self.crew.kill()
-        if self.disk_is_full:
-            raise ScalingError(
-                f"{self.run.path}: no space left on its file system; stopped, finished records are intact;\n"
-                "free some space and run the same command again"
-            )
-        return stopping.asked is not None
-
-    def _loop(self, stopping: Stopping) -> None:
-        killed_at, look_at = float("inf"), 0.0
-        while self.crew.workers or (self.todo and not stopping.asked and not self.disk_is_full):
-            if (stopping.asked or self.disk_is_full) and not self.crew.asked_to_stop:
-                self.crew.stop()
-                self.board.stopping_seconds = self.grace_seconds
-                killed_at = time.monotonic() + self.grace_seconds
-            if stopping.insisted or time.monotonic() > killed_at:
-                self.crew.kill()
-            if not self.crew.asked_to_stop and time.monotonic() >= look_at and self._has_room:
-                self._hand_out()
-                look_at = time.monotonic() + LOOK_SECONDS
-            for news in self.crew.news(REFRESH_SECONDS):
-                look_at = look_at if isinstance(news, Moved) else 0.0
-                self._take(news)
-            judge = None if self.crew.asked_to_stop else self.judge
-            if judge is not None and (found := judge.find(self.crew.workers)):
-                self.crew.stop_cell(*found)
-            self.observer(self.board)
-
-    @property
-    def _has_room(self) -> bool:
-        return len(self.crew.workers) < self.crew.size
-
-    def _take(self, news: Moved | Ended | Lost) -> None:
-        if isinstance(news, Moved):
-            self.board.progress(news.cell, news.step, news.steps, news.loss)
-        elif isinstance(news, Ended):
-            self.board.finish(news.record)
-            self.disk_is_full = self.disk_is_full or news.disk_is_full
-        else:
-            row = self.board.rows[news.cell]
-            self.board.leave(news.cell, "another runner")
-            self.todo.append(row.job)
-
-    def _hand_out(self) -> None:
-        """Start free cells while there is room, and see what became of those that others hold."""
-        try:
-            now = file_system_time(self.run.path)
-            for job in list(self.todo):
-                if self._has_room and self._settle(job, now):
-                    self.todo.remove(job)
-        except OSError as error:
-            if not is_transient(error, self.run.path):
-                raise
-            # The file system is out of order; the next look may find it well again.
-
-    def _settle(self, job: Job, now: float) -> bool:
-        """Start a cell, or learn how it ended; False while it waits for another, or another runner has it."""
-        cell, folder = job.cell.id, self.run.cell_folder(job.cell.id)
-        if self._has_ended(cell):
-            return True
-        before = self._before(job)
-        if job.cell.after is not None and before is None:
-            return False
-        misfit = not_started(job.cell, before) if before and before.status is not Status.DONE else job.misfit
-        if misfit is not None and misfit.status is Status.PREEMPTED:
-            self.board.finish(misfit)  # nothing to note: it goes on with the cell before
-            return True
-        folder.mkdir(parents=True, exist_ok=True)
-        lease = take_lease(folder, Holder.here(self.crew.device.kind, self.crew.threads, self.dead_after_seconds), now)
-        if lease is None:
-            holder = find_holder(folder, now).holder
-            self.board.leave(cell, f"{holder.host}, process {holder.runner}" if holder else "another runner")
-            return False
-        if self._has_ended(cell):  # between our looking and our taking
-            lease.remove()
-        elif misfit is not None:
-            self._note(misfit, job, lease)
-        else:
-            self.board.start(cell)
-            self.crew.start(job, lease)
-        return True
-
-    def _before(self, job: Job) -> Record | None:
-        """How the cell that this one starts from has ended, if there is one and it has."""
-        if job.cell.after is None:
-            return None
-        return self.board.rows[job.cell.after.id].record or self.run.record(job.cell.after.id)
-
-    def _has_ended(self, cell: str) -> bool:
-        """Whether the cell is finished, or another runner tried it since we began and failed."""
-        ended = self.run.record(cell)
-        if ended is None:
-            failure = self.run.failure(cell)
-            ended = failure if failure != self.failures[cell] else None
-        if ended is None or ended.status is Status.PREEMPTED:
-            return False
-        if ended.status is Status.STOPPED and self.judge is None:  # by another runner; we continue it
-            return False
-        self.board.finish(ended)
-        return True
-
-    def _note(self, misfit: Record, job: Job, lease: Lease) -> None:
-        """Record a cell that need not be begun."""
-        misfit = misfit.model_copy(update={"finished_at": utc_now()})
-        self.run.begin(job.cell)
-        self.board.start(misfit.cell)
-        if misfit.status in FINISHED:
-            self.run.finish(misfit)
-            lease.remove()
-        else:
-            self.run.fail(misfit, misfit.error or "")
-            with suppress(OSError):
-                lease.release()
-        self.board.finish(misfit)

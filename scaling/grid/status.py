@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cost import cost_of_cell
-from scaling.design import Cell
+from scaling.design import Cell, Design
+from scaling.grid.engines.watching import Driver, find_drivers
 from scaling.grid.leases import Found, file_system_time, find_holder
 from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status
 
@@ -74,6 +75,8 @@ class GridStatus:
     path: Path
     study: str
     cells: tuple[CellStatus, ...]
+    drivers: tuple[Driver, ...] = ()
+    """That submit cells to Ray or Slurm, or did so last."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,6 +122,7 @@ class GridStatus:
             "gpu_hours": self.gpu_hours,
             "cpu_hours": self.cpu_hours,
             "seconds_left": self.seconds_left,
+            "drivers": [driver.to_json() for driver in self.drivers],
             "cells": [cell.to_json() for cell in self.cells],
         }
 
@@ -132,29 +136,30 @@ def grid_status(path: str | Path) -> GridStatus:
     run = RunDirectory(path)
     if not run.study_file.is_file():
         raise RecordError(f"{run.path}: not a run directory (no study.toml in it)")
-    study, now, flops = run.study(), _now(run.path), dict[tuple[str, str | None], int]()
-    cells = []
+    study, now, flops = run.study(), _now(run.path), dict[tuple[Design, str | None], int]()
+    begun, cells = run.begun(), []
     for cell in study.all_cells():
-        kind = str(cell.design), cell.stage
+        kind = cell.design, cell.stage
         if kind not in flops:  # the same for every seed
             flops[kind] = cost_of_cell(cell, scan="recomputed").training_flops
-        cells.append(_cell_status(cell, run, now, flops[kind]))
-    return GridStatus(run.path, study.name, tuple(cells))
+        cells.append(_cell_status(cell, run, cell.id in begun, now, flops[kind]))
+    waiting = [cell.cell for cell in cells if cell.state in (Status.PLANNED, Status.PREEMPTED)]
+    return GridStatus(run.path, study.name, tuple(cells), find_drivers(run.path, waiting, now))
 
 
-def _cell_status(cell: Cell, run: RunDirectory, now: float, training_flops: int) -> CellStatus:
-    folder = run.cell_folder(cell.id)
+def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, training_flops: int) -> CellStatus:
+    folder, record, problem = run.cell_folder(cell.id), None, None
     try:
-        record, problem = run.record(cell.id), None
-        record = record or run.failure(cell.id)
+        if begun:
+            record = run.record(cell.id) or run.failure(cell.id)
         problem = record and record.error
     except RecordError as error:
-        record, problem = None, str(error)
+        problem = str(error)
     finished = record is not None and record.status in FINISHED
-    found = Found(None, None) if finished or not folder.is_dir() else find_holder(folder, now)
+    found = find_holder(folder, now) if begun and not finished else Found(None, None)
     state = _state(record, problem, found)
     at_work = state == Status.RUNNING
-    step, loss = _last_logged(folder) if state not in (Status.PLANNED, *FINISHED) else (None, None)
+    step, loss = last_logged(folder) if state not in (Status.PLANNED, *FINISHED) else (None, None)
     running = _seconds_since(found.holder.started) if at_work and found.holder else None
     known = found.holder if found.silent_seconds is not None else None
     steps = cell.recipe.training_steps(cell.data.epoch_images)
@@ -246,7 +251,7 @@ def _timed(
     return (step / steps, running) if step and running else (0.0, 0.0)
 
 
-def _last_logged(folder: Path) -> tuple[int | None, float | None]:
+def last_logged(folder: Path) -> tuple[int | None, float | None]:
     """Step and loss of the last whole line of a cell's learning curve."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:

@@ -16,7 +16,8 @@ import torch
 
 from scaling.cost import cost_of_cell
 from scaling.errors import ScalingError
-from scaling.grid.crew import Assignment, Ended
+from scaling.grid.crew import Assignment
+from scaling.grid.engine import Ended
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.jobs import unfit_fields, unless_crowded
 from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from scaling.design import Augmentation, Cell, DigitsData, Recipe
+from scaling.design import ASKED, Augmentation, Cell, DigitsData, Recipe
 
 SCHEMA_VERSION = 1
 
@@ -211,6 +211,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     unused = {key for key in later if getattr(cell.recipe, key) == Recipe.model_fields[key].default}
     if isinstance(cell.data, DigitsData):
         unused |= {*Augmentation.model_fields}
+    asked = {*ASKED} | ({"nodes"} if cell.resources.nodes == 1 else set())
     return {
         "cell": cell.id,
         "stage": cell.stage,
@@ -231,5 +232,5 @@ def describe(cell: Cell) -> dict[str, Any]:
         "batch_size": cell.recipe.batch_size,
         "recipe": cell.recipe.model_dump(mode="json", exclude_none=True, exclude=unused),
         "data": cell.data.model_dump(mode="json"),
-        "resources": cell.resources.model_dump(mode="json", exclude_none=True),
+        "resources": cell.resources.model_dump(mode="json", exclude_none=True, exclude=asked),
     }

@@ -102,6 +102,14 @@ class RunDirectory:
         """Folder of one cell; it need not exist."""
         return self.path / "cells" / cell_id
 
+    def begun(self) -> set[str]:
+        """Ids of the cells that have a folder, by one look at the directory."""
+        try:
+            with os.scandir(self.path / "cells") as entries:
+                return {entry.name for entry in entries if entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+
     def checkpoint(self, cell_id: str) -> Path:
         """The trained weights of a cell; they need not exist."""
         return self.cell_folder(cell_id) / "checkpoint" / "model.safetensors"
@@ -182,8 +190,7 @@ class RunDirectory:
         Raises:
             RecordError: if the file is cut off or of another version.
         """
-        path = self.cell_folder(cell_id) / "record.json"
-        return _read_record(path) if path.exists() else None
+        return _read_record(self.cell_folder(cell_id) / "record.json")
 
     def learning_curve(self, cell_id: str) -> list[tuple[int, float]]:
         """Images seen and training losses that a cell has logged; a line that is being written is left out."""
@@ -204,8 +211,7 @@ class RunDirectory:
 
     def failure(self, cell_id: str) -> Record | None:
         """The record of a cell's last try, if that failed, was preempted or stopped."""
-        path = self.cell_folder(cell_id) / "failure.json"
-        return _read_record(path, within="record") if path.exists() else None
+        return _read_record(self.cell_folder(cell_id) / "failure.json", within="record")
 
     def earlier_costs(self, cell: Cell) -> dict[str, Any]:
         """Fields of a cell's record on the stages before it; none for a cell that starts from no other."""
@@ -217,8 +223,9 @@ class RunDirectory:
 
         Cells in the folder that the study no longer has are left out.
         """
+        begun = self.begun()
         for cell in self.study().all_cells():
-            record = self.record(cell.id) or self.failure(cell.id)
+            record = (self.record(cell.id) or self.failure(cell.id)) if cell.id in begun else None
             if record is not None:
                 yield record
 
@@ -267,12 +274,15 @@ def read_cell(folder: Path, changes: dict[str, Any] | None = None) -> Cell:
     return cell
 
 
-def _read_record(path: Path, within: str | None = None) -> Record:
+def _read_record(path: Path, within: str | None = None) -> Record | None:
+    """The record in a file, or in a part of it; None where there is no such file."""
     redo = f"move {path.parent} away and run the study again to redo this cell"
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         values = values[within] if within else values
         version = values["schema_version"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path}: cut off or not a record ({error}); {redo}") from None
     if version != SCHEMA_VERSION:

@@ -10,7 +10,8 @@ import pytest
 
 from scaling.design import Cell, PatchStage, Study, study_to_toml
 from scaling.grid import Board, find_device, plan_jobs, run_grid
-from scaling.grid.crew import Crew, Ended, Moved
+from scaling.grid.crew import Crew
+from scaling.grid.engine import Ended, Moved
 from scaling.grid.hopeless import Judge
 from scaling.grid.leases import Holder, file_system_time, take_lease
 from scaling.grid.order import cheapest_first
@@ -40,11 +41,11 @@ def stop_after_first_loss(study: Study, run: RunDirectory) -> Record:
     crew = Crew(run, place, 1, 0)
     lease = take_lease(folder, Holder.here("cpu", crew.threads, 60.0), file_system_time(run.path))
     assert lease is not None
-    crew.start(job, lease)
+    crew.submit(job, lease)
     while True:
         for news in crew.news(0.1):
             if isinstance(news, Moved) and news.step == 1:
-                crew.stop_cell(job.cell.id, WHY)
+                crew.cancel(job.cell.id, WHY)
             if isinstance(news, Ended):
                 return news.record
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,26 @@ class JobState:
     """Where it runs or ran, as far as known."""
 
 
+@runtime_checkable
+class DryRun(Protocol):
+    """A scheduler that takes scripts."""
+
+    def dry_run(self, requests: Sequence[Request]) -> str:
+        """The scripts that `submit` would hand in."""
+        ...
+
+
 class Scheduler(Protocol):
     """Jobs on machines that others manage: Ray or Slurm."""
 
     @property
     def has_gpus(self) -> bool:
         """Whether jobs can ask for GPUs there."""
+        ...
+
+    @property
+    def longest_seconds(self) -> int | None:
+        """Time limit of a job there; None where there is none."""
         ...
 
     def check(self, needs: Collection[Needs]) -> None:

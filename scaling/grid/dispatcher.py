@@ -1,0 +1,196 @@
+"""Handing cells out: each to one engine, once, after the cell that it starts from, together with other runners."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scaling.design import Cell
+from scaling.errors import ScalingError
+from scaling.grid.board import Board
+from scaling.grid.budget import Budget
+from scaling.grid.engine import Begun, Ended, Engine, Moved, News
+from scaling.grid.errors import is_full_disk, is_transient
+from scaling.grid.jobs import Job
+from scaling.grid.leases import Holder, Lease, file_system_time, find_holder, take_lease, utc_now
+from scaling.grid.order import by_urgency, cheapest_first, not_started
+from scaling.grid.stopping import Stopping
+from scaling.records import FINISHED, Record, RunDirectory, Status
+
+if TYPE_CHECKING:
+    from scaling.grid.hopeless import Judge
+
+REFRESH_SECONDS = 0.25
+LOOK_SECONDS = 2.0  # between two looks at cells that others hold
+
+Observer = Callable[[Board], None]
+"""Called whenever the state of the grid changed, and a few times a second."""
+
+
+@dataclass
+class Dispatcher:
+    """Works off the cells of a run on an engine, together with whoever else does."""
+
+    run: RunDirectory
+    board: Board
+    engine: Engine
+    observer: Observer
+    grace_seconds: float
+    dead_after_seconds: float
+    judge: "Judge | None" = None
+    """Finds cells to stop, where that is wanted."""
+    budget: Budget | None = None
+    """Says when no further cell may begin."""
+    disk_is_full: bool = False
+    todo: list[Job] = field(default_factory=list)
+    failures: dict[str, Record | None] = field(default_factory=dict)
+    """What was noted of the cells before this run."""
+
+    def work_off(self, jobs: list[Job]) -> bool:
+        """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
+        ordered = cheapest_first(jobs) if self.judge else by_urgency(jobs)
+        in_hand = self.engine.in_hand  # of an earlier driver
+        self.todo = [job for job in ordered if job.cell.id not in in_hand]
+        self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}
+        self.observer(self.board)
+        stopping = Stopping()
+        try:
+            with stopping:
+                self._loop(stopping)
+        except OSError as error:
+            if not is_full_disk(error, self.run.path):
+                raise ScalingError(f"{self.run.path}: {error}") from None
+            self.disk_is_full = True
+        finally:
+            self.engine.kill()
+        if self.disk_is_full:
+            raise ScalingError(
+                f"{self.run.path}: no space left on its file system; stopped, finished records are intact;\n"
+                "free some space and run the same command again"
+            )
+        return stopping.asked is not None
+
+    def _loop(self, stopping: Stopping) -> None:
+        killed_at, look_at = float("inf"), 0.0
+        while self.engine.in_hand or self._goes_on(stopping):
+            if (stopping.asked or self.disk_is_full) and not self.engine.asked_to_stop:
+                self.engine.stop()
+                self.board.stopping_seconds = self.grace_seconds
+                killed_at = time.monotonic() + self.grace_seconds
+            if stopping.insisted or time.monotonic() > killed_at:
+                self.engine.kill()
+            if not self.engine.asked_to_stop and time.monotonic() >= look_at and self.engine.has_room:
+                self._hand_out()
+                look_at = time.monotonic() + LOOK_SECONDS
+            for news in self.engine.news(REFRESH_SECONDS):
+                look_at = look_at if isinstance(news, Moved) else 0.0
+                self._take(news)
+            judge = None if self.engine.asked_to_stop else self.judge
+            if judge is not None and (found := judge.find(self.engine.in_hand)):
+                self.engine.cancel(*found)
+            self.observer(self.board)
+
+    def _goes_on(self, stopping: Stopping) -> bool:
+        """Whether there are cells to hand out."""
+        if not self.todo or stopping.asked or self.disk_is_full:
+            return False
+        return self.budget is None or any(map(self.budget.allows, self.todo))
+
+    def _take(self, news: News) -> None:
+        if isinstance(news, Begun):
+            self.board.start(news.cell, news.where)
+        elif isinstance(news, Moved):
+            self.board.progress(news.cell, news.step, news.steps, news.loss)
+        elif isinstance(news, Ended):
+            self._finish(news.record)
+            self.disk_is_full = self.disk_is_full or news.disk_is_full
+        else:
+            self.board.requeue(news.cell, news.why) if news.why else self.board.leave(news.cell, "another runner")
+            self.todo.append(self.board.rows[news.cell].job)
+
+    def _finish(self, record: Record) -> None:
+        self.board.finish(record)
+        if self.budget is not None:
+            self.budget.end(record, self.board.rows[record.cell].job)
+
+    def _hand_out(self) -> None:
+        """Start free cells while there is room, and see what became of those that others hold."""
+        try:
+            now = file_system_time(self.run.path)
+            for job in list(self.todo):
+                if not self.engine.has_room:
+                    break
+                if (self.budget is None or self.budget.allows(job)) and self._settle(job, now):
+                    self.todo.remove(job)
+        except OSError as error:
+            if not is_transient(error, self.run.path):
+                raise
+            # The file system is out of order; the next look may find it well again.
+
+    def _settle(self, job: Job, now: float) -> bool:
+        """Start a cell, or learn how it ended; False while it waits for another, or another runner has it."""
+        cell, folder = job.cell.id, self.run.cell_folder(job.cell.id)
+        if self._has_ended(cell):
+            return True
+        before = self._before(job)
+        if job.cell.after is not None and before is None and not self._follows(job.cell.after):
+            return False
+        misfit = not_started(job.cell, before) if before and before.status is not Status.DONE else job.misfit
+        if misfit is not None and misfit.status is Status.PREEMPTED:
+            self.board.finish(misfit)  # nothing to note: it goes on with the cell before
+            return True
+        folder.mkdir(parents=True, exist_ok=True)
+        lease = take_lease(
+            folder, Holder.here(self.engine.device.kind, self.engine.threads, self.dead_after_seconds), now
+        )
+        if lease is None:
+            holder = find_holder(folder, now).holder
+            self.board.leave(cell, f"{holder.host}, process {holder.runner}" if holder else "another runner")
+            return False
+        if self._has_ended(cell):  # between our looking and our taking
+            lease.remove()
+        elif misfit is not None:
+            self._note(misfit, job, lease)
+        else:
+            self.engine.submit(job, lease)
+            if self.budget is not None:
+                self.budget.begin(job)
+        return True
+
+    def _follows(self, cell: Cell) -> bool:
+        """Whether one that starts from this cell may be submitted behind it."""
+        return self.engine.chains and cell.id in self.engine.in_hand
+
+    def _before(self, job: Job) -> Record | None:
+        """How the cell that this one starts from has ended, if there is one and it has."""
+        if job.cell.after is None:
+            return None
+        return self.board.rows[job.cell.after.id].record or self.run.record(job.cell.after.id)
+
+    def _has_ended(self, cell: str) -> bool:
+        """Whether the cell is finished, or another runner tried it since we began and failed."""
+        ended = self.run.record(cell)
+        if ended is None:
+            failure = self.run.failure(cell)
+            ended = failure if failure != self.failures[cell] else None
+        if ended is None or ended.status is Status.PREEMPTED:
+            return False
+        if ended.status is Status.STOPPED and self.judge is None:  # by another runner; we continue it
+            return False
+        self._finish(ended)
+        return True
+
+    def _note(self, misfit: Record, job: Job, lease: Lease) -> None:
+        """Record a cell that need not be begun."""
+        misfit = misfit.model_copy(update={"finished_at": utc_now()})
+        self.run.begin(job.cell)
+        self.board.start(misfit.cell)
+        if misfit.status in FINISHED:
+            self.run.finish(misfit)
+            lease.remove()
+        else:
+            self.run.fail(misfit, misfit.error or "")
+            with suppress(OSError):
+                lease.release()
+        self.board.finish(misfit)

@@ -1,0 +1,150 @@
+"""From a cluster to an engine: connect, see by a probe what jobs have there, and check what cells ask for."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from scaling.design import Study
+from scaling.errors import UsageError, nearest
+from scaling.grid.conduct import Conduct
+from scaling.grid.devices import DEVICE_CHOICES, Device
+from scaling.grid.engines.cluster import Cluster
+from scaling.grid.engines.journal import Journal
+from scaling.grid.engines.needs import needs_of
+from scaling.grid.engines.probe import check_clock, last_answer, probe
+from scaling.grid.engines.remote import Remote, cell_arguments
+from scaling.grid.engines.scheduler import DryRun, Needs, Request, Scheduler
+from scaling.grid.jobs import Job, plan_jobs, with_status
+from scaling.records import FINISHED, RunDirectory
+from scaling.torchrun import find_place
+
+STAND_IN_BYTES = 80 << 30
+"""Of a device that nobody has looked at yet."""
+JOBS_AT_ONCE = 1000  # the least that Slurm sites commonly allow a user to have queued
+
+
+@contextmanager
+def open_remote(
+    cluster: Cluster,
+    study: Study,
+    run: RunDirectory,
+    device: str,
+    workers: int | None,
+    only: str | None,
+    conduct: Conduct,
+    tell: Callable[[str], None],
+) -> Iterator[tuple[Remote, list[Job]]]:
+    """An engine for the cells of a study, and the jobs as they will be on its machines.
+
+    Args:
+        cluster: to run on.
+        study: whose cells.
+        run: its run directory, on a file system that the cluster's machines share.
+        device: of the cells: 'auto', 'cpu' or 'cuda'.
+        workers: most jobs at once, queued ones included.
+        only: which cells.
+        conduct: of the jobs.
+        tell: called with a line of news.
+
+    Raises:
+        UsageError: for a bad argument.
+        ScalingError: if the cluster does not answer or cannot give what a cell needs, the run directory is not seen
+            there, or another driver is at work.
+    """
+    _check(cluster, device)
+    run.check(study)
+    run.create()
+    journal = Journal(run.path / "engines" / cluster.engine)
+    journal.open(conduct.dead_after_seconds)
+    scheduler = None
+    try:
+        scheduler = cluster.connect(journal.folder, study.name, conduct.grace_seconds)
+        found = _device(cluster, scheduler, journal, device, conduct, tell)
+        jobs = _jobs_there(study, found, only)
+        needs = partial(_needs, device=found, cluster=cluster, limit=scheduler.longest_seconds)
+        scheduler.check({needs(job) for job in jobs if run.status(job.cell.id) not in FINISHED and not job.misfit})
+        arguments = partial(cell_arguments, run, found, conduct.arguments())
+        count = min(workers or JOBS_AT_ONCE, len(jobs))
+        yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm"), jobs
+    finally:
+        if scheduler is not None:
+            scheduler.close()
+        journal.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What would be submitted."""
+
+    jobs: list[Job]
+    needs: list[Needs]
+    """Of each job."""
+    script: str | None
+    """For sbatch, of the jobs that have no record yet; None on Ray."""
+    probed: bool
+    """Whether an earlier run has seen what jobs have there; else memory is taken as `STAND_IN_BYTES`."""
+
+
+def foresee(
+    cluster: Cluster, study: Study, run: RunDirectory, device: str, only: str | None, conduct: Conduct
+) -> Foreseen:
+    """What `open_remote` would submit; submits and writes nothing. Raises as it does."""
+    _check(cluster, device)
+    run.check(study)
+    folder = run.path / "engines" / cluster.engine
+    scheduler = cluster.connect(folder, study.name, conduct.grace_seconds)
+    try:
+        kind = _kind(device, scheduler)
+        answer = last_answer(folder, cluster.about, kind)
+        found = answer.device if answer else Device(kind, 1, STAND_IN_BYTES)
+        jobs = with_status(_jobs_there(study, found, only), run)
+        needs = [_needs(job, found, cluster, scheduler.longest_seconds) for job in jobs]
+        requests = [
+            Request(study.name, cell_arguments(run, found, conduct.arguments(), job, need), need)
+            for job, need in zip(jobs, needs, strict=True)
+            if job.status not in FINISHED
+        ]
+        script = scheduler.dry_run(requests) if isinstance(scheduler, DryRun) else None
+        return Foreseen(jobs, needs, script, answer is not None)
+    finally:
+        scheduler.close()
+
+
+def _check(cluster: Cluster, device: str) -> None:
+    if find_place() is not None:
+        raise UsageError(f"--engine {cluster.engine}: start it without torchrun, which the jobs start themselves")
+    if device not in DEVICE_CHOICES:
+        raise UsageError(f"unknown device '{device}': {nearest(device, DEVICE_CHOICES)}")
+
+
+def _kind(device: str, scheduler: Scheduler) -> str:
+    """A GPU wherever jobs can have one, unless the user says otherwise."""
+    return device if device != "auto" else "cuda" if scheduler.has_gpus else "cpu"
+
+
+def _device(
+    cluster: Cluster, scheduler: Scheduler, journal: Journal, device: str, conduct: Conduct, tell: Callable[[str], None]
+) -> Device:
+    """What a job has."""
+    kind = _kind(device, scheduler)
+    needs = Needs(cpus=1, gpus=int(kind == "cuda"))
+    scheduler.check([needs])
+    answer = probe(scheduler, journal.folder, needs, kind, cluster.about, tell)
+    check_clock(answer, conduct.dead_after_seconds)
+    tell(f"jobs run as on {answer.host}: {answer.device.name or answer.device.kind}")
+    return answer.device
+
+
+def _jobs_there(study: Study, device: Device, only: str | None) -> list[Job]:
+    per_node = study.resources.processes // study.resources.nodes
+    return plan_jobs(study, replace(device, count=max(device.count, per_node)), 1, only, per_node)
+
+
+def _needs(job: Job, device: Device, cluster: Cluster, limit: int | None) -> Needs:
+    """What a cell asks for; what takes longer than a job may goes on in another."""
+    needs = needs_of(job, device)
+    if cluster.engine == "ray" and job.cell.resources.hours is None:
+        return replace(needs, seconds=None)  # nobody asks for limits there
+    limits = [seconds for seconds in (cluster.seconds or needs.seconds, limit) if seconds]
+    return replace(needs, seconds=min(limits, default=None))

@@ -1,0 +1,230 @@
+"""The driver of a cluster, on processes that stand for jobs."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scaling.design import Study
+from scaling.errors import ScalingError
+from scaling.grid import Board, Device, Job, grid_status, plan_jobs
+from scaling.grid.budget import Budget
+from scaling.grid.dispatcher import Dispatcher
+from scaling.grid.engines import remote
+from scaling.grid.engines.journal import FILE, Journal, Submitted, last_jobs
+from scaling.grid.engines.remote import Remote, cell_arguments
+from scaling.grid.engines.scheduler import Lack, Needs
+from scaling.records import RunDirectory, Status
+from tests.conftest import small_study
+from tests.engines.job import lives
+from tests.engines.processes import Processes
+
+HERE = Device("cpu", 1, 4 << 30)
+ASKED = Needs(cpus=1, memory_bytes=1 << 30, seconds=600)
+PATIENCE_SECONDS = 60
+
+
+class Bench:
+    """A study of cells that do as they are told, its run directory and its scheduler."""
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.run = RunDirectory(folder / "run")
+        self.run.prepare(study)
+        self.jobs = plan_jobs(study, HERE, 1)
+        self.cells = [job.cell.id for job in self.jobs]
+        self.scheduler = Processes()
+        self.board = Board(self.jobs, 2)
+
+    def live(self, cell: str, *words: str) -> None:
+        lives(self.run.path, cell).write_text("\n".join(words))
+
+    def engine(self, outlives: bool = True, dead_after_seconds: float = 60.0) -> Remote:
+        journal = Journal(self.run.path / "engines" / "processes")
+        journal.open(dead_after_seconds)
+        return Remote(self.run, self.scheduler, journal, HERE, 100, lambda _: ASKED, self._arguments, outlives)
+
+    def work_off(
+        self, engine: Remote, budget: Budget | None = None, observer: Callable[[Board], None] = lambda _: None
+    ) -> bool:
+        dispatcher = Dispatcher(self.run, self.board, engine, observer, 5.0, 1.0, None, budget)
+        return dispatcher.work_off([job for job in self.jobs if self.run.record(job.cell.id) is None])
+
+    def statuses(self) -> dict[str, Status]:
+        return {cell: self.run.status(cell) for cell in self.cells}
+
+    def submitted(self, cell: str) -> list[str]:
+        lines = (self.run.path / "engines" / "processes" / FILE).read_text().splitlines()
+        return [line for line in lines if f'"{cell}"' in line]
+
+    def _arguments(self, job: Job, _needs: Needs) -> tuple[str, ...]:
+        return "-m", "tests.engines.job", str(self.run.path), job.cell.id
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    found = Bench(tmp_path, small_study())
+    yield found
+    found.scheduler.end()
+
+
+def once_trained(bench: Bench, cell: str, then: Callable[[str], None], at: int = 1) -> Callable[[Board], None]:
+    """An observer that does something to a cell's job, once it has made so many steps."""
+    done: list[str] = []
+
+    def look(_: Board) -> None:
+        job = last_jobs(bench.run.path / "engines" / "processes").get(cell)
+        path = bench.run.cell_folder(cell) / "metrics.jsonl"
+        if not done and job is not None and path.exists() and len(path.read_text().splitlines()) >= at:
+            done.append(job.job)
+            then(job.job)
+
+    return look
+
+
+def test_every_cell_is_one_job_of_one_array(bench: Bench) -> None:
+    assert not bench.work_off(bench.engine())
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert bench.scheduler.arrays == [2]
+    assert [len(bench.submitted(cell)) for cell in bench.cells] == [1, 1]
+    assert bench.board.count(Status.DONE) == 2
+
+
+def test_a_cell_that_fails_is_reported_and_not_submitted_again_by_this_run(bench: Bench) -> None:
+    first, second = bench.cells
+    bench.live(first, "fails")
+    bench.work_off(bench.engine())
+    assert bench.statuses() == {first: Status.FAILED, second: Status.DONE}
+    failed = bench.board.rows[first].record
+    assert failed is not None
+    assert failed.error == "it did not work"
+    bench.work_off(bench.engine())  # the next command tries again
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert len(bench.submitted(first)) == 2
+
+
+@pytest.mark.parametrize("lack", [Lack.NODE, Lack.TIME])
+def test_a_job_that_was_cut_short_is_submitted_again(bench: Bench, lack: Lack) -> None:
+    cell = bench.cells[0]
+    bench.live(cell, "waits", "done")
+    bench.work_off(bench.engine(), observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, lack)))
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert len(bench.submitted(cell)) == 2
+    assert last_jobs(bench.run.path / "engines" / "processes")[cell].needs == ASKED  # it had moved on: no more time
+
+
+def test_a_cell_that_never_gets_on_is_given_up(bench: Bench) -> None:
+    cell = bench.cells[0]
+    bench.live(cell, *["stays"] * 20)
+
+    def lose(_: Board) -> None:
+        job = last_jobs(bench.run.path / "engines" / "processes").get(cell)
+        if job is not None and list(bench.run.cell_folder(cell).glob("lease-*.json")):
+            states = bench.scheduler.look([job.job])
+            if states[job.job].phase == "running":
+                bench.scheduler.lose(job.job, Lack.NODE)
+
+    bench.work_off(bench.engine(), observer=lose)
+    assert bench.statuses()[cell] is Status.FAILED
+    assert len(bench.submitted(cell)) == remote.LOSSES
+    failed = bench.run.failure(cell)
+    assert failed is not None
+    assert "given up" in (failed.error or "")
+
+
+def test_a_killed_worker_gets_twice_the_memory_as_often_as_the_study_allows(bench: Bench) -> None:
+    first, second = bench.cells
+    bench.live(first, "killed", "done")
+    bench.live(second, *["killed"] * 9)
+    bench.work_off(bench.engine())
+    assert bench.statuses() == {first: Status.DONE, second: Status.FAILED}
+    asked = [bench.scheduler.requests[job].needs.memory_bytes for job in bench.scheduler.requests]
+    growth = bench.jobs[0].cell.resources.growth
+    assert sorted(map(str, asked)) == sorted(str((1 << 30) << times) for times in [0, 1, *range(growth + 1)])
+
+
+def test_a_new_driver_watches_the_jobs_of_the_one_before(bench: Bench) -> None:
+    cell = bench.cells[0]
+    bench.live(cell, "waits", "done")
+
+    def leave(_: Board) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.work_off(bench.engine(), observer=once_trained(bench, cell, lambda _job: leave(bench.board)))
+    assert bench.scheduler.cancelled == []
+    (driver,) = grid_status(bench.run.path).drivers
+    assert (driver.engine, driver.runner, driver.lives) == ("processes", os.getpid(), False)
+    engine = bench.engine()
+    assert grid_status(bench.run.path).drivers[0].lives
+    engine.adopt(bench.jobs)
+    assert cell in engine.in_hand
+    bench.work_off(engine, observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, Lack.NODE)))
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert len(bench.submitted(cell)) == 2
+
+
+def test_two_drivers_of_one_engine_do_not_work_at_once(bench: Bench) -> None:
+    engine = bench.engine()
+    with pytest.raises(ScalingError, match=r"submits jobs of .* already"):
+        bench.engine()
+    engine.kill()
+    bench.engine().kill()
+
+
+def test_jobs_that_die_with_their_driver_save_first(bench: Bench) -> None:
+    for cell in bench.cells:
+        bench.live(cell, "waits", "done")
+    engine = bench.engine(outlives=False)
+    stop = once_trained(bench, bench.cells[0], lambda _job: engine.stop())
+    bench.work_off(engine, observer=stop)
+    assert set(bench.statuses().values()) <= {Status.PREEMPTED, Status.PLANNED}
+    assert Status.PREEMPTED in bench.statuses().values()
+    assert len(bench.scheduler.cancelled) == 2
+
+
+def test_no_cell_begins_above_the_hours_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    bench = Bench(tmp_path, small_study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2, 3]))
+    engine = bench.engine()
+    engine.size = 1
+    budget = Budget.of(1.5, bench.run.records(), bench.jobs)
+    bench.work_off(engine, budget)  # each takes an hour of a core, as its record says
+    assert list(bench.statuses().values()).count(Status.DONE) == 2
+    assert budget.spent == pytest.approx(2.0)  # nobody knew before what a cell takes
+
+
+def test_stages_are_submitted_behind_each_other_where_the_scheduler_chains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    stage = {"name": "wide", "patch_size": 8, "recipe": {"steps": 4, "batch_size": 8, "learning_rate": 1e-3}}
+    bench = Bench(tmp_path, small_study(grid__patch_sizes=[4], pretraining=[stage]))
+    bench.work_off(bench.engine())
+    assert set(bench.statuses().values()) == {Status.DONE}
+    requests = list(bench.scheduler.requests.values())
+    assert [request.after for request in requests] == [None, "0"]
+    assert bench.scheduler.arrays == [1, 1]
+
+
+def test_the_job_of_a_cell_is_the_command_of_a_user(bench: Bench) -> None:
+    needs = Needs(cpus=2, memory_bytes=3 << 30)
+    arguments = cell_arguments(bench.run, HERE, ("--grace", "10"), bench.jobs[0], needs)
+    assert " ".join(arguments) == (
+        f"-m scaling run-grid {bench.run.path} --only {bench.cells[0]} --workers 1 --device cpu --cores 2 "
+        "--memory 3.000 --grace 10"
+    )
+
+
+def test_a_cut_off_line_of_the_journal_costs_one_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "engines" / "x")
+    journal.open(60.0)
+    journal.add([Submitted("one", "1", ASKED), Submitted("two", "2", ASKED)])
+    path = journal.folder / FILE
+    path.write_text(path.read_text()[:-20])
+    journal.add([Submitted("three", "3", ASKED)])
+    assert {cell: each.job for cell, each in journal.last().items()} == {"one": "1", "three": "3"}
+    assert time.time() - journal.last()["one"].time < PATIENCE_SECONDS
+    journal.close()
