@@ -145,12 +145,12 @@ def test_running_jobs_save_when_cancelled_and_queued_ones_never_begin(scheduler:
     assert sum(file.exists() for file in saved) == sum(file.exists() for file in began) == 2
 
 
-def test_leaving_lets_running_jobs_save(cluster: RayCluster, tmp_path: Path) -> None:
+def test_commands_end_when_their_driver_leaves(cluster: RayCluster, tmp_path: Path) -> None:
     scheduler = RayScheduler(cluster.address)
-    scheduler.submit([python(SAVING, tmp_path / "saved", tmp_path / "began")])
-    until((tmp_path / "began").exists)
+    scheduler.submit([python(SLEEPING_WITH_CHILD, tmp_path, 1)])
+    process, child, _ = started(tmp_path, 1)
     scheduler.close()
-    assert (tmp_path / "saved").read_text() == "saved"
+    until(lambda: are_gone(process, child))
 
 
 def test_a_command_ends_with_its_worker_and_is_tried_again(scheduler: RayScheduler, tmp_path: Path) -> None:

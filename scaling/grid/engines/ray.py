@@ -19,7 +19,7 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 
 CONNECT_SECONDS = 5.0
 RETRIES = 3  # of a task whose node or worker is lost
-GRACE_SECONDS = 30.0
+SPARE_SECONDS = 5.0  # to end, for a command that took all the time it has to save
 # Ray reads them when it is imported and connects. By its own it would try a wrong token for 20 s, and a task that is
 # killed for memory for ever.
 SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_task_oom_retries": "0"}
@@ -43,24 +43,26 @@ class RayScheduler:
 
     Args:
         address: host:port of the cluster's head, or 'auto' for RAY_ADDRESS or the cluster that runs on this machine.
-        grace_seconds: for which commands may save after SIGTERM before they are killed.
+        grace_seconds: that a command has to save when it is asked to stop.
 
     Raises:
         UsageError: where Ray is not installed, or for an address that is none.
         ScalingError: where no cluster answers, or it refuses us.
     """
 
-    def __init__(self, address: str = "auto", grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(self, address: str = "auto", grace_seconds: float = 25.0) -> None:
         self._address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-        self._grace_seconds = grace_seconds
         self._open: dict[str, _Open] = {}
         self._ended: dict[str, JobState] = {}
         ray = self._ray = _connect(self._address)
         ray.cloudpickle.register_pickle_by_value(on_node)
         # Stored once, not in each of thousands of tasks.
-        self._around = ray.put(
-            Surroundings(inspect.getsource(supervisor), str(Path.cwd()), os.environ.get("PYTHONPATH"), grace_seconds)
+        text, path, patience = (
+            inspect.getsource(supervisor),
+            os.environ.get("PYTHONPATH"),
+            grace_seconds + SPARE_SECONDS,
         )
+        self._around = ray.put(Surroundings(text, str(Path.cwd()), path, patience))
         self._command = ray.remote(max_retries=RETRIES)(on_node.run_command)
         self._part = ray.remote(max_retries=0)(on_node.run_part)
         self._meeting = ray.remote(max_retries=0, num_cpus=0)(on_node.find_meeting)
@@ -69,6 +71,11 @@ class RayScheduler:
     def has_gpus(self) -> bool:
         """Whether a node has GPUs that Ray knows of."""
         return any(node.get("GPU", 0) > 0 for node in self._nodes())
+
+    @property
+    def longest_seconds(self) -> None:
+        """Ray limits no job's time."""
+        return
 
     def check(self, needs: Collection[Needs]) -> None:
         """Raise ScalingError where too few living nodes have what a job needs."""
@@ -112,13 +119,8 @@ class RayScheduler:
                 self._stop(self._open[name])
 
     def close(self) -> None:
-        """Cancel what has not ended, wait until it has saved, and leave."""
-        self.cancel(list(self._open))
-        tasks = [task for job in self._open.values() for task in job.tasks]
-        if tasks:
-            self._ray.wait(tasks, num_returns=len(tasks), timeout=self._grace_seconds + CONNECT_SECONDS)
-        for name in list(self._open):
-            self._forget(name)
+        """Leave; Ray kills what still runs."""
+        self._open.clear()
         self._ray.shutdown()
 
     def _submit_one(self, request: Request) -> _Open:
@@ -201,7 +203,7 @@ def _amounts(resources: Mapping[str, float]) -> str:
 def _connect(address: str) -> Any:
     """Ray, connected; bounded in time, and quiet."""
     if find_spec("ray") is None:
-        raise UsageError("--engine ray: it is not installed; run: pip install 'patch-scaling[ray]'")
+        raise UsageError("--engine ray: ray is not installed; run: pip install 'patch-scaling[ray]'")
     if address != "auto":
         _knock(address)
     for name, value in SETTINGS.items():
