@@ -17,7 +17,7 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from tests.engines.ray_cluster import RayCluster, ray_cluster
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.filterwarnings("default"),  # Ray's own are not ours to mend
 ]
