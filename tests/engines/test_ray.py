@@ -59,6 +59,19 @@ def main():
     dist.destroy_process_group()
 main()
 """
+SUMS_FOR_EVER = """
+import os, sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+file = Path(sys.argv[1]) / str(dist.get_rank())
+while True:
+    dist.all_reduce(torch.ones(1))
+    if not file.exists():
+        file.with_suffix(".part").write_text(f"{os.getpid()} {os.environ['SCALING_TEST_NODE']}")
+        file.with_suffix(".part").rename(file)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -235,19 +248,27 @@ def test_a_job_of_two_nodes_meets_under_torchrun(scheduler: RayScheduler, tmp_pa
     assert {rank.name: rank.read_text() for rank in ranks.iterdir()} == {"0": "2 3.0", "1": "2 3.0"}
 
 
-def test_a_job_of_two_nodes_ends_as_one(cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path) -> None:
-    script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPING_WITH_CHILD.replace("sys.argv[1]", "(sys.argv[1] + os.environ['RANK'])"))
-    for rank in range(2):
-        (tmp_path / f"of{rank}").mkdir()
-    jobs = scheduler.submit([Request("two nodes", (str(script), f"{tmp_path}/of", "9"), Needs(1, nodes=2))])
-    first, second = started(tmp_path / "of0", 1), started(tmp_path / "of1", 1)
-    cluster.kill_node(first[2])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_job_of_two_nodes_ends_as_one(
+    cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path, lost: int
+) -> None:
+    (tmp_path / "sums.py").write_text(SUMS_FOR_EVER)
+    request = Request("two nodes", (str(tmp_path / "sums.py"), str(tmp_path)), Needs(1, nodes=2))
+    jobs = scheduler.submit([request])
+    until(lambda: all((tmp_path / f"{rank}").exists() for rank in range(2)))
+    processes, nodes = zip(*[(tmp_path / f"{rank}").read_text().split() for rank in range(2)], strict=True)
+    cluster.kill_node(nodes[lost])
     (state,) = end(scheduler, jobs)
     assert (state.lack, state.exit_code) == (Lack.NODE, None)
-    until(lambda: are_gone(*second[:2]))
+    until(lambda: are_gone(*processes))
     cluster.add_node()
     assert [state.exit_code for state in end(scheduler, scheduler.submit([python("pass")] * 2))] == [0, 0]
+
+
+def test_a_node_that_fails_ends_the_job_of_two(scheduler: RayScheduler, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("import os, sys; sys.exit('no luck' if os.environ['RANK'] == '1' else 0)")
+    (state,) = end(scheduler, scheduler.submit([Request("two", (str(tmp_path / "fails.py"),), Needs(1, nodes=2))]))
+    assert (state.lack, state.exit_code) == (None, 1)
 
 
 def test_what_no_node_has_is_refused(scheduler: RayScheduler) -> None:
