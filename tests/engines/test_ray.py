@@ -112,6 +112,14 @@ def started(folder: Path, count: int) -> list[str]:
     return (folder / str(count - 1)).read_text().split()
 
 
+def fits(scheduler: RayScheduler, needs: Needs) -> bool:
+    try:
+        scheduler.check([needs])
+    except ScalingError:
+        return False
+    return True
+
+
 def are_gone(*processes: str) -> bool:
     return not any(psutil.pid_exists(int(process)) for process in processes)
 
@@ -237,6 +245,25 @@ Path(sys.argv[1]).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "-"))
     until(lambda: not scheduler.has_gpus)
 
 
+def test_a_job_that_fills_its_node_lacks_memory(cluster: RayCluster, scheduler: RayScheduler) -> None:
+    memory = psutil.virtual_memory()
+    limit = (memory.total - memory.available + (1 << 30)) / memory.total
+    settings = {"RAY_memory_usage_threshold": f"{limit:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    node = cluster.add_node(cpus=4, **settings)
+    code = """
+import time
+kept = []
+for _ in range(100):
+    kept.append(b"x" * (100 << 20))
+    time.sleep(0.1)
+"""
+    until(lambda: fits(scheduler, Needs(4)))
+    (state,) = end(scheduler, scheduler.submit([python(code, cpus=4)]))
+    cluster.kill_node(node)
+    until(lambda: not fits(scheduler, Needs(4)))
+    assert (state.lack, state.exit_code) == (Lack.MEMORY, None)
+
+
 def test_a_job_of_two_nodes_meets_under_torchrun(scheduler: RayScheduler, tmp_path: Path) -> None:
     script, ranks = tmp_path / "sum.py", tmp_path / "ranks"
     script.write_text(SUM_OF_RANKS)
@@ -265,7 +292,10 @@ def test_a_job_of_two_nodes_ends_as_one(
     assert [state.exit_code for state in end(scheduler, scheduler.submit([python("pass")] * 2))] == [0, 0]
 
 
-def test_a_node_that_fails_ends_the_job_of_two(scheduler: RayScheduler, tmp_path: Path) -> None:
+def test_a_node_that_fails_ends_the_job_of_two(
+    scheduler: RayScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaling.grid.engines.ray.LOSS_SECONDS", 2.0)
     (tmp_path / "fails.py").write_text("import os, sys; sys.exit('no luck' if os.environ['RANK'] == '1' else 0)")
     (state,) = end(scheduler, scheduler.submit([Request("two", (str(tmp_path / "fails.py"),), Needs(1, nodes=2))]))
     assert (state.lack, state.exit_code) == (None, 1)

@@ -21,7 +21,6 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 CONNECT_SECONDS = 5.0
 RETRIES = 3  # of a task whose node or worker is lost
 LOSS_SECONDS = 60.0  # until Ray has missed a node whose loss made the others of a job fail
-STOPPED_CODE = 130
 SPARE_SECONDS = 5.0  # to end, for a command that took all the time it has to save
 # Ray reads them when it is imported and connects. By its own it would try a wrong token for 20 s, and a task that is
 # killed for memory for ever.
@@ -201,7 +200,9 @@ def _harm(state: JobState) -> int:
     """Which node of several speaks for the job: one that lacked something, else one that failed by itself."""
     if state.lack is not None:
         return 0
-    return {None: 2, STOPPED_CODE: 2, 0: 3}.get(state.exit_code, 1)
+    if state.exit_code is None or state.exit_code >= 128:  # stopped for another's sake, most likely
+        return 2
+    return 1 if state.exit_code else 3
 
 
 def what_lacks(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> str | None:
