@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster of two nodes, and what becomes of them when workers, nodes or the driver are killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -167,7 +168,9 @@ def test_running_jobs_save_when_cancelled_and_queued_ones_never_begin(scheduler:
 
 
 def test_commands_end_when_their_driver_leaves(cluster: RayCluster, tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     scheduler = RayScheduler(cluster.address)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
     scheduler.submit([python(SLEEPING_WITH_CHILD, tmp_path, 1)])
     process, child, _ = started(tmp_path, 1)
     scheduler.close()
@@ -249,7 +252,7 @@ def test_a_job_that_fills_its_node_lacks_memory(cluster: RayCluster, scheduler: 
     memory = psutil.virtual_memory()
     limit = (memory.total - memory.available + (1 << 30)) / memory.total
     settings = {"RAY_memory_usage_threshold": f"{limit:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
-    node = cluster.add_node(cpus=4, **settings)
+    node = cluster.add_node(cpus=4, environment=settings)
     code = """
 import time
 kept = []
