@@ -196,11 +196,14 @@ def test_a_command_ends_with_its_supervisor(scheduler: RayScheduler, tmp_path: P
     until(lambda: are_gone(process, child))
 
 
-def test_jobs_of_a_lost_node_run_again_on_another(cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path) -> None:
+def test_jobs_of_a_lost_node_run_again_on_another(
+    cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     jobs = scheduler.submit([python(SLEEPING_WITH_CHILD, tmp_path, 1)])
     node = started(tmp_path, 1)[2]
     cluster.kill_node(node)
     assert [state.exit_code for state in end(scheduler, jobs)] == [0]
+    assert capfd.readouterr() == ("", "")
     cluster.add_node()
 
 
@@ -248,7 +251,9 @@ Path(sys.argv[1]).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "-"))
     until(lambda: not scheduler.has_gpus)
 
 
-def test_a_job_that_fills_its_node_lacks_memory(cluster: RayCluster, scheduler: RayScheduler) -> None:
+def test_a_job_that_fills_its_node_lacks_memory(
+    cluster: RayCluster, scheduler: RayScheduler, capfd: pytest.CaptureFixture[str]
+) -> None:
     memory = psutil.virtual_memory()
     limit = (memory.total - memory.available + (1 << 30)) / memory.total
     settings = {"RAY_memory_usage_threshold": f"{limit:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
@@ -264,6 +269,7 @@ for _ in range(100):
     (state,) = end(scheduler, scheduler.submit([python(code, cpus=4)]))
     cluster.kill_node(node)
     until(lambda: not fits(scheduler, Needs(4)))
+    assert capfd.readouterr() == ("", "")
     assert (state.lack, state.exit_code) == (Lack.MEMORY, None)
 
 

@@ -237,6 +237,7 @@ def _connect(address: str) -> Any:
     try:
         with _silence(said):
             import ray
+            from ray._private import worker
 
             ray.init(address, log_to_driver=False, configure_logging=False)
     except Exception as error:
@@ -244,6 +245,8 @@ def _connect(address: str) -> Any:
             fix = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
             raise ScalingError(f"Ray at {address} refuses our token; {fix}") from None
         raise ScalingError(f"no Ray cluster at {address}: {_first_line(error)}") from None
+    # Of lost nodes and repeated tasks Ray tells on stdout, which is ours; only its debugger's switch stops that.
+    worker._worker_logs_enabled = False
     for number, handler in handlers.items():  # Ray has set its own
         signal.signal(number, handler)
     return ray
