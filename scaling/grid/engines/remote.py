@@ -1,5 +1,6 @@
 """Cells as jobs of a scheduler. A job is `scaling run-grid` for one cell, on a machine that sees the run directory."""
 
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ LOOK_SECONDS = 2.0  # between two looks at the jobs
 FOLLOWED = 200  # running cells whose progress is read at each look
 LOSSES = 5  # of a cell's jobs in a row that came to nothing, before it counts as failed
 STOPPED_CODE = 130  # of a job that was asked to stop, and saved
+KILLED_CODE = 128 + signal.SIGKILL  # of one whose command was killed
 
 
 @dataclass
@@ -205,8 +207,9 @@ class Remote:
             return Ended(failure or self._note(flight, Status.PREEMPTED, state.error or "asked to stop"))
         state = _with_lack(state, failure)
         if state.lack is None and state.exit_code != STOPPED_CODE:
-            error = state.error or f"its job ended with exit code {state.exit_code}"
-            return Ended(failure or self._note(flight, Status.FAILED, error))
+            told = f": {state.error}" if state.error else ""
+            error = f"its job ended with exit code {state.exit_code}{told}" if state.exit_code else state.error
+            return Ended(failure or self._note(flight, Status.FAILED, error or "its job ended without a record"))
         why = state.error or (f"out of {state.lack}" if state.lack else "asked to stop")
         if not self._learn(flight.job, flight.submitted.needs, state):
             return Ended(self._note(flight, Status.FAILED, f"{why}; given up", failure))
@@ -221,9 +224,11 @@ class Remote:
         past.losses = 0 if step > past.step else past.losses + 1
         past.step = max(step, past.step)
         if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
+            if past.grown == job.cell.resources.growth:
+                return past.losses == 0
             past.grown += 1
             past.needs = grown(needs, state.lack)
-            return past.grown <= job.cell.resources.growth
+            return True
         return past.losses < LOSSES
 
     def _note(self, flight: _Flight, status: Status, error: str, failure: Record | None = None) -> Record:
@@ -237,9 +242,12 @@ class Remote:
 
 
 def _with_lack(state: JobState, failure: Record | None) -> JobState:
-    """What a job told, with what its cell says: a worker that was killed had too little memory, most likely."""
-    killed = failure is not None and (failure.error or "").startswith(KILLED)
-    return replace(state, lack=Lack.MEMORY, error=failure.error) if failure and killed and not state.lack else state
+    """What a job told, with what its cell says: what is killed by nobody that we know had too little memory."""
+    if state.lack is None and failure is not None and (failure.error or "").startswith(KILLED):
+        return replace(state, lack=Lack.MEMORY, error=failure.error)
+    if state.lack is None and state.exit_code == KILLED_CODE:
+        return replace(state, lack=Lack.MEMORY, error="killed by signal 9 (out of memory?)")
+    return state
 
 
 def cell_arguments(
