@@ -6,7 +6,7 @@ import pytest
 
 from scaling.errors import UsageError
 from scaling.grid import Device, plan_jobs, run_grid
-from scaling.grid.order import by_urgency, check_checkpoints, not_started
+from scaling.grid.order import by_urgency, by_value, check_checkpoints, not_started
 from scaling.records import Record, RunDirectory, Status, describe, load_records
 from tests.conftest import small_study
 
@@ -25,6 +25,31 @@ def test_what_long_chains_wait_for_comes_first_and_nothing_before_its_start() ->
     assert [cell.design.patch_size for cell in order[2:]] == [2, 2, 8, 8]
     for place, cell in enumerate(order):
         assert cell.after is None or cell.after in order[:place]
+
+
+def test_what_is_worth_most_comes_first_with_what_it_starts_from() -> None:
+    study = small_study(
+        pretraining=[{key: value for key, value in FIRST.items() if key != "patch_size"}],
+        grid__seeds=[0, 1],
+        grid__patch_sizes=[8, 4, 2],
+    )
+    jobs = plan_jobs(study, ROOMY, 1)
+    values = {"deit-nano/8@16+linear": 0.5, "deit-nano/4@16+linear": 2.0}
+    order = [job.cell for job in by_value(jobs, values)]
+    assert [(cell.stage, cell.design.patch_size) for cell in order] == [
+        *([("first", 4)] * 2 + [(None, 4)] * 2),
+        *([("first", 8)] * 2 + [(None, 8)] * 2),
+        *([("first", 2)] * 2 + [(None, 2)] * 2),  # without a value
+    ]
+    for place, cell in enumerate(order):
+        assert cell.after is None or cell.after in order[:place]
+    assert by_value(jobs, {}) == by_urgency(jobs)
+
+
+def test_a_start_that_several_share_has_the_most_of_their_values() -> None:
+    jobs = plan_jobs(small_study(pretraining=[FIRST], grid__patch_sizes=[8, 2]), ROOMY, 1)
+    order = [job.cell for job in by_value(jobs, {"deit-nano/8@16+linear": 1.0, "deit-nano/8@8+linear": 99.0})]
+    assert [(cell.stage, cell.design.patch_size) for cell in order] == [("first", 8), (None, 8), (None, 2)]
 
 
 def test_a_cell_whose_start_was_stopped_is_no_failure() -> None:
