@@ -214,7 +214,7 @@ def test_the_job_of_a_cell_is_the_command_of_a_user(bench: Bench) -> None:
     arguments = cell_arguments(bench.run, HERE, ("--grace", "10"), bench.jobs[0], needs)
     assert " ".join(arguments) == (
         f"-m scaling run-grid {bench.run.path} --only {bench.cells[0]} --workers 1 --device cpu --cores 2 "
-        "--memory 3.000 --grace 10"
+        "--memory 0.064 --grace 10"
     )
 
 
