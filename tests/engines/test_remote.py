@@ -14,6 +14,7 @@ from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
 from scaling.grid.engines.journal import FILE, Journal, Submitted, last_jobs
+from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.remote import Remote, cell_arguments
 from scaling.grid.engines.scheduler import Lack, Needs
 from scaling.records import RunDirectory, Status
@@ -212,9 +213,11 @@ def test_stages_are_submitted_behind_each_other_where_the_scheduler_chains(
 def test_the_job_of_a_cell_is_the_command_of_a_user(bench: Bench) -> None:
     needs = Needs(cpus=2, memory_bytes=3 << 30)
     arguments = cell_arguments(bench.run, HERE, ("--grace", "10"), bench.jobs[0], needs)
+    memory = memory_of_cell(bench.jobs[0], needs)
+    assert memory is not None
     assert " ".join(arguments) == (
         f"-m scaling run-grid {bench.run.path} --only {bench.cells[0]} --workers 1 --device cpu --cores 2 "
-        "--memory 0.064 --grace 10"
+        f"--memory {memory / 2**30:.3f} --grace 10"
     )
 
 

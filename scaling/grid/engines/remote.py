@@ -244,6 +244,6 @@ def cell_arguments(
     """What follows `python` in the job of a cell."""
     arguments = ["-m", "scaling", "run-grid", str(run.path.resolve()), "--only", job.cell.id, "--workers", "1"]
     arguments += ["--device", device.kind, "--cores", str(needs.cpus)]
-    if (memory := memory_of_cell(job, needs)) is not None:
+    if (memory := memory_of_cell(job, needs)) is not None and device.kind == "cpu":
         arguments += ["--memory", f"{memory / 2**30:.3f}"]
     return (*arguments, *options)

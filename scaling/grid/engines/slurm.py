@@ -12,12 +12,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import ScalingError, UsageError, nearest
-from scaling.grid.engines.scheduler import JobState, Needs, Phase, Request
+from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm_job import BEFORE_THE_LIMIT, FOR_GOOD, Command
 from scaling.grid.engines.slurm_state import (
     ACCOUNT_FORMAT,
@@ -26,12 +25,16 @@ from scaling.grid.engines.slurm_state import (
     QUEUE_FORMAT,
     NodeKind,
     Seen,
+    find,
     judge,
     read_accounts,
     read_nodes,
     read_queue,
     show_time,
 )
+
+if TYPE_CHECKING:
+    from submitit.core.utils import JobPaths
 
 OURS = ("array", "dependency", "error", "open-mode", "output", "requeue", "signal")
 """Options of sbatch that jobs here depend on."""
@@ -55,7 +58,7 @@ class SlurmScheduler:
         grace_seconds: that a command has to save when the time limit comes.
 
     Raises:
-        UsageError: without submitit, or for an option in `extra` that is ours.
+        UsageError: for an option in `extra` that is ours.
     """
 
     def __init__(
@@ -70,8 +73,6 @@ class SlurmScheduler:
         extra: Mapping[str, str] | None = None,
         grace_seconds: float = 25.0,
     ) -> None:
-        if find_spec("submitit") is None:
-            raise UsageError("--engine slurm: submitit is not installed; run: pip install 'patch-scaling[slurm]'")
         self._extra = {key.lstrip("-").replace("_", "-"): value or True for key, value in (extra or {}).items()}
         for key in OURS:
             if key in self._extra:
@@ -129,9 +130,8 @@ class SlurmScheduler:
         for numbers in arrays(requests, most):
             first = requests[numbers[0]]
             scripts.append(self._script(first.needs, first.after, len(numbers)))
-            scripts += [
-                f"# {index}: python {' '.join(requests[number].arguments)}" for index, number in enumerate(numbers)
-            ]
+            commands = [shlex.join(["python", *requests[number].arguments]) for number in numbers]
+            scripts += [f"# {index}: {command}" for index, command in enumerate(commands)]
         return "\n".join(scripts)
 
     def look(self, jobs: Collection[str]) -> dict[str, JobState]:
@@ -144,20 +144,27 @@ class SlurmScheduler:
         """
         if not jobs:
             return {}
-        queue = read_queue(_patiently("squeue", "--me", "-r", "-h", "-t", "all", "-o", QUEUE_FORMAT))
+        queue = _read_queue()
         absent = sorted({job.split("_")[0] for job in jobs if job not in queue})
         accounts: dict[str, Seen] = {}
         if absent:  # without accounting this fails; what jobs left must do then
             accounts = read_accounts(
                 _run("sacct", "-X", "-n", "-P", "-o", ACCOUNT_FORMAT, "-j", ",".join(absent)).stdout
             )
-        return {job: self._look(job, queue.get(job) or accounts.get(job, GONE)) for job in jobs}
+        return {job: self._look(job, find(job, queue) or find(job, accounts) or GONE) for job in jobs}
 
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and end."""
-        if jobs:
-            _run("scancel", "--state=PENDING", *jobs)
-            _run("scancel", "--state=RUNNING", f"--signal={FOR_GOOD.name[3:]}", *jobs)
+        if not jobs:
+            return
+        # The phases are looked up here, since scancel --state=PENDING ARRAY_1 takes all of a waiting array away.
+        queue = _read_queue()
+        waiting = [job for job in jobs if job in queue and queue[job].waits]
+        running = [job for job in jobs if job in queue and queue[job].phase is Phase.RUNNING]
+        if waiting:
+            _run("scancel", *waiting)
+        if running:
+            _run("scancel", f"--signal={FOR_GOOD.name[3:]}", *running)
 
     def close(self) -> None:
         """Nothing to do: jobs go on."""
@@ -171,24 +178,26 @@ class SlurmScheduler:
             since = self._without_result.setdefault(job, time.monotonic())
             if time.monotonic() - since < RESULT_SECONDS:
                 return JobState(Phase.RUNNING, node=seen.node)
-        state = judge(seen, left)
-        if left is None and state.error and seen.told_by_command:
-            return JobState(state.phase, lack=state.lack, error=f"{state.error}; see {self._log(job)}", node=state.node)
-        return state
+            log = self._paths(job).stderr
+            if seen is GONE and not log.exists():
+                return JobState(Phase.ENDED, error="it left Slurm's queue before it began (cancelled?)")
+            left = f"Slurm: {seen.state}, and the job left no exit code; see {log}"
+            return JobState(Phase.ENDED, lack=Lack.NODE, error=left, node=seen.node)
+        return judge(seen, left)
 
     def _left_by(self, job: str) -> int | str | None:
-        from submitit.core.utils import JobPaths, pickle_load
+        from submitit.core.utils import pickle_load
 
         try:
-            outcome, result = pickle_load(JobPaths(self._folder, job).result_pickle)
+            outcome, result = pickle_load(self._paths(job).result_pickle)
         except (FileNotFoundError, EOFError, pickle.UnpicklingError):
             return None
         return result if outcome == "success" else result.strip().splitlines()[-1]
 
-    def _log(self, job: str) -> Path:
+    def _paths(self, job: str) -> "JobPaths":
         from submitit.core.utils import JobPaths
 
-        return JobPaths(self._folder, job).stderr
+        return JobPaths(self._folder, job)
 
     @cached_property
     def _nodes(self) -> list[NodeKind]:
@@ -231,12 +240,12 @@ class SlurmScheduler:
 
     def _check_time(self, need: Needs) -> None:
         longest, seconds = self.longest_seconds, need.seconds
-        if seconds is not None and longest is not None and seconds > longest:
+        if seconds is not None and longest is not None and math.ceil(seconds / 60) * 60 > longest:
             partition = self._nodes[0].partition
             raise ScalingError(
                 f"--time {show_time(seconds)}: Slurm's partition {partition} ends jobs after {show_time(longest)}"
             )
-        if seconds is not None and seconds <= self._grace_seconds:
+        if seconds is not None and math.ceil(seconds / 60) * 60 <= self._grace_seconds:
             raise ScalingError(f"--time {show_time(seconds)}: jobs need more than the {self._grace_seconds} s to save")
 
     def _parameters(self, need: Needs, after: str | None) -> dict[str, Any]:
@@ -304,8 +313,13 @@ def _outside_of_jobs() -> Iterator[None]:
         yield
 
 
+def _read_queue() -> dict[str, Seen]:
+    return read_queue(_patiently("squeue", "--me", "-r", "-h", "-t", "all", "-o", QUEUE_FORMAT))
+
+
 def _run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    whole = os.environ | {"SLURM_BITSTR_LEN": "0"}  # else ids of many elements of an array are cut off
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=whole)
 
 
 def _patiently(*command: str) -> str:

@@ -1,6 +1,7 @@
 """What Slurm tells of jobs and nodes, as text, and what that means for us."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaling.grid.engines.scheduler import JobState, Lack, Phase
@@ -32,9 +33,14 @@ class Seen:
     node: str | None = None
 
     @property
+    def waits(self) -> bool:
+        """Whether it is in the queue and does not run."""
+        return self.state in WAITING
+
+    @property
     def phase(self) -> Phase:
         """How far it is; what is unknown has ended."""
-        if self.state in WAITING:
+        if self.waits:
             return Phase.ENDED if self.reason == NEVER else Phase.QUEUED
         return Phase.RUNNING if self.state in ACTIVE else Phase.ENDED
 
@@ -51,13 +57,34 @@ GONE = Seen("GONE")
 def read_queue(text: str) -> dict[str, Seen]:
     """Jobs by id, arrays element by element."""
     rows = [line.split("|") for line in text.splitlines()]
-    return {job: Seen(state, _known(reason), _known(node)) for job, state, reason, node in rows}
+    return {
+        job: Seen(state, _known(reason), _known(node)) for jobs, state, reason, node in rows for job in elements(jobs)
+    }
 
 
 def read_accounts(text: str) -> dict[str, Seen]:
     """The same from accounting, where a state can be 'CANCELLED by 1000'."""
     rows = [line.split("|") for line in text.splitlines()]
-    return {job: Seen(state.split()[0], None, _known(node)) for job, state, node in rows if state}
+    return {
+        job: Seen(state.split()[0], None, _known(node)) for jobs, state, node in rows if state for job in elements(jobs)
+    }
+
+
+def elements(jobs: str) -> list[str]:
+    """Ids of the jobs that Slurm writes as one, such as 7_[0-2,5%2]: elements of an array that never began."""
+    array, bracket, ranges = jobs.partition("_[")
+    if not bracket:
+        return [jobs]
+    found: list[str] = []
+    for part in re.sub(r"(%\d+)?\]$", "", ranges).split(","):
+        first, _, last = part.partition("-")
+        found += [f"{array}_{number}" for number in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def find(job: str, jobs: Mapping[str, Seen]) -> Seen | None:
+    """A job among others; of an array that was taken away whole, Slurm knows only the array."""
+    return jobs.get(job) or jobs.get(job.split("_")[0])
 
 
 def _known(text: str) -> str | None:
@@ -78,13 +105,12 @@ def judge(seen: Seen, left: int | str | None) -> JobState:
         return JobState(phase, exit_code=0, node=node)
     if isinstance(left, str):
         return JobState(phase, error=left, node=node)
-    if left is not None and left < 0:
+    if left is not None and left < 0 and seen.told_by_command:
         return JobState(phase, lack=Lack.NODE, error=f"the command was killed by signal {-left}", node=node)
     if seen.told_by_command and left is not None:
         return JobState(phase, exit_code=left, node=node)
-    if seen.told_by_command:
-        return JobState(phase, lack=Lack.NODE, error=f"Slurm: {seen.state}, and the job left no exit code", node=node)
-    reason = f" ({seen.reason})" if seen.reason else ""
+    stale = seen.state == "CANCELLED" and seen.reason != NEVER  # why it waited before
+    reason = f" ({seen.reason})" if seen.reason and not stale else ""
     return JobState(phase, lack=LACKS.get(seen.state), error=f"Slurm: {seen.state}{reason}", node=node)
 
 
@@ -108,8 +134,8 @@ def read_nodes(text: str) -> list[NodeKind]:
         NodeKind(
             name.rstrip("*"),
             name.endswith("*"),
-            int(cpus),
-            int(memory) * 2**20,
+            int(cpus.rstrip("+")),
+            int(memory.rstrip("+")) * 2**20,
             sum(int(count) for count in re.findall(r"\bgpu(?::[^:,()]+)?:(\d+)", gres)),
             read_time(limit),
         )
