@@ -34,12 +34,12 @@ def test_what_is_worth_most_comes_first_with_what_it_starts_from() -> None:
         grid__patch_sizes=[8, 4, 2],
     )
     jobs = plan_jobs(study, ROOMY, 1)
-    values = {"deit-nano/8@16+linear": 0.5, "deit-nano/4@16+linear": 2.0}
+    values = {"deit-nano/8@16+linear": 0.5, "deit-nano/4@16+linear": 2.0, "deit-nano/2@8+linear": 99.0}
     order = [job.cell for job in by_value(jobs, values)]
     assert [(cell.stage, cell.design.patch_size) for cell in order] == [
         *([("first", 4)] * 2 + [(None, 4)] * 2),
         *([("first", 8)] * 2 + [(None, 8)] * 2),
-        *([("first", 2)] * 2 + [(None, 2)] * 2),  # without a value
+        *([("first", 2)] * 2 + [(None, 2)] * 2),  # without a value: that of its pretraining alone is none
     ]
     for place, cell in enumerate(order):
         assert cell.after is None or cell.after in order[:place]
@@ -48,7 +48,7 @@ def test_what_is_worth_most_comes_first_with_what_it_starts_from() -> None:
 
 def test_a_start_that_several_share_has_the_most_of_their_values() -> None:
     jobs = plan_jobs(small_study(pretraining=[FIRST], grid__patch_sizes=[8, 2]), ROOMY, 1)
-    order = [job.cell for job in by_value(jobs, {"deit-nano/8@16+linear": 1.0, "deit-nano/8@8+linear": 99.0})]
+    order = [job.cell for job in by_value(jobs, {"deit-nano/8@16+linear": 1.0})]
     assert [(cell.stage, cell.design.patch_size) for cell in order] == [("first", 8), (None, 8), (None, 2)]
 
 
