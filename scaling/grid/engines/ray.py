@@ -70,6 +70,11 @@ class RayScheduler:
         """Whether a node has GPUs that Ray knows of."""
         return any(node.get("GPU", 0) > 0 for node in self._nodes())
 
+    @property
+    def longest_seconds(self) -> None:
+        """Ray has no limits of time."""
+        return
+
     def check(self, needs: Collection[Needs]) -> None:
         """Raise ScalingError where too few living nodes have what a job needs."""
         nodes = self._nodes()
