@@ -246,4 +246,4 @@ def cell_arguments(
     arguments += ["--device", device.kind, "--cores", str(needs.cpus)]
     if (memory := memory_of_cell(job, needs)) is not None and device.kind == "cpu":
         arguments += ["--memory", f"{memory / 2**30:.3f}"]
-    return (*arguments, *options)
+    return (*arguments, "--format", "json", *options)  # a table would be of all records of the run directory
