@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UsageError
-from scaling.grid import Device, plan_jobs, run_grid
+from scaling.grid import Board, Device, plan_jobs, run_grid
 from scaling.grid.order import by_urgency, by_value, check_checkpoints, not_started
 from scaling.records import Record, RunDirectory, Status, describe, load_records
 from tests.conftest import small_study
@@ -119,3 +119,16 @@ def test_a_checkpoint_that_is_there_is_enough(tmp_path: Path) -> None:
     run.checkpoint(first.id).parent.mkdir()
     run.checkpoint(first.id).write_bytes(b"")
     check_checkpoints(plan_jobs(study, ROOMY, 1), run)
+
+
+def test_a_run_takes_the_most_valuable_cell_first(tmp_path: Path) -> None:
+    study, begun = small_study(), []
+
+    def note(board: Board) -> None:
+        begun.extend(cell for cell, row in board.rows.items() if row.started is not None and cell not in begun)
+
+    values = {"deit-nano/8@16+linear": 1.0}  # which costs less than the other
+    run_grid(study, tmp_path / "run", device="cpu", workers=1, observer=note, values=values)
+    assert begun == [cell.id for cell in study.cells()]
+    with pytest.raises(UsageError, match="--plan: --stop-hopeless runs the cheapest cells first"):
+        run_grid(study, tmp_path / "other", device="cpu", values=values, stop_hopeless=True)
