@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 from scaling.grid.crew import KILLED
@@ -115,7 +116,9 @@ class Remote:
             time.sleep(timeout)
             return
         states = self.scheduler.look([flight.submitted.job for flight in self._flights.values()])
-        for begun, follow in ((True, self._progress), (False, self._start)):
+        queued = not all(flight.begun for flight in self._flights.values())
+        start = partial(self._start, now=file_system_time(self.run.path) if queued else 0.0)
+        for begun, follow in ((True, self._progress), (False, start)):
             for flight in list(islice((each for each in self._flights.values() if each.begun is begun), FOLLOWED)):
                 yield from follow(flight, states[flight.submitted.job])
         for cell, flight in list(self._flights.items()):
@@ -171,10 +174,10 @@ class Remote:
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
 
-    def _start(self, flight: _Flight, state: JobState) -> Iterator[Begun]:
+    def _start(self, flight: _Flight, state: JobState, now: float) -> Iterator[Begun]:
         """Whether a job has begun, by its scheduler or, since Ray does not tell, by the lease of its cell."""
         folder = self.run.cell_folder(flight.job.cell.id)
-        holder = find_holder(folder, file_system_time(folder)) if state.phase is Phase.QUEUED else None
+        holder = find_holder(folder, now) if state.phase is Phase.QUEUED else None
         if state.phase is Phase.RUNNING or (holder and holder.lives):
             flight.begun = True
             yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
@@ -258,4 +261,4 @@ def cell_arguments(
     arguments += ["--device", device.kind, "--cores", str(needs.cpus)]
     if (memory := memory_of_cell(job, needs)) is not None and device.kind == "cpu":
         arguments += ["--memory", f"{memory / 2**30:.3f}"]
-    return (*arguments, *options)
+    return (*arguments, "--format", "json", *options)  # a table would be of all records of the run directory
