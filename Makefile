@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist w
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-parity test-gpu lint wheel benchmarks clean
+.PHONY: help demo test test-slow test-cluster test-parity test-gpu lint wheel benchmarks clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-slow: .venv/dev.stamp  ## the tests that take minutes
 
 test-parity: .venv/parity.stamp  ## the tests against mamba-ssm's own code, without a GPU
 	$(BIN)/python -m pytest -m parity
+
+test-cluster: .venv/dev.stamp  ## the tests on real Ray and Slurm servers; installs Slurm where root may
+	$(BIN)/python -m pytest -m cluster
 
 test-gpu: .venv/dev.stamp  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -81,6 +81,17 @@ def running_rows(cells: "list[CellStatus]") -> list[tuple[str, ...]]:
 COLUMNS = ("running", "trained", "train loss", "for", "host", "process", "sign of life")
 
 
+def driver_lines(found: "GridStatus") -> list[str]:
+    """One line per driver of Ray or Slurm while there is something to do."""
+    if found.is_finished:
+        return []
+    return [
+        f"{driver.engine}: {driver.waiting} cells submitted and not begun; driver on {driver.host}, "
+        f"process {driver.runner}, {'at work' if driver.lives else 'gone'}"
+        for driver in found.drivers
+    ]
+
+
 def problem_lines(found: "GridStatus") -> list[str]:
     """One line per cell that did not finish or that its runner left behind."""
     open_cells = [cell for cell in found.cells if cell.problem and cell.test_loss is None]
@@ -105,7 +116,7 @@ def _show(found: "GridStatus") -> None:
     if len(running) > NAMED:
         print(f"... and {len(running) - NAMED} more running cells")
     print(headline(found))
-    for line in problem_lines(found):
+    for line in driver_lines(found) + problem_lines(found):
         print(line)
 
 
@@ -138,4 +149,4 @@ def _drawn(found: "GridStatus") -> Any:
 
     running = _running(found)
     parts: list[Any] = [table("", COLUMNS, running_rows(running[:NAMED]))] if running else []
-    return Group(*parts, Text(headline(found)), *map(Text, problem_lines(found)))
+    return Group(*parts, Text(headline(found)), *map(Text, driver_lines(found) + problem_lines(found)))

@@ -129,8 +129,13 @@ def plan_jobs(
         processes: of a cell on this machine; all of them by default.
 
     Raises:
-        UsageError: if `only` matches nothing, or a precision needs another device.
+        UsageError: if `only` matches nothing, a precision needs another device, or a cell needs more machines.
     """
+    if processes is None and study.resources.nodes > 1:
+        raise UsageError(
+            f"resources.nodes: cells on {study.resources.nodes} machines need --engine slurm or ray, "
+            "or torchrun on each (docs/training.md)"
+        )
     cells, processes = with_earlier_stages(_selected(study, only)), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")

@@ -12,6 +12,7 @@ from typing import Any
 
 from scaling.cost import cost_of_cell
 from scaling.design import Cell, Design
+from scaling.grid.engines.watching import Driver, find_drivers
 from scaling.grid.leases import Found, file_system_time, find_holder
 from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status
 
@@ -74,6 +75,8 @@ class GridStatus:
     path: Path
     study: str
     cells: tuple[CellStatus, ...]
+    drivers: tuple[Driver, ...] = ()
+    """That submit cells to Ray or Slurm, or did so last."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,6 +122,7 @@ class GridStatus:
             "gpu_hours": self.gpu_hours,
             "cpu_hours": self.cpu_hours,
             "seconds_left": self.seconds_left,
+            "drivers": [driver.to_json() for driver in self.drivers],
             "cells": [cell.to_json() for cell in self.cells],
         }
 
@@ -139,7 +143,8 @@ def grid_status(path: str | Path) -> GridStatus:
         if kind not in flops:  # the same for every seed
             flops[kind] = cost_of_cell(cell, scan="recomputed").training_flops
         cells.append(_cell_status(cell, run, cell.id in begun, now, flops[kind]))
-    return GridStatus(run.path, study.name, tuple(cells))
+    waiting = [cell.cell for cell in cells if cell.state in (Status.PLANNED, Status.PREEMPTED)]
+    return GridStatus(run.path, study.name, tuple(cells), find_drivers(run.path, waiting, now))
 
 
 def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, training_flops: int) -> CellStatus:

@@ -1,5 +1,6 @@
 """The driver of a cluster, on processes that stand for jobs."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 
 from scaling.design import Study
 from scaling.errors import ScalingError
-from scaling.grid import Board, Device, Job, plan_jobs
+from scaling.grid import Board, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
 from scaling.grid.engines.journal import FILE, Journal, Submitted, last_jobs
+from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.remote import Remote, cell_arguments
 from scaling.grid.engines.scheduler import Lack, Needs
 from scaling.records import RunDirectory, Status
@@ -154,7 +156,10 @@ def test_a_new_driver_watches_the_jobs_of_the_one_before(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.work_off(bench.engine(), observer=once_trained(bench, cell, lambda _job: leave(bench.board)))
     assert bench.scheduler.cancelled == []
+    (driver,) = grid_status(bench.run.path).drivers
+    assert (driver.engine, driver.runner, driver.lives) == ("processes", os.getpid(), False)
     engine = bench.engine()
+    assert grid_status(bench.run.path).drivers[0].lives
     engine.adopt(bench.jobs)
     assert cell in engine.in_hand
     bench.work_off(engine, observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, Lack.NODE)))
@@ -208,9 +213,11 @@ def test_stages_are_submitted_behind_each_other_where_the_scheduler_chains(
 def test_the_job_of_a_cell_is_the_command_of_a_user(bench: Bench) -> None:
     needs = Needs(cpus=2, memory_bytes=3 << 30)
     arguments = cell_arguments(bench.run, HERE, ("--grace", "10"), bench.jobs[0], needs)
+    memory = memory_of_cell(bench.jobs[0], needs)
+    assert memory is not None
     assert " ".join(arguments) == (
         f"-m scaling run-grid {bench.run.path} --only {bench.cells[0]} --workers 1 --device cpu --cores 2 "
-        "--memory 3.000 --grace 10"
+        f"--memory {memory / 2**30:.3f} --grace 10"
     )
 
 

@@ -1,7 +1,7 @@
 """What a cell asks of a scheduler: from the study where it says so, else from the estimator and from what was measured.
 
-How much more than its closed form a cell takes was measured on two cores, from `run-grid --workers 1` to the record, as
-proportional set sizes over all processes: 0.7 to 1.1 GiB for one training process and 1.8 GiB for two, of DeiT nano to
+How much more than its closed form a cell takes was measured on two cores, over all processes from `run-grid`
+to the record (proportional set sizes): 0.7 to 1.1 GiB with one training process and 1.8 GiB with two, of DeiT nano to
 base. `import torch` and the worker's other imports alone have a resident set of 0.9 GiB.
 """
 
@@ -17,9 +17,10 @@ from scaling.grid.jobs import Job
 from scaling.records import Record, Status
 
 GIB = 2**30
-PROCESS_BYTES = GIB  # of a training process on a CPU, beside what the estimator counts
 RUNNER_BYTES = GIB  # of the command that runs the cell and of the process that it forks workers from
-GPU_PROCESS_BYTES = 8 * GIB  # of host memory for each GPU's process and its loaders; not measured
+PROCESS_BYTES = GIB  # of a training process on a CPU, beside its step
+STEP_BYTES = GIB // 16  # more than the closed form of a step, which may be of a megabyte
+GPU_PROCESS_BYTES = 8 * GIB  # of host memory for each GPU's process with its loaders; not measured
 LOADERS = 3  # for each GPU's process where images are in files and the study says nothing; not measured
 START_SECONDS = 600  # to start, measure the model and test it
 ESTIMATE_MARGIN = 1.5  # over the upper end of the estimated time, which knows nothing of waiting for data
@@ -27,27 +28,42 @@ MEASURED_MARGIN = 1.2
 
 
 def needs_of(job: Job, device: Device) -> Needs:
-    """What a job asks for on devices of this kind; `resources` of the study win over everything else.
+    """What a job asks for on machines like this one; `resources` of the study win over everything else.
 
-    Time is not limited where neither the study nor the estimator knows it.
+    On a CPU a cell asks for no more than its share of the machine's memory by cores, as long as one micro-batch of the
+    smallest size fits. Time is not limited where neither the study nor the estimator knows it.
     """
     resources, on_gpus = job.cell.resources, device.kind == "cuda"
     processes = resources.processes // resources.nodes
-    cores = resources.cpus or (1 + _loaders(job.cell) if on_gpus else 1)
-    return Needs(
-        cpus=processes * cores,
-        gpus=processes if on_gpus else 0,
-        nodes=resources.nodes,
-        processes=processes,
-        memory_bytes=_memory_bytes(job, processes, on_gpus),
-        seconds=_seconds(job),
-    )
+    cpus = processes * (resources.cpus or (1 + _loaders(job.cell) if on_gpus else 1))
+    if resources.memory_gib is not None:
+        memory = processes * math.ceil(resources.memory_gib * GIB)
+    elif on_gpus:
+        memory = processes * GPU_PROCESS_BYTES
+    else:
+        share = int(device.memory_bytes * min(1.0, cpus / device.count))
+        most = max(share, _overhead(processes) + _steps(processes, _smallest_step(job)))
+        memory = min(most, _overhead(processes) + _steps(processes, job.memory_bytes))
+    gpus = processes if on_gpus else 0
+    return Needs(cpus, gpus, resources.nodes, processes, memory, _seconds(job))
+
+
+def memory_of_cell(job: Job, needs: Needs) -> int | None:
+    """Bytes of a job's memory that its cell may plan its steps with on a CPU, the `--memory` of its `run-grid`.
+
+    Enough for one micro-batch of the smallest size; what a job has beyond the step that was planned, such as after one
+    that had too little, is for all else.
+    """
+    if needs.memory_bytes is None:
+        return None
+    left = needs.memory_bytes - _overhead(needs.processes)
+    return max(_steps(needs.processes, _smallest_step(job)), min(left, _steps(needs.processes, job.memory_bytes)))
 
 
 def corrected(needs: Needs, job: Job, records: Iterable[Record]) -> Needs:
-    """The same with the time that finished cells of the same design took, where any ran on as many processes and cores.
+    """The same with the time that finished cells of the same design took on as many processes and cores, if any did.
 
-    Host memory is not corrected, since no record states it.
+    Memory stays as it is, since records do not say what a cell took of the host's.
 
     Args:
         needs: of the job.
@@ -60,13 +76,12 @@ def corrected(needs: Needs, job: Job, records: Iterable[Record]) -> Needs:
     return replace(needs, seconds=START_SECONDS + math.ceil(MEASURED_MARGIN * max(taken)))
 
 
-def grown(needs: Needs, lack: Lack, times: int) -> Needs:
-    """The same for a cell that had too little so many times: each time twice as much of it, where it was limited."""
-    factor = 2**times
+def grown(needs: Needs, lack: Lack) -> Needs:
+    """The same with twice as much of what a job had too little of, where that was limited."""
     if lack is Lack.MEMORY and needs.memory_bytes is not None:
-        return replace(needs, memory_bytes=factor * needs.memory_bytes)
+        return replace(needs, memory_bytes=2 * needs.memory_bytes)
     if lack is Lack.TIME and needs.seconds is not None:
-        return replace(needs, seconds=factor * needs.seconds)
+        return replace(needs, seconds=2 * needs.seconds)
     return needs
 
 
@@ -76,12 +91,17 @@ def _loaders(cell: Cell) -> int:
     return LOADERS if cell.resources.data_workers is None else cell.resources.data_workers
 
 
-def _memory_bytes(job: Job, processes: int, on_gpus: bool) -> int:
-    if (asked := job.cell.resources.memory_gib) is not None:
-        return processes * math.ceil(asked * GIB)
-    if on_gpus:
-        return processes * GPU_PROCESS_BYTES
-    return RUNNER_BYTES + processes * (PROCESS_BYTES + math.ceil(job.memory_bytes / (1 - SAFETY_MARGIN)))
+def _smallest_step(job: Job) -> int:
+    return job.cost.training_bytes(job.cell.micro_batch_sizes[0])
+
+
+def _overhead(processes: int) -> int:
+    return RUNNER_BYTES + processes * PROCESS_BYTES
+
+
+def _steps(processes: int, step_bytes: int) -> int:
+    """Memory with which a cell plans so large a step in each of its processes."""
+    return processes * (STEP_BYTES + math.ceil(step_bytes / (1 - SAFETY_MARGIN)))
 
 
 def _seconds(job: Job) -> int | None:

@@ -1,12 +1,12 @@
 """From a cluster to an engine: connect, see by a probe what jobs have there, and check what cells ask for."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from scaling.design import Study
-from scaling.errors import UsageError, nearest
+from scaling.errors import ScalingError, UsageError, nearest
 from scaling.grid.conduct import Conduct
 from scaling.grid.devices import DEVICE_CHOICES, Device
 from scaling.grid.engines.cluster import Cluster
@@ -54,13 +54,18 @@ def open_remote(
     """
     _check(cluster, device)
     run.check(study)
-    run.create()
     journal = Journal(run.path / "engines" / cluster.engine)
-    journal.open(conduct.dead_after_seconds)
-    scheduler = None
+    scheduler = cluster.connect(journal.folder, study.name, conduct.grace_seconds)
     try:
-        scheduler = cluster.connect(journal.folder, study.name, conduct.grace_seconds)
-        found = _device(cluster, scheduler, journal, device, conduct, tell)
+        kind = _kind(device, scheduler)
+        one = Needs(cpus=1, gpus=int(kind == "cuda"))
+        scheduler.check([one])
+        run.create()
+        journal.open(conduct.dead_after_seconds)
+        answer = probe(scheduler, journal.folder, one, kind, cluster.about, tell)
+        check_clock(answer, conduct.dead_after_seconds)
+        found = answer.device
+        tell(f"jobs run as on {answer.host}: {found.name or found.kind}")
         jobs = _jobs_there(study, found, only)
         needs = partial(_needs, device=found, cluster=cluster, limit=scheduler.longest_seconds)
         scheduler.check({needs(job) for job in jobs if run.status(job.cell.id) not in FINISHED and not job.misfit})
@@ -68,8 +73,7 @@ def open_remote(
         count = min(workers or JOBS_AT_ONCE, len(jobs))
         yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm"), jobs
     finally:
-        if scheduler is not None:
-            scheduler.close()
+        scheduler.close()
         journal.close()
 
 
@@ -99,7 +103,10 @@ def foresee(
         answer = last_answer(folder, cluster.about, kind)
         found = answer.device if answer else Device(kind, 1, STAND_IN_BYTES)
         jobs = with_status(_jobs_there(study, found, only), run)
-        needs = [_needs(job, found, cluster, scheduler.longest_seconds) for job in jobs]
+        limit = None
+        with suppress(ScalingError):  # scripts can be shown without a server
+            limit = scheduler.longest_seconds
+        needs = [_needs(job, found, cluster, limit) for job in jobs]
         requests = [
             Request(study.name, cell_arguments(run, found, conduct.arguments(), job, need), need)
             for job, need in zip(jobs, needs, strict=True)
@@ -121,19 +128,6 @@ def _check(cluster: Cluster, device: str) -> None:
 def _kind(device: str, scheduler: Scheduler) -> str:
     """A GPU wherever jobs can have one, unless the user says otherwise."""
     return device if device != "auto" else "cuda" if scheduler.has_gpus else "cpu"
-
-
-def _device(
-    cluster: Cluster, scheduler: Scheduler, journal: Journal, device: str, conduct: Conduct, tell: Callable[[str], None]
-) -> Device:
-    """What a job has."""
-    kind = _kind(device, scheduler)
-    needs = Needs(cpus=1, gpus=int(kind == "cuda"))
-    scheduler.check([needs])
-    answer = probe(scheduler, journal.folder, needs, kind, cluster.about, tell)
-    check_clock(answer, conduct.dead_after_seconds)
-    tell(f"jobs run as on {answer.host}: {answer.device.name or answer.device.kind}")
-    return answer.device
 
 
 def _jobs_there(study: Study, device: Device, only: str | None) -> list[Job]:

@@ -10,7 +10,7 @@ from scaling.grid.crew import KILLED
 from scaling.grid.devices import Device
 from scaling.grid.engine import Begun, Ended, Lost, Moved, News
 from scaling.grid.engines.journal import Journal, Submitted
-from scaling.grid.engines.needs import corrected, grown
+from scaling.grid.engines.needs import corrected, grown, memory_of_cell
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
@@ -218,7 +218,7 @@ class Remote:
         past.step = max(step, past.step)
         if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
             past.grown += 1
-            past.needs = grown(needs, state.lack, 1)
+            past.needs = grown(needs, state.lack)
             return past.grown <= job.cell.resources.growth
         return past.losses < LOSSES
 
@@ -244,6 +244,6 @@ def cell_arguments(
     """What follows `python` in the job of a cell."""
     arguments = ["-m", "scaling", "run-grid", str(run.path.resolve()), "--only", job.cell.id, "--workers", "1"]
     arguments += ["--device", device.kind, "--cores", str(needs.cpus)]
-    if needs.memory_bytes is not None:
-        arguments += ["--memory", f"{needs.memory_bytes / 2**30:.3f}"]
+    if (memory := memory_of_cell(job, needs)) is not None and device.kind == "cpu":
+        arguments += ["--memory", f"{memory / 2**30:.3f}"]
     return (*arguments, *options)

@@ -125,7 +125,8 @@ class SlurmScheduler:
 
     def dry_run(self, requests: Sequence[Request]) -> str:
         """The scripts that `submit` would give to sbatch; works without Slurm, and writes nothing."""
-        most = self._most_in_array if shutil.which("scontrol") else len(requests)
+        answers = shutil.which("scontrol") and not _run("scontrol", "ping").returncode
+        most = self._most_in_array if answers else len(requests)
         scripts = []
         for numbers in arrays(requests, most):
             first = requests[numbers[0]]
