@@ -14,10 +14,10 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler
-from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, missing, slurm_server
+from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, install, missing, slurm_server
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
@@ -42,6 +42,7 @@ while done < steps:
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[Path]:
+    install()
     with slurm_server() as folder:
         yield folder
 
