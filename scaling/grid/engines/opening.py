@@ -71,7 +71,7 @@ def open_remote(
         scheduler.check({needs(job) for job in jobs if run.status(job.cell.id) not in FINISHED and not job.misfit})
         arguments = partial(cell_arguments, run, found, conduct.arguments())
         count = min(workers or JOBS_AT_ONCE, len(jobs))
-        yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm"), jobs
+        yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm", tell), jobs
     finally:
         scheduler.close()
         journal.close()

@@ -63,6 +63,8 @@ class Remote:
     """What follows `python` in the job of a cell."""
     outlives_driver: bool
     """Whether jobs go on without this process."""
+    tell: Callable[[str], None] = print
+    """Called with a line of news that belongs to no cell."""
     asked_to_stop: bool = False
     threads: int = 1
     _flights: dict[str, _Flight] = field(default_factory=dict)
@@ -131,6 +133,8 @@ class Remote:
         self.asked_to_stop = True
         self._waiting.clear()
         if self.outlives_driver:
+            name = self.journal.folder.name
+            self.tell(f"{len(self._flights)} jobs go on at {name}; the same command watches them again")
             self._flights.clear()
         else:
             self.scheduler.cancel([flight.submitted.job for flight in self._flights.values()])
