@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "slurmdbd", "mariadb-server")
@@ -161,6 +161,17 @@ def slurm_server(accounting: bool = True, remember_seconds: int = 3600) -> Itera
         if before is not None:
             os.environ["SLURM_CONF"] = before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def lose_node(folder: Path, node: str) -> None:
+    """Kill all that runs on a node, for good, and tell the controller at once; by itself it notices after minutes."""
+    daemon = (folder / f"slurmd.{node}.pid").read_text().strip()
+    host = Path(f"/proc/{daemon}/ns/uts").readlink()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "ns" / "uts").readlink() == host:
+                os.kill(int(process.name), signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
 
 
 def _configure(folder: Path, accounting: bool, remember_seconds: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler
-from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, install, missing, slurm_server
+from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, install, lose_node, missing, slurm_server
 
 pytestmark = [
     pytest.mark.cluster,
@@ -317,6 +317,22 @@ def test_places_that_exist_are_used(tmp_path: Path) -> None:
     for words in ("JobName=named", f"Account={ACCOUNT}", "QOS=normal", "Partition=short", "Comment=two words"):
         assert words in told
     assert "OverSubscribe=NO" in told
+
+
+def test_jobs_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "count"
+    with slurm_server() as folder:
+        scheduler = SlurmScheduler(tmp_path / "jobs", "test")
+        jobs = scheduler.submit([counts(file, 40)])
+        wait_until(lambda: counted(file) > 3)
+        node = scheduler.look(jobs)[jobs[0]].node
+        assert node in NODES
+        lose_node(folder, node)
+        (state,) = ends(scheduler, jobs)
+        assert state.exit_code == 0
+        assert state.node in {*NODES} - {node}
+    assert len(lives(file)) == 2
+    assert lives(file)[1] > 3
 
 
 def test_without_accounting_what_jobs_left_tells(tmp_path: Path) -> None:
