@@ -1,7 +1,7 @@
 """A job that tells where jobs run: whether they see the run directory, on which device, and by which clock.
 
-`python -m scaling.grid.engines.probe FOLDER DEVICE SECONDS` answers the question that a driver left in FOLDER, and waits
-so long for it to be seen there.
+`python -m scaling.grid.engines.probe FOLDER DEVICE SECONDS` answers the question that a driver left in FOLDER; it waits
+so long until it is seen there.
 """
 
 import json
