@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scaling.grid import GridResult
 
 INTERRUPTED = 130
+SHOWN = 500  # records in the table at the end of a run
 
 
 def run_grid(
@@ -170,7 +171,10 @@ def _report(outcome: "GridResult", seconds: float) -> None:
     from scaling.records import RecordError, load_records
 
     try:
-        show_records(load_records(outcome.path, each_stage=True))
+        if len(outcome.records) <= SHOWN:
+            show_records(load_records(outcome.path, each_stage=True))
+        else:
+            message(f"{len(outcome.records)} records; see them with: scaling records {outcome.path}")
     except RecordError:
         return  # stopped before the first cell was finished
     ran = len(outcome.ran)

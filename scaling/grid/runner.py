@@ -116,7 +116,7 @@ def run_grid(
 
     with open_remote(cluster, study, run, device, workers, only, conduct, tell) as (engine, planned):
         jobs = prepared_jobs(study, run, planned)
-        engine.adopt([job for job in jobs if job.status not in FINISHED])
+        engine.adopt(jobs)
         return _work_off(run, jobs, engine, engine.size, observer, conduct)
 
 

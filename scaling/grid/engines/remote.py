@@ -17,7 +17,7 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
 from scaling.grid.status import last_logged
-from scaling.records import Record, RunDirectory, Status, describe
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 LOOK_SECONDS = 2.0  # between two looks at the jobs
 FOLLOWED = 200  # running cells whose progress is read at each look
@@ -93,9 +93,9 @@ class Remote:
         return len(self._flights) + len(self._waiting) < self.size
 
     def adopt(self, jobs: Collection[Job]) -> None:
-        """Take the jobs in hand that an earlier driver submitted for these cells and that have not ended."""
+        """Take the jobs in hand that an earlier driver submitted for open cells, and learn from finished ones."""
         last = self.journal.last()
-        known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last]
+        known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
         states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
             state = states[submitted.job]
@@ -103,6 +103,10 @@ class Remote:
                 self._learn(job, submitted.needs, state)
             else:
                 self._flights[job.cell.id] = _Flight(job, submitted, self.run.failure(job.cell.id))
+        for job in jobs:  # one of each design
+            design = str(job.cell.design)
+            if job.status is Status.DONE and design not in self._done:
+                self._done[design] = [record for record in [self.run.record(job.cell.id)] if record is not None]
 
     def submit(self, job: Job, lease: Lease) -> None:
         """Queue a cell; its job takes a lease of its own."""
