@@ -1,9 +1,9 @@
 """A real Slurm on this machine: a controller, two nodes and accounting, in a folder of their own.
 
-    python -m tests.engines.slurm_server pytest -m slow tests/engines
+    python -m tests.engines.slurm_server scaling run-grid digits-quick --engine slurm
 
-starts it, runs the command with SLURM_CONF set, and stops all of it. Needs root, and Debian's packages: `install` gets
-them with apt. Nothing is written outside of the folder, and a Slurm that the machine may have is left alone.
+starts it, runs the command with SLURM_CONF set, and stops all of it. Needs root, and Debian's packages, which it gets
+with apt. Nothing else is written outside of the folder, and a Slurm that the machine may have is left alone.
 """
 
 import os
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "slurmdbd", "mariadb-server")
@@ -94,16 +94,20 @@ USERS = ("'slurm'@'127.0.0.1'", "'slurm'@'localhost'")
 
 
 def missing() -> str | None:
-    """Why no server can be started here, or None."""
-    if os.geteuid():
-        return "a Slurm server for tests needs root"
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"{', '.join(absent)}: not installed; python -m tests.engines.slurm_server install" if absent else None
+    """Why no server can be started here, or None where it can, if need be after `install`."""
+    if sys.platform != "linux" or os.geteuid():
+        return "a Slurm server for tests needs root on Linux"
+    absent = _absent()
+    return f"not installed, and no apt-get: {', '.join(absent)}" if absent and not shutil.which("apt-get") else None
+
+
+def _absent() -> list[str]:
+    return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 def install() -> None:
     """Get what is missing from Debian's packages; their services are not started."""
-    if missing() is None:
+    if not _absent():
         return
     policy = Path("/usr/sbin/policy-rc.d")
     had_policy = policy.exists()
@@ -157,6 +161,17 @@ def slurm_server(accounting: bool = True, remember_seconds: int = 3600) -> Itera
         if before is not None:
             os.environ["SLURM_CONF"] = before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def lose_node(folder: Path, node: str) -> None:
+    """Kill all that runs on a node, for good, and tell the controller at once; by itself it notices after minutes."""
+    daemon = (folder / f"slurmd.{node}.pid").read_text().strip()
+    host = Path(f"/proc/{daemon}/ns/uts").readlink()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "ns" / "uts").readlink() == host:
+                os.kill(int(process.name), signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
 
 
 def _configure(folder: Path, accounting: bool, remember_seconds: int) -> None:
@@ -253,13 +268,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main(command: list[str]) -> int:
-    """`install`, or a command to run beside the server."""
-    if command == ["install"]:
-        install()
-        return 0
+    """Run a command beside the server."""
     if reason := missing():
         print(reason, file=sys.stderr)
         return 1
+    install()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with slurm_server():
         return subprocess.run(command, check=False).returncode

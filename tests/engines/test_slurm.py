@@ -14,10 +14,10 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler
-from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, missing, slurm_server
+from tests.engines.slurm_server import ACCOUNT, CPUS, GPUS, NODES, install, lose_node, missing, slurm_server
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
@@ -42,6 +42,7 @@ while done < steps:
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[Path]:
+    install()
     with slurm_server() as folder:
         yield folder
 
@@ -289,9 +290,9 @@ main()
         (
             {"partition": "short"},
             Needs(1, seconds=121),
-            "--time 0:02:01: Slurm's partition short ends jobs after 0:02:",
+            "--time 0:03:00: Slurm's partition short ends jobs after 0:02:",
         ),
-        ({}, Needs(1, seconds=10), "--time 0:00:10: jobs need more than the 65 s to save"),
+        ({}, Needs(1, seconds=70), "--time 0:02:00 is too short: Slurm asks jobs to save 65 s before it is over"),
     ],
 )
 def test_what_slurm_cannot_run_is_refused_in_a_line_or_two(
@@ -316,6 +317,39 @@ def test_places_that_exist_are_used(tmp_path: Path) -> None:
     for words in ("JobName=named", f"Account={ACCOUNT}", "QOS=normal", "Partition=short", "Comment=two words"):
         assert words in told
     assert "OverSubscribe=NO" in told
+
+
+def test_jobs_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "count"
+    with slurm_server() as folder:
+        scheduler = SlurmScheduler(tmp_path / "jobs", "test")
+        jobs = scheduler.submit([counts(file, 40)])
+        wait_until(lambda: counted(file) > 3)
+        node = scheduler.look(jobs)[jobs[0]].node
+        assert node in NODES
+        lose_node(folder, node)
+        (state,) = ends(scheduler, jobs)
+        assert state.exit_code == 0
+        assert state.node in {*NODES} - {node}
+    assert len(lives(file)) == 2
+    assert lives(file)[1] > 3
+
+
+def test_without_accounting_what_jobs_left_tells(tmp_path: Path) -> None:
+    file = tmp_path / "count"
+    with slurm_server(accounting=False, remember_seconds=2):
+        scheduler = SlurmScheduler(tmp_path / "jobs", "test", grace_seconds=5)
+        jobs = scheduler.submit([exits(0), exits(3), counts(file, 1000), counts(tmp_path / "waits", 1000)])
+        (never,) = scheduler.submit([exits(0, after=jobs[3])])
+        wait_until(lambda: counted(file) > 0)
+        os.kill(parent_of(child(file)), signal.SIGKILL)
+        slurm("scancel", never)
+        wait_until(lambda: slurm("squeue", "-h", "-r", "-t", "all", "-o", "%i").split() == [jobs[3]])  # forgotten
+        states = ends(scheduler, [*jobs[:3], never])
+        assert [state.exit_code for state in states] == [0, 3, None, None]
+        assert states[2].lack is Lack.NODE
+        assert states[3] == JobState(Phase.ENDED, error="it left Slurm's queue before it began (cancelled?)")
+        assert scheduler.look(jobs[3:])[jobs[3]].phase is Phase.RUNNING
 
 
 def test_of_what_slurm_refuses_nothing_is_left_in_the_queue(scheduler: SlurmScheduler) -> None:

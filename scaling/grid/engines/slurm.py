@@ -240,14 +240,19 @@ class SlurmScheduler:
             )
 
     def _check_time(self, need: Needs) -> None:
-        longest, seconds = self.longest_seconds, need.seconds
-        if seconds is not None and longest is not None and math.ceil(seconds / 60) * 60 > longest:
+        if need.seconds is None:
+            return
+        asked, longest = 60 * math.ceil(need.seconds / 60), self.longest_seconds  # Slurm counts minutes
+        if longest is not None and asked > longest:
             partition = self._nodes[0].partition
             raise ScalingError(
-                f"--time {show_time(seconds)}: Slurm's partition {partition} ends jobs after {show_time(longest)}"
+                f"--time {show_time(asked)}: Slurm's partition {partition} ends jobs after {show_time(longest)}"
             )
-        if seconds is not None and math.ceil(seconds / 60) * 60 <= self._grace_seconds:
-            raise ScalingError(f"--time {show_time(seconds)}: jobs need more than the {self._grace_seconds} s to save")
+        if asked <= 2 * self._grace_seconds:
+            raise ScalingError(
+                f"--time {show_time(asked)} is too short: Slurm asks jobs to save {self._grace_seconds} s before it "
+                "is over, and up to a minute earlier; raise it, or lower --grace"
+            )
 
     def _parameters(self, need: Needs, after: str | None) -> dict[str, Any]:
         """Of submitit's SlurmExecutor."""
