@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 from collections.abc import Sequence
 from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import wait
@@ -26,6 +28,12 @@ def fork_server(preload: Sequence[str]) -> Any:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB on Linux
 
 
 def die_with_parent() -> None:

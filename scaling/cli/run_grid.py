@@ -23,6 +23,7 @@ from scaling.cli.run_options import (
     Memory,
     Only,
     Partition,
+    PlanFile,
     Qos,
     Sbatch,
     StopHopeless,
@@ -31,9 +32,11 @@ from scaling.cli.run_options import (
 )
 
 if TYPE_CHECKING:
+    from scaling.design import Study
     from scaling.grid import GridResult
 
 INTERRUPTED = 130
+SHOWN = 500  # records in the table at the end of a run
 
 
 def run_grid(
@@ -52,6 +55,7 @@ def run_grid(
     log: Log = None,
     stop_hopeless: StopHopeless = False,
     max_gpu_hours: MaxHours = None,
+    plan: PlanFile = None,
     cores: Cores = None,
     memory: Memory = None,
     engine: EngineOption = EngineChoice.LOCAL,
@@ -95,6 +99,7 @@ def run_grid(
         if not dry_run:
             run(chosen, folder, device.value, workers)
         return
+    values = _values(plan, chosen) if plan is not None else {}
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
     if dry_run:
         check_trackers(log or ())
@@ -120,6 +125,7 @@ def run_grid(
             log=log or (),
             stop_hopeless=stop_hopeless,
             max_hours=max_gpu_hours,
+            values=values,
             cores=cores,
             memory_bytes=round(memory * 2**30) if memory is not None else None,
             cluster=cluster,
@@ -130,6 +136,17 @@ def run_grid(
     else:
         _report(outcome, time.monotonic() - started)
     _end(outcome)
+
+
+def _values(plan: Path, study: "Study") -> dict[str, float]:
+    """Of the designs of a study to a plan."""
+    from scaling.decisions.planning import values_of_plan
+    from scaling.errors import UsageError
+
+    values, designs = values_of_plan(plan), {str(cell.design) for cell in study.cells()}
+    if designs.isdisjoint(values):
+        raise UsageError(f"--plan {plan}: has no design of '{study.name}', only such as {next(iter(values), 'none')}")
+    return values
 
 
 def _end(outcome: "GridResult") -> None:
@@ -154,7 +171,10 @@ def _report(outcome: "GridResult", seconds: float) -> None:
     from scaling.records import RecordError, load_records
 
     try:
-        show_records(load_records(outcome.path, each_stage=True))
+        if len(outcome.records) <= SHOWN:
+            show_records(load_records(outcome.path, each_stage=True))
+        else:
+            message(f"{len(outcome.records)} records; see them with: scaling records {outcome.path}")
     except RecordError:
         return  # stopped before the first cell was finished
     ran = len(outcome.ran)

@@ -1,6 +1,7 @@
 """Options of `scaling run-grid`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,14 @@ MaxHours = Annotated[
         help="Begin no cell that would bring the study above so many hours of GPUs, or of cores on CPUs.",
         metavar="HOURS",
         show_default="no limit",
+    ),
+]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        help="Most valuable cells first, by what 'scaling plan --save' or '--next' with --format json wrote.",
+        metavar="FILE",
     ),
 ]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores of this machine that cells may use.", show_default="all")]

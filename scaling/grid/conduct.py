@@ -1,6 +1,7 @@
 """How a run goes about its cells, on any engine."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scaling.errors import UsageError
 from scaling.grid.leases import DEAD_AFTER_SECONDS
@@ -23,12 +24,15 @@ class Conduct:
     log: tuple[str, ...] = ()
     stop_hopeless: bool = False
     max_hours: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.retries < 0 or self.grace_seconds < 0 or self.dead_after_seconds <= 0:
             raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
         if self.max_hours is not None and not self.max_hours > 0:
             raise UsageError(f"--max-gpu-hours {self.max_hours:g}: must be positive")
+        if self.values and self.stop_hopeless:
+            raise UsageError("--plan: --stop-hopeless runs the cheapest cells first; leave out one of the two")
         check_trackers(self.log)
 
     def arguments(self) -> tuple[str, ...]:

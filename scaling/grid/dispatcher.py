@@ -1,7 +1,7 @@
 """Handing cells out: each to one engine, once, after the cell that it starts from, together with other runners."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from scaling.grid.engine import Begun, Ended, Engine, Moved, News
 from scaling.grid.errors import is_full_disk, is_transient
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Holder, Lease, file_system_time, find_holder, take_lease, utc_now
-from scaling.grid.order import by_urgency, cheapest_first, not_started
+from scaling.grid.order import by_value, cheapest_first, not_started
 from scaling.grid.stopping import Stopping
 from scaling.records import FINISHED, Record, RunDirectory, Status
 
@@ -42,6 +42,8 @@ class Dispatcher:
     """Finds cells to stop, where that is wanted."""
     budget: Budget | None = None
     """Says when no further cell may begin."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Of designs, see `by_value`."""
     disk_is_full: bool = False
     todo: list[Job] = field(default_factory=list)
     failures: dict[str, Record | None] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Dispatcher:
 
     def work_off(self, jobs: list[Job]) -> bool:
         """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
-        ordered = cheapest_first(jobs) if self.judge else by_urgency(jobs)
+        ordered = cheapest_first(jobs) if self.judge else by_value(jobs, self.values)
         in_hand = self.engine.in_hand  # of an earlier driver
         self.todo = [job for job in ordered if job.cell.id not in in_hand]
         self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}

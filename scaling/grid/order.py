@@ -1,6 +1,6 @@
 """Which job is next: every cell after the one it starts from, and what others wait for first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from scaling.design import Cell
 from scaling.errors import UsageError
@@ -22,6 +22,26 @@ def by_urgency(jobs: Iterable[Job]) -> list[Job]:
             before = job.cell.after.id
             ahead[before] = max(ahead.get(before, 0), ahead[job.cell.id])
     return sorted(jobs, key=lambda job: -ahead[job.cell.id])
+
+
+def by_value(jobs: Iterable[Job], values: Mapping[str, float]) -> list[Job]:
+    """Jobs by the value of their design, most first, each after the one it starts from, which has the most of theirs.
+
+    Where values are equal, and of designs without one, whose value is 0, jobs come as in `by_urgency`.
+
+    Args:
+        jobs: each after the one it starts from.
+        values: per GPU-hour, by short name of the design; of designs of the study itself, not of its pretrainings.
+    """
+    jobs = list(jobs)
+    worth: dict[str, float] = {}
+    for job in reversed(jobs):
+        own = values.get(str(job.cell.design), 0.0) if job.cell.stage is None else 0.0
+        worth[job.cell.id] = max(worth.get(job.cell.id, 0.0), own)
+        if job.cell.after is not None:
+            before = job.cell.after.id
+            worth[before] = max(worth.get(before, 0.0), worth[job.cell.id])
+    return sorted(by_urgency(jobs), key=lambda job: -worth[job.cell.id])
 
 
 def cheapest_first(jobs: Iterable[Job]) -> list[Job]:

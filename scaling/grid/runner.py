@@ -1,6 +1,6 @@
 """Running a grid: on this machine or on a cluster, with records that survive whatever happens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ def run_grid(
     log: Sequence[str] = (),
     stop_hopeless: bool = False,
     max_hours: float | None = None,
+    values: Mapping[str, float] | None = None,
     cores: int | None = None,
     memory_bytes: int | None = None,
     cluster: "Cluster | None" = None,
@@ -91,6 +92,8 @@ def run_grid(
             that costs no more; see docs/running.md.
         max_hours: begin no cell that would bring the hours of the run directory above this, by what is foreseen; of
             GPUs, or of cores where cells run on CPUs.
+        values: per GPU-hour, by short name of a design: the most valuable cells first, such as by
+            `scaling.decisions.planning.values_of_plan`; by default those that most training waits for.
         cores: of this machine that cells may use; all by default.
         memory_bytes: of this machine that cells on its CPU may use; all by default.
         cluster: run cells as jobs there, by default on this machine.
@@ -103,7 +106,7 @@ def run_grid(
     study = study if isinstance(study, Study) else load_study(study)
     run = RunDirectory(out or Path("runs") / study.name)
     log = tuple(dict.fromkeys(log))
-    conduct = Conduct(retries, grace_seconds, dead_after_seconds, log, stop_hopeless, max_hours)
+    conduct = Conduct(retries, grace_seconds, dead_after_seconds, log, stop_hopeless, max_hours, values or {})
     require_training()
     observer = observer or (lambda _: None)
     if cluster is None:
@@ -113,7 +116,7 @@ def run_grid(
 
     with open_remote(cluster, study, run, device, workers, only, conduct, tell) as (engine, planned):
         jobs = prepared_jobs(study, run, planned)
-        engine.adopt([job for job in jobs if job.status not in FINISHED])
+        engine.adopt(jobs)
         return _work_off(run, jobs, engine, engine.size, observer, conduct)
 
 
@@ -151,7 +154,7 @@ def _work_off(
     judge = _judge(run, board) if conduct.stop_hopeless else None
     budget = Budget.of(conduct.max_hours, run.records(), jobs) if conduct.max_hours is not None else None
     seconds = conduct.grace_seconds, conduct.dead_after_seconds
-    dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget)
+    dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values)
     closed = CLOSED if conduct.stop_hopeless else FINISHED
     interrupted = dispatcher.work_off([job for job in jobs if job.status not in closed])
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)

@@ -114,6 +114,8 @@ class Record(BaseModel):
     With a patch schedule, of the stage that saves most."""
     peak_memory_bytes_per_image: int | None = None
     """Slope of peak allocated memory over two batch sizes, by the probe before training; CUDA only."""
+    peak_host_memory_bytes: int | None = None
+    """Largest resident memory of the cell's first process, shared libraries included, without its loaders."""
     estimated_parameters: int | None = None
     """Total, by the closed form; of published records, whose printed number is rounded."""
     estimated_training_flops_per_image: int | None = None

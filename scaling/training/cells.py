@@ -17,6 +17,7 @@ from scaling.cost import cost_of_cell
 from scaling.data import data_fingerprint, held_out_batches
 from scaling.design import Cell
 from scaling.models import save_checkpoint
+from scaling.processes import peak_resident_bytes
 from scaling.records import Record, Status, describe
 from scaling.scenes import Scenes
 from scaling.training.building import checkpoint_activations, example_of, model_of
@@ -88,6 +89,7 @@ def run_cell(
     found |= _times(position, cell, device)
     found |= {key: getattr(position, key) for key in ("started_from", "rolled_back_steps", "resume_note")}
     spent = position.seconds + found.get("evaluation_seconds", 0.0)
+    found["peak_host_memory_bytes"] = peak_resident_bytes()
     found["overhead_seconds"] = position.earlier_seconds + time.time() - started - spent
     return Record(**found, status=status, error=error, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
 

@@ -359,3 +359,23 @@ def test_bad_input_gets_one_clear_error(workplace: Path, arguments: tuple[str, .
     if result.stderr.startswith("error: "):
         assert len(result.stderr.splitlines()) <= 3
     assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before
+
+
+def test_a_plan_that_says_nothing_of_the_study_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    pilots = [{"design": "deit-huge/16@224", "gpu_hours": 1.0, "after": {"regret": 0.5}}]
+    for text, code, told in (
+        (None, 1, "cannot be read"),
+        ("{}", 1, "not a plan of this version"),
+        (
+            json.dumps({"pilots": pilots, "now": {"regret": 1.0}}),
+            2,
+            "has no design of 'digits-quick', only such as deit-h",
+        ),
+    ):
+        if text is not None:
+            plan.write_text(text)
+        result = scaling("run-grid", "digits-quick", "--plan", plan, "--out", tmp_path / "run")
+        assert (result.returncode, result.stdout) == (code, "")
+        assert told in result.stderr
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,9 +45,11 @@ class RayCluster:
         )
         self.address = f"127.0.0.1:{port}"
 
-    def add_node(self, cpus: int = 1, gpus: int = 0, **environment: str) -> str:
+    def add_node(self, cpus: int = 1, gpus: int = 0, environment: Mapping[str, str] | None = None) -> str:
         """Add a node; returns the name by which it can be killed."""
-        return self._start(f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", **environment)
+        return self._start(
+            f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", environment=environment
+        )
 
     def kill_node(self, name: str) -> None:
         """As a loss of power: all processes of the node at once, also those that its workers started."""
@@ -58,13 +60,13 @@ class RayCluster:
         for name in list(self._sessions):
             self.kill_node(name)
 
-    def _start(self, *options: str, **environment: str) -> str:
+    def _start(self, *options: str, environment: Mapping[str, str] | None = None) -> str:
         name = f"{self._folder}/{len(self._names)}"
         self._names.append(name)
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
         start = subprocess.Popen(
             [*command, "--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"],
-            env=os.environ | self.environment | environment | {self.MARK: name},
+            env={**os.environ, **self.environment, **(environment or {}), self.MARK: name},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -153,6 +153,16 @@ def test_what_says_nothing_of_a_cell_changes_nothing(changes: dict[str, Any]) ->
     assert corrected(needs, job, [finished(job, **changes)]) == needs
 
 
+def test_memory_that_another_seed_took_counts_where_it_is_more() -> None:
+    job = job_of(CPU, grid__patch_sizes=[8], resources__processes=2)
+    needs = needs_of(job, CPU)
+    little, much = (finished(job, peak_host_memory_bytes=peak) for peak in (5 * 10**8, 3 * 10**9))
+    assert corrected(needs, job, [little]).memory_bytes == needs.memory_bytes
+    assert corrected(needs, job, [little, much]).memory_bytes == RUNNER_BYTES + 2 * math.ceil(1.2 * 3 * 10**9)
+    said = job_of(CPU, grid__patch_sizes=[8], resources__processes=2, resources__memory_gib=2)
+    assert corrected(needs_of(said, CPU), said, [much]).memory_bytes == 4 * GIB
+
+
 def test_a_time_limit_of_the_study_is_not_corrected() -> None:
     job = job_of(CPU, resources__hours=1)
     assert corrected(needs_of(job, CPU), job, [finished(job)]).seconds == 3600

@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster of two nodes, and what becomes of them when workers, nodes or the driver are killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from tests.engines.ray_cluster import RayCluster, ray_cluster
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.filterwarnings("default"),  # Ray's own are not ours to mend
 ]
@@ -59,6 +60,19 @@ def main():
     dist.destroy_process_group()
 main()
 """
+SUMS_FOR_EVER = """
+import os, sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+file = Path(sys.argv[1]) / str(dist.get_rank())
+while True:
+    dist.all_reduce(torch.ones(1))
+    if not file.exists():
+        file.with_suffix(".part").write_text(f"{os.getpid()} {os.environ['SCALING_TEST_NODE']}")
+        file.with_suffix(".part").rename(file)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +111,14 @@ def started(folder: Path, count: int) -> list[str]:
     """Process ids of the latest try of a sleeper and of its child, and its node."""
     until(lambda: (folder / str(count - 1)).exists())
     return (folder / str(count - 1)).read_text().split()
+
+
+def fits(scheduler: RayScheduler, needs: Needs) -> bool:
+    try:
+        scheduler.check([needs])
+    except ScalingError:
+        return False
+    return True
 
 
 def are_gone(*processes: str) -> bool:
@@ -145,12 +167,14 @@ def test_running_jobs_save_when_cancelled_and_queued_ones_never_begin(scheduler:
     assert sum(file.exists() for file in saved) == sum(file.exists() for file in began) == 2
 
 
-def test_leaving_lets_running_jobs_save(cluster: RayCluster, tmp_path: Path) -> None:
+def test_commands_end_when_their_driver_leaves(cluster: RayCluster, tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     scheduler = RayScheduler(cluster.address)
-    scheduler.submit([python(SAVING, tmp_path / "saved", tmp_path / "began")])
-    until((tmp_path / "began").exists)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+    scheduler.submit([python(SLEEPING_WITH_CHILD, tmp_path, 1)])
+    process, child, _ = started(tmp_path, 1)
     scheduler.close()
-    assert (tmp_path / "saved").read_text() == "saved"
+    until(lambda: are_gone(process, child))
 
 
 def test_a_command_ends_with_its_worker_and_is_tried_again(scheduler: RayScheduler, tmp_path: Path) -> None:
@@ -224,6 +248,25 @@ Path(sys.argv[1]).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "-"))
     until(lambda: not scheduler.has_gpus)
 
 
+def test_a_job_that_fills_its_node_lacks_memory(cluster: RayCluster, scheduler: RayScheduler) -> None:
+    memory = psutil.virtual_memory()
+    limit = (memory.total - memory.available + (1 << 30)) / memory.total
+    settings = {"RAY_memory_usage_threshold": f"{limit:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    node = cluster.add_node(cpus=4, environment=settings)
+    code = """
+import time
+kept = []
+for _ in range(100):
+    kept.append(b"x" * (100 << 20))
+    time.sleep(0.1)
+"""
+    until(lambda: fits(scheduler, Needs(4)))
+    (state,) = end(scheduler, scheduler.submit([python(code, cpus=4)]))
+    cluster.kill_node(node)
+    until(lambda: not fits(scheduler, Needs(4)))
+    assert (state.lack, state.exit_code) == (Lack.MEMORY, None)
+
+
 def test_a_job_of_two_nodes_meets_under_torchrun(scheduler: RayScheduler, tmp_path: Path) -> None:
     script, ranks = tmp_path / "sum.py", tmp_path / "ranks"
     script.write_text(SUM_OF_RANKS)
@@ -235,19 +278,30 @@ def test_a_job_of_two_nodes_meets_under_torchrun(scheduler: RayScheduler, tmp_pa
     assert {rank.name: rank.read_text() for rank in ranks.iterdir()} == {"0": "2 3.0", "1": "2 3.0"}
 
 
-def test_a_job_of_two_nodes_ends_as_one(cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path) -> None:
-    script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPING_WITH_CHILD.replace("sys.argv[1]", "(sys.argv[1] + os.environ['RANK'])"))
-    for rank in range(2):
-        (tmp_path / f"of{rank}").mkdir()
-    jobs = scheduler.submit([Request("two nodes", (str(script), f"{tmp_path}/of", "9"), Needs(1, nodes=2))])
-    first, second = started(tmp_path / "of0", 1), started(tmp_path / "of1", 1)
-    cluster.kill_node(first[2])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_job_of_two_nodes_ends_as_one(
+    cluster: RayCluster, scheduler: RayScheduler, tmp_path: Path, lost: int
+) -> None:
+    (tmp_path / "sums.py").write_text(SUMS_FOR_EVER)
+    request = Request("two nodes", (str(tmp_path / "sums.py"), str(tmp_path)), Needs(1, nodes=2))
+    jobs = scheduler.submit([request])
+    until(lambda: all((tmp_path / f"{rank}").exists() for rank in range(2)))
+    processes, nodes = zip(*[(tmp_path / f"{rank}").read_text().split() for rank in range(2)], strict=True)
+    cluster.kill_node(nodes[lost])
     (state,) = end(scheduler, jobs)
     assert (state.lack, state.exit_code) == (Lack.NODE, None)
-    until(lambda: are_gone(*second[:2]))
+    until(lambda: are_gone(*processes))
     cluster.add_node()
     assert [state.exit_code for state in end(scheduler, scheduler.submit([python("pass")] * 2))] == [0, 0]
+
+
+def test_a_node_that_fails_ends_the_job_of_two(
+    scheduler: RayScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaling.grid.engines.ray.LOSS_SECONDS", 2.0)
+    (tmp_path / "fails.py").write_text("import os, sys; sys.exit('no luck' if os.environ['RANK'] == '1' else 0)")
+    (state,) = end(scheduler, scheduler.submit([Request("two", (str(tmp_path / "fails.py"),), Needs(1, nodes=2))]))
+    assert (state.lack, state.exit_code) == (None, 1)
 
 
 def test_what_no_node_has_is_refused(scheduler: RayScheduler) -> None:

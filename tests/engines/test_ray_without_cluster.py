@@ -150,4 +150,4 @@ except UsageError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
-    assert said == "--engine ray: it is not installed; run: pip install 'patch-scaling[ray]'\n"
+    assert said == "--engine ray: ray is not installed; run: pip install 'patch-scaling[ray]'\n"

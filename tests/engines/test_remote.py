@@ -217,7 +217,7 @@ def test_the_job_of_a_cell_is_the_command_of_a_user(bench: Bench) -> None:
     assert memory is not None
     assert " ".join(arguments) == (
         f"-m scaling run-grid {bench.run.path} --only {bench.cells[0]} --workers 1 --device cpu --cores 2 "
-        f"--memory {memory / 2**30:.3f} --grace 10"
+        f"--memory {memory / 2**30:.3f} --format json --grace 10"
     )
 
 

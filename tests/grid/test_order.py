@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UsageError
-from scaling.grid import Device, plan_jobs, run_grid
-from scaling.grid.order import by_urgency, check_checkpoints, not_started
+from scaling.grid import Board, Device, plan_jobs, run_grid
+from scaling.grid.order import by_urgency, by_value, check_checkpoints, not_started
 from scaling.records import Record, RunDirectory, Status, describe, load_records
 from tests.conftest import small_study
 
@@ -25,6 +25,31 @@ def test_what_long_chains_wait_for_comes_first_and_nothing_before_its_start() ->
     assert [cell.design.patch_size for cell in order[2:]] == [2, 2, 8, 8]
     for place, cell in enumerate(order):
         assert cell.after is None or cell.after in order[:place]
+
+
+def test_what_is_worth_most_comes_first_with_what_it_starts_from() -> None:
+    study = small_study(
+        pretraining=[{key: value for key, value in FIRST.items() if key != "patch_size"}],
+        grid__seeds=[0, 1],
+        grid__patch_sizes=[8, 4, 2],
+    )
+    jobs = plan_jobs(study, ROOMY, 1)
+    values = {"deit-nano/8@16+linear": 0.5, "deit-nano/4@16+linear": 2.0, "deit-nano/2@8+linear": 99.0}
+    order = [job.cell for job in by_value(jobs, values)]
+    assert [(cell.stage, cell.design.patch_size) for cell in order] == [
+        *([("first", 4)] * 2 + [(None, 4)] * 2),
+        *([("first", 8)] * 2 + [(None, 8)] * 2),
+        *([("first", 2)] * 2 + [(None, 2)] * 2),  # without a value: that of its pretraining alone is none
+    ]
+    for place, cell in enumerate(order):
+        assert cell.after is None or cell.after in order[:place]
+    assert by_value(jobs, {}) == by_urgency(jobs)
+
+
+def test_a_start_that_several_share_has_the_most_of_their_values() -> None:
+    jobs = plan_jobs(small_study(pretraining=[FIRST], grid__patch_sizes=[8, 2]), ROOMY, 1)
+    order = [job.cell for job in by_value(jobs, {"deit-nano/8@16+linear": 1.0})]
+    assert [(cell.stage, cell.design.patch_size) for cell in order] == [("first", 8), (None, 8), (None, 2)]
 
 
 def test_a_cell_whose_start_was_stopped_is_no_failure() -> None:
@@ -94,3 +119,16 @@ def test_a_checkpoint_that_is_there_is_enough(tmp_path: Path) -> None:
     run.checkpoint(first.id).parent.mkdir()
     run.checkpoint(first.id).write_bytes(b"")
     check_checkpoints(plan_jobs(study, ROOMY, 1), run)
+
+
+def test_a_run_takes_the_most_valuable_cell_first(tmp_path: Path) -> None:
+    study, begun = small_study(), []
+
+    def note(board: Board) -> None:
+        begun.extend(cell for cell, row in board.rows.items() if row.started is not None and cell not in begun)
+
+    values = {"deit-nano/8@16+linear": 1.0}  # which costs less than the other
+    run_grid(study, tmp_path / "run", device="cpu", workers=1, observer=note, values=values)
+    assert begun == [cell.id for cell in study.cells()]
+    with pytest.raises(UsageError, match="--plan: --stop-hopeless runs the cheapest cells first"):
+        run_grid(study, tmp_path / "other", device="cpu", values=values, stop_hopeless=True)

@@ -44,6 +44,8 @@ def test_a_record_says_everything(task: str, architecture: str, tmp_path: Path) 
     assert record.images_seen == 48
     assert record.gpu_hours is None
     assert record.peak_memory_bytes_per_image is None
+    assert record.peak_host_memory_bytes is not None
+    assert 2**27 < record.peak_host_memory_bytes < 2**36  # torch alone takes more than an eighth of a GiB
     kernels = (record.attention, record.scan, record.convolution)
     assert kernels == (("sdpa", None, None) if architecture == "deit" else (None, "torch", "torch"))
     assert record.flops_note is None

@@ -19,6 +19,7 @@ from scaling.decisions.planning.plan import Known, Plan, check_spending, decide,
 from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.ranking import FrontierPoint, Ranked
 from scaling.decisions.planning.simulation import Simulation, simulate_grid
+from scaling.decisions.planning.values import values_of_plan
 from scaling.decisions.planning.words import interval_words, ruled_out, sentences, value_words
 
 __all__ = [
@@ -59,4 +60,5 @@ __all__ = [
     "simulate_grid",
     "to_json",
     "value_words",
+    "values_of_plan",
 ]

@@ -70,18 +70,23 @@ def save_plan(plan: "Plan", path: Path) -> None:
         raise PlanError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises PlanError where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # neither JSON nor even text
+        raise PlanError(f"{path}: not JSON: {error}") from None
+
+
 def read_plan(path: Path) -> dict[str, Any]:
     """A plan that `save_plan` or `--format json` wrote.
 
     Raises:
         PlanError: if there is none, or it is of another format.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # neither JSON nor even text
-        raise PlanError(f"{path}: not JSON: {error}") from None
+    found = read_json(path)
     whole = isinstance(found, dict) and found.get("format") == FORMAT and set(found) >= NEEDED
     if not whole or not isinstance(found["question"], dict) or not found["designs"]:
         raise PlanError(f"{path}: not a plan of this version; 'scaling plan ... --save {path}' writes one")

@@ -61,19 +61,26 @@ def memory_of_cell(job: Job, needs: Needs) -> int | None:
 
 
 def corrected(needs: Needs, job: Job, records: Iterable[Record]) -> Needs:
-    """The same with the time that finished cells of the same design took on as many processes and cores, if any did.
+    """The same with what finished cells of the same design took on as many processes and cores, if any did.
 
-    Memory stays as it is, since records do not say what a cell took of the host's.
+    Their time takes the place of the estimated one, and their memory that of one that is too low. What the study says
+    stays.
 
     Args:
         needs: of the job.
         job: whose cell is not finished.
         records: of its run directory.
     """
-    taken = [seconds for record in records if (seconds := _seconds_of_another(record, needs, job)) is not None]
-    if not taken or job.cell.resources.hours is not None:
-        return needs
-    return replace(needs, seconds=START_SECONDS + math.ceil(MEASURED_MARGIN * max(taken)))
+    alike = [record for record in records if _tells_of(record, needs, job)]
+    resources = job.cell.resources
+    taken = [seconds for record in alike if (seconds := _seconds_of(record)) is not None]
+    if taken and resources.hours is None:
+        needs = replace(needs, seconds=START_SECONDS + math.ceil(MEASURED_MARGIN * max(taken)))
+    peaks = [record.peak_host_memory_bytes for record in alike if record.peak_host_memory_bytes is not None]
+    if peaks and resources.memory_gib is None and needs.memory_bytes is not None:
+        measured = RUNNER_BYTES + needs.processes * math.ceil(MEASURED_MARGIN * max(peaks))
+        needs = replace(needs, memory_bytes=max(needs.memory_bytes, measured))
+    return needs
 
 
 def grown(needs: Needs, lack: Lack) -> Needs:
@@ -112,16 +119,20 @@ def _seconds(job: Job) -> int | None:
     return START_SECONDS + math.ceil(ESTIMATE_MARGIN * 3600 * job.device_hours.high / job.devices)
 
 
-def _seconds_of_another(record: Record, needs: Needs, job: Job) -> float | None:
-    """What a cell took from its start to its record, if that says how long the job's will take."""
+def _tells_of(record: Record, needs: Needs, job: Job) -> bool:
+    """Whether a record is of a cell that took what the job's will take."""
     cell, ran_on = job.cell, record.resources or {}
-    alike = (
+    return (
         record.status is Status.DONE
         and (record.design, record.stage) == (str(cell.design), cell.stage)
         and ran_on.get("processes", 1) == cell.resources.processes
         and (record.gpu_hours is not None) == (needs.gpus > 0)
         and (needs.gpus > 0 or record.threads == needs.cpus // needs.processes)
     )
-    if not alike or record.training_seconds is None:
+
+
+def _seconds_of(record: Record) -> float | None:
+    """From the start of a cell to its record."""
+    if record.training_seconds is None:
         return None
     return record.training_seconds + (record.evaluation_seconds or 0.0) + (record.overhead_seconds or 0.0)

@@ -31,10 +31,10 @@ class Surroundings(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A command: what follows `python`, with how many threads, and for how long."""
+    """A command: what follows `python`, with how many threads in each process, and for how long."""
 
     arguments: tuple[str, ...]
-    cpus: int
+    threads: int
     seconds: int | None
 
 
@@ -104,7 +104,7 @@ def torchrun(part: Part, meeting: str, arguments: Sequence[str]) -> tuple[str, .
 
 
 def _start(around: Surroundings, order: Order, stderr: int) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "OMP_NUM_THREADS": str(order.cpus)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(order.threads)}
     environment.pop("PYTHONPATH", None)
     if around.python_path is not None:
         environment["PYTHONPATH"] = around.python_path

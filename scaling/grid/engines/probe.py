@@ -1,6 +1,7 @@
 """A job that tells where jobs run: whether they see the run directory, on which device, and by which clock.
 
-`python -m scaling.grid.engines.probe FOLDER DEVICE` answers the question that a driver left in FOLDER.
+`python -m scaling.grid.engines.probe FOLDER DEVICE SECONDS` answers the question that a driver left in FOLDER; it waits
+so long until it is seen there.
 """
 
 import json
@@ -42,9 +43,9 @@ class Answer:
 
 def main() -> None:
     """Answer, in a job."""
-    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    folder, kind, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     question = folder / QUESTION
-    end = time.monotonic() + SILENT_SECONDS
+    end = time.monotonic() + seconds
     while not question.is_file():
         if time.monotonic() > end:
             sys.exit(NOT_VISIBLE)
@@ -80,7 +81,7 @@ def probe(
     token = f"{_topic(about, kind)} {uuid.uuid4().hex}"
     (folder / ANSWER).unlink(missing_ok=True)
     write_whole(folder / QUESTION, json.dumps({"token": token}) + "\n")
-    arguments = ("-m", "scaling.grid.engines.probe", str(folder.resolve()), kind)
+    arguments = ("-m", "scaling.grid.engines.probe", str(folder.resolve()), kind, str(SILENT_SECONDS))
     (job,) = scheduler.submit([Request("probe", arguments, needs)])
     said = None
     try:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 
 CONNECT_SECONDS = 5.0
 RETRIES = 3  # of a task whose node or worker is lost
-GRACE_SECONDS = 30.0
+LOSS_SECONDS = 60.0  # until Ray has missed a node whose loss made the others of a job fail
+SPARE_SECONDS = 5.0  # to end, for a command that took all the time it has to save
 # Ray reads them when it is imported and connects. By its own it would try a wrong token for 20 s, and a task that is
 # killed for memory for ever.
 SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_task_oom_retries": "0"}
@@ -33,6 +35,9 @@ class _Open:
     """References to the outcomes, one per node."""
     group: Any = None
     """The placement group of a job of several nodes."""
+    stop_at: float = float("inf")
+    """By time.monotonic(); after a node of several failed."""
+    stopped: bool = False
 
 
 class RayScheduler:
@@ -43,24 +48,26 @@ class RayScheduler:
 
     Args:
         address: host:port of the cluster's head, or 'auto' for RAY_ADDRESS or the cluster that runs on this machine.
-        grace_seconds: for which commands may save after SIGTERM before they are killed.
+        grace_seconds: that a command has to save when it is asked to stop.
 
     Raises:
         UsageError: where Ray is not installed, or for an address that is none.
         ScalingError: where no cluster answers, or it refuses us.
     """
 
-    def __init__(self, address: str = "auto", grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(self, address: str = "auto", grace_seconds: float = 25.0) -> None:
         self._address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-        self._grace_seconds = grace_seconds
         self._open: dict[str, _Open] = {}
         self._ended: dict[str, JobState] = {}
         ray = self._ray = _connect(self._address)
         ray.cloudpickle.register_pickle_by_value(on_node)
         # Stored once, not in each of thousands of tasks.
-        self._around = ray.put(
-            Surroundings(inspect.getsource(supervisor), str(Path.cwd()), os.environ.get("PYTHONPATH"), grace_seconds)
+        text, path, patience = (
+            inspect.getsource(supervisor),
+            os.environ.get("PYTHONPATH"),
+            grace_seconds + SPARE_SECONDS,
         )
+        self._around = ray.put(Surroundings(text, str(Path.cwd()), path, patience))
         self._command = ray.remote(max_retries=RETRIES)(on_node.run_command)
         self._part = ray.remote(max_retries=0)(on_node.run_part)
         self._meeting = ray.remote(max_retries=0, num_cpus=0)(on_node.find_meeting)
@@ -72,7 +79,7 @@ class RayScheduler:
 
     @property
     def longest_seconds(self) -> None:
-        """Ray has no limits of time."""
+        """Ray limits no job's time."""
         return
 
     def check(self, needs: Collection[Needs]) -> None:
@@ -96,17 +103,8 @@ class RayScheduler:
         tasks = [task for name in jobs if name in self._open for task in self._open[name].tasks]
         ready = set(self._ray.wait(tasks, num_returns=len(tasks), timeout=0, fetch_local=False)[0]) if tasks else set()
         for name in jobs:
-            job = self._open.get(name)
-            if job is None:
-                continue
-            states = [self._state(task) for task in job.tasks if task in ready]
-            failed = next((state for state in states if state.exit_code != 0), None)
-            if len(states) == len(job.tasks):
-                self._ended[name] = failed or states[0]
-                self._forget(name)
-            elif failed and name not in self._ended:
-                self._ended[name] = failed  # the reason; the other nodes end for it
-                self._stop(job)
+            if (job := self._open.get(name)) is not None:
+                self._judge(name, job, [self._state(task) for task in job.tasks if task in ready])
         gone = JobState(Phase.ENDED, lack=Lack.NODE, error="its driver is gone, and its task with it")
         return {name: JobState(Phase.QUEUED) if name in self._open else self._ended.get(name, gone) for name in jobs}
 
@@ -117,39 +115,43 @@ class RayScheduler:
                 self._stop(self._open[name])
 
     def close(self) -> None:
-        """Cancel what has not ended, wait until it has saved, and leave."""
-        self.cancel(list(self._open))
-        tasks = [task for job in self._open.values() for task in job.tasks]
-        if tasks:
-            self._ray.wait(tasks, num_returns=len(tasks), timeout=self._grace_seconds + CONNECT_SECONDS)
-        for name in list(self._open):
-            self._forget(name)
+        """Leave; Ray kills what still runs."""
+        self._open.clear()
         self._ray.shutdown()
 
     def _submit_one(self, request: Request) -> _Open:
-        needs = request.needs
-        options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory_bytes, "name": request.name}
-        order = Order(request.arguments, needs.cpus, needs.seconds)
-        return _Open([self._command.options(**options).remote(self._around, order)])
+        return _Open([self._command.options(**_options(request)).remote(self._around, _order(request))])
 
     def _submit_gang(self, request: Request) -> _Open:
         """One task per node; they begin when the first node has said where they meet."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        needs = request.needs
-        each = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory_bytes or 0}
-        group = placement_group([{k: v for k, v in each.items() if v}] * needs.nodes, strategy="STRICT_SPREAD")
-        places = [PlacementGroupSchedulingStrategy(group, index) for index in range(needs.nodes)]
+        needs, options, order = request.needs, _options(request), _order(request)
+        each = {kind: count for kind, count in _resources(needs).items() if count}
+        group = placement_group([each] * needs.nodes, strategy="STRICT_SPREAD")
+        places = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(needs.nodes)]
         meeting = self._meeting.options(scheduling_strategy=places[0]).remote()
-        options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory_bytes, "name": request.name}
-        order = Order(request.arguments, needs.cpus, needs.seconds)
         tasks = []
-        for index, place in enumerate(places):
-            part = Part(index, needs.nodes, needs.processes, group.id.hex())
+        for rank, place in enumerate(places):
+            part = Part(rank, needs.nodes, needs.processes, group.id.hex())
             task = self._part.options(**options, scheduling_strategy=place)
             tasks.append(task.remote(self._around, order, part, meeting))
         return _Open(tasks, group)
+
+    def _judge(self, name: str, job: _Open, states: list[JobState]) -> None:
+        """Note the end of a job; where one node of several failed, give the others time to tell why, and stop them."""
+        if len(states) == len(job.tasks):
+            self._ended[name] = min(states, key=_harm)
+            self._open.pop(name)
+            if job.group is not None:
+                from ray.util.placement_group import remove_placement_group
+
+                remove_placement_group(job.group)
+        elif any(state.exit_code != 0 for state in states):
+            job.stop_at = min(job.stop_at, time.monotonic() + LOSS_SECONDS)
+            if any(state.lack for state in states) or time.monotonic() > job.stop_at:
+                self._stop(job)
 
     def _state(self, task: Any) -> JobState:
         """How a task that is over has ended."""
@@ -170,23 +172,42 @@ class RayScheduler:
         return JobState(Phase.ENDED, outcome.exit_code, error=error, node=outcome.node)
 
     def _stop(self, job: _Open) -> None:
-        for task in job.tasks:
-            self._ray.cancel(task, force=False)
-
-    def _forget(self, name: str) -> None:
-        job = self._open.pop(name)
-        if job.group is not None:
-            from ray.util.placement_group import remove_placement_group
-
-            remove_placement_group(job.group)
+        if not job.stopped:
+            job.stopped = True
+            for task in job.tasks:
+                self._ray.cancel(task, force=False)
 
     def _nodes(self) -> list[Mapping[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
 
+def _resources(needs: Needs) -> dict[str, float]:
+    """Of each node, by Ray's names."""
+    return {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory_bytes or 0}
+
+
+def _options(request: Request) -> dict[str, Any]:
+    needs = request.needs
+    return {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory_bytes, "name": request.name}
+
+
+def _order(request: Request) -> Order:
+    needs = request.needs
+    return Order(request.arguments, max(1, needs.cpus // needs.processes), needs.seconds)
+
+
+def _harm(state: JobState) -> int:
+    """Which node of several speaks for the job: one that lacked something, else one that failed by itself."""
+    if state.lack is not None:
+        return 0
+    if state.exit_code is None or state.exit_code >= 128:  # stopped for another's sake, most likely
+        return 2
+    return 1 if state.exit_code else 3
+
+
 def what_lacks(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """Why a job fits nowhere, or None; `nodes` are the resources of each as Ray states them."""
-    asked = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory_bytes or 0}
+    asked = _resources(needs)
     fitting = sum(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in nodes)
     if fitting >= needs.nodes:
         return None
@@ -206,7 +227,7 @@ def _amounts(resources: Mapping[str, float]) -> str:
 def _connect(address: str) -> Any:
     """Ray, connected; bounded in time, and quiet."""
     if find_spec("ray") is None:
-        raise UsageError("--engine ray: it is not installed; run: pip install 'patch-scaling[ray]'")
+        raise UsageError("--engine ray: ray is not installed; run: pip install 'patch-scaling[ray]'")
     if address != "auto":
         _knock(address)
     for name, value in SETTINGS.items():

@@ -1,9 +1,11 @@
 """Cells as jobs of a scheduler. A job is `scaling run-grid` for one cell, on a machine that sees the run directory."""
 
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 from scaling.grid.crew import KILLED
@@ -15,12 +17,13 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
 from scaling.grid.status import last_logged
-from scaling.records import Record, RunDirectory, Status, describe
+from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 LOOK_SECONDS = 2.0  # between two looks at the jobs
 FOLLOWED = 200  # running cells whose progress is read at each look
 LOSSES = 5  # of a cell's jobs in a row that came to nothing, before it counts as failed
 STOPPED_CODE = 130  # of a job that was asked to stop, and saved
+KILLED_CODE = 128 + signal.SIGKILL  # of one whose command was killed
 
 
 @dataclass
@@ -90,9 +93,9 @@ class Remote:
         return len(self._flights) + len(self._waiting) < self.size
 
     def adopt(self, jobs: Collection[Job]) -> None:
-        """Take the jobs in hand that an earlier driver submitted for these cells and that have not ended."""
+        """Take the jobs in hand that an earlier driver submitted for open cells, and learn from finished ones."""
         last = self.journal.last()
-        known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last]
+        known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
         states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
             state = states[submitted.job]
@@ -100,6 +103,10 @@ class Remote:
                 self._learn(job, submitted.needs, state)
             else:
                 self._flights[job.cell.id] = _Flight(job, submitted, self.run.failure(job.cell.id))
+        for job in jobs:  # one of each design
+            design = str(job.cell.design)
+            if job.status is Status.DONE and design not in self._done:
+                self._done[design] = [record for record in [self.run.record(job.cell.id)] if record is not None]
 
     def submit(self, job: Job, lease: Lease) -> None:
         """Queue a cell; its job takes a lease of its own."""
@@ -113,7 +120,9 @@ class Remote:
             time.sleep(timeout)
             return
         states = self.scheduler.look([flight.submitted.job for flight in self._flights.values()])
-        for begun, follow in ((True, self._progress), (False, self._start)):
+        queued = not all(flight.begun for flight in self._flights.values())
+        start = partial(self._start, now=file_system_time(self.run.path) if queued else 0.0)
+        for begun, follow in ((True, self._progress), (False, start)):
             for flight in list(islice((each for each in self._flights.values() if each.begun is begun), FOLLOWED)):
                 yield from follow(flight, states[flight.submitted.job])
         for cell, flight in list(self._flights.items()):
@@ -169,10 +178,10 @@ class Remote:
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
 
-    def _start(self, flight: _Flight, state: JobState) -> Iterator[Begun]:
+    def _start(self, flight: _Flight, state: JobState, now: float) -> Iterator[Begun]:
         """Whether a job has begun, by its scheduler or, since Ray does not tell, by the lease of its cell."""
         folder = self.run.cell_folder(flight.job.cell.id)
-        holder = find_holder(folder, file_system_time(folder)) if state.phase is Phase.QUEUED else None
+        holder = find_holder(folder, now) if state.phase is Phase.QUEUED else None
         if state.phase is Phase.RUNNING or (holder and holder.lives):
             flight.begun = True
             yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
@@ -205,8 +214,9 @@ class Remote:
             return Ended(failure or self._note(flight, Status.PREEMPTED, state.error or "asked to stop"))
         state = _with_lack(state, failure)
         if state.lack is None and state.exit_code != STOPPED_CODE:
-            error = state.error or f"its job ended with exit code {state.exit_code}"
-            return Ended(failure or self._note(flight, Status.FAILED, error))
+            told = f": {state.error}" if state.error else ""
+            error = f"its job ended with exit code {state.exit_code}{told}" if state.exit_code else state.error
+            return Ended(failure or self._note(flight, Status.FAILED, error or "its job ended without a record"))
         why = state.error or (f"out of {state.lack}" if state.lack else "asked to stop")
         if not self._learn(flight.job, flight.submitted.needs, state):
             return Ended(self._note(flight, Status.FAILED, f"{why}; given up", failure))
@@ -221,9 +231,11 @@ class Remote:
         past.losses = 0 if step > past.step else past.losses + 1
         past.step = max(step, past.step)
         if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
+            if past.grown == job.cell.resources.growth:
+                return past.losses == 0
             past.grown += 1
             past.needs = grown(needs, state.lack)
-            return past.grown <= job.cell.resources.growth
+            return True
         return past.losses < LOSSES
 
     def _note(self, flight: _Flight, status: Status, error: str, failure: Record | None = None) -> Record:
@@ -237,9 +249,12 @@ class Remote:
 
 
 def _with_lack(state: JobState, failure: Record | None) -> JobState:
-    """What a job told, with what its cell says: a worker that was killed had too little memory, most likely."""
-    killed = failure is not None and (failure.error or "").startswith(KILLED)
-    return replace(state, lack=Lack.MEMORY, error=failure.error) if failure and killed and not state.lack else state
+    """What a job told, with what its cell says: what is killed by nobody that we know had too little memory."""
+    if state.lack is None and failure is not None and (failure.error or "").startswith(KILLED):
+        return replace(state, lack=Lack.MEMORY, error=failure.error)
+    if state.lack is None and state.exit_code == KILLED_CODE:
+        return replace(state, lack=Lack.MEMORY, error="killed by signal 9 (out of memory?)")
+    return state
 
 
 def cell_arguments(
@@ -250,4 +265,4 @@ def cell_arguments(
     arguments += ["--device", device.kind, "--cores", str(needs.cpus)]
     if (memory := memory_of_cell(job, needs)) is not None and device.kind == "cpu":
         arguments += ["--memory", f"{memory / 2**30:.3f}"]
-    return (*arguments, *options)
+    return (*arguments, "--format", "json", *options)  # a table would be of all records of the run directory
