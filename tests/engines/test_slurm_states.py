@@ -70,11 +70,17 @@ def test_jobs_are_read_one_by_one() -> None:
         "8": Seen("CANCELLED", "Priority"),
         "9": Seen("FAILED", "X", "n[1-2]"),
     }
-    assert find("7_3", queue) == Seen("PENDING", "Resources")
-    assert find("7_1", queue) is None
-    assert find("8_4", queue) == Seen("CANCELLED", "Priority"), "an array that was taken away whole"
-    accounts = read_accounts("7_0|CANCELLED by 0|None assigned\n7_1|TIMEOUT|n2\n")
-    assert accounts == {"7_0": Seen("CANCELLED"), "7_1": Seen("TIMEOUT", None, "n2")}
+    accounts = read_accounts(
+        "7_0|CANCELLED by 0|None assigned\n7_1|TIMEOUT|n2\n8_1|COMPLETED|n1\n10|RUNNING|n1\n11|COMPLETED|n1\n"
+    )
+    assert accounts["7_0"] == Seen("CANCELLED")
+    assert find("7_3", queue, accounts) == Seen("PENDING", "Resources")
+    assert find("7_0", queue, accounts) == Seen("RUNNING", None, "n1"), "begun again"
+    assert find("7_1", queue, accounts) == Seen("TIMEOUT", None, "n2")
+    assert find("8_1", queue, accounts) == Seen("COMPLETED", None, "n1")
+    assert find("8_4", queue, accounts) == Seen("CANCELLED", "Priority"), "an array that was taken away whole"
+    assert find("10", queue, accounts) is GONE, "lost by the controller"
+    assert find("11_1", queue, accounts) is GONE, "another job of its array ended well"
     assert elements("12") == ["12"]
 
 

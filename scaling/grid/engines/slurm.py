@@ -152,7 +152,7 @@ class SlurmScheduler:
             accounts = read_accounts(
                 _run("sacct", "-X", "-n", "-P", "-o", ACCOUNT_FORMAT, "-j", ",".join(absent)).stdout
             )
-        return {job: self._look(job, find(job, queue) or find(job, accounts) or GONE) for job in jobs}
+        return {job: self._look(job, find(job, queue, accounts)) for job in jobs}
 
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and end."""

@@ -82,9 +82,18 @@ def elements(jobs: str) -> list[str]:
     return found
 
 
-def find(job: str, jobs: Mapping[str, Seen]) -> Seen | None:
-    """A job among others; of an array that was taken away whole, Slurm knows only the array."""
-    return jobs.get(job) or jobs.get(job.split("_")[0])
+def find(job: str, queue: Mapping[str, Seen], accounts: Mapping[str, Seen]) -> Seen:
+    """A job. What accounting takes for alive is alive only where the queue has it.
+
+    Of an array that was taken away whole, Slurm knows only the array; else its id may stand for one of its jobs.
+    """
+    if job in queue:
+        return queue[job]
+    if job in accounts and accounts[job].phase is Phase.ENDED:
+        return accounts[job]
+    array = job.split("_")[0]
+    whole = [jobs[array] for jobs in (queue, accounts) if array in jobs and jobs[array].state == "CANCELLED"]
+    return whole[0] if whole else GONE
 
 
 def _known(text: str) -> str | None:
