@@ -12,6 +12,7 @@ from typing import Any
 
 from scaling.cost import cost_of_cell
 from scaling.design import Cell, Design
+from scaling.grid.budget import hours_of
 from scaling.grid.engines.watching import Driver, find_drivers
 from scaling.grid.leases import Found, file_system_time, find_holder
 from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status
@@ -232,12 +233,9 @@ def _spent(
         hours = seconds / 3600
         on_cpu = found.holder.device == "cpu"
         return (0.0, hours * found.holder.cores) if on_cpu else (hours * cell.resources.processes, 0.0)
-    if record is None or record.training_seconds is None:
+    if record is None:
         return 0.0, 0.0
-    if record.gpu_hours is not None:
-        return record.gpu_hours, 0.0
-    threads = (record.threads or 1) * (record.resources or {}).get("processes", 1)
-    return 0.0, record.training_seconds / 3600 * threads
+    return (hours_of(record), 0.0) if record.gpu_hours is not None else (0.0, hours_of(record))
 
 
 def _timed(

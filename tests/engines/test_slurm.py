@@ -174,9 +174,7 @@ def test_a_killed_command_is_told_from_one_that_failed(scheduler: SlurmScheduler
     jobs = scheduler.submit([counts(file, 1000)])
     wait_until(lambda: counted(file) > 0)
     os.kill(child(file), signal.SIGKILL)
-    assert ends(scheduler, jobs) == [
-        JobState(Phase.ENDED, lack=Lack.NODE, error="the command was killed by signal 9", node=NODES[0])
-    ]
+    assert ends(scheduler, jobs) == [JobState(Phase.ENDED, exit_code=137, error="killed by signal 9", node=NODES[0])]
 
 
 def test_what_is_cancelled_saves_or_never_begins(scheduler: SlurmScheduler, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 60.0
         (Seen("COMPLETING", None, "n1"), 0, JobState(Phase.RUNNING, node="n1")),
         (Seen("COMPLETED", None, "n1"), None, JobState(ENDED, 0, node="n1")),
         (Seen("FAILED", "NonZeroExitCode", "n1"), 2, JobState(ENDED, 2, node="n1")),
-        (Seen("FAILED"), -9, JobState(ENDED, lack=Lack.NODE, error="the command was killed by signal 9")),
+        (Seen("FAILED"), -9, JobState(ENDED, exit_code=137, error="killed by signal 9")),
         (Seen("FAILED"), "ImportError: scaling", JobState(ENDED, error="ImportError: scaling")),
         (Seen("TIMEOUT", "TimeLimit"), None, JobState(ENDED, lack=Lack.TIME, error="Slurm: TIMEOUT (TimeLimit)")),
         (Seen("TIMEOUT", "TimeLimit"), 0, JobState(ENDED, 0)),

@@ -61,7 +61,7 @@ class JobState:
 
     phase: Phase
     exit_code: int | None = None
-    """Of the command, once it ended by itself."""
+    """Of the command, once it ended; 128 and the signal that killed it."""
     lack: Lack | None = None
     error: str | None = None
     """Why it ended otherwise than by its command, in one line."""

@@ -115,7 +115,7 @@ def judge(seen: Seen, left: int | str | None) -> JobState:
     if isinstance(left, str):
         return JobState(phase, error=left, node=node)
     if left is not None and left < 0 and seen.told_by_command:
-        return JobState(phase, lack=Lack.NODE, error=f"the command was killed by signal {-left}", node=node)
+        return JobState(phase, exit_code=128 - left, error=f"killed by signal {-left}", node=node)
     if seen.told_by_command and left is not None:
         return JobState(phase, exit_code=left, node=node)
     stale = seen.state == "CANCELLED" and seen.reason != NEVER  # why it waited before

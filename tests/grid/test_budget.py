@@ -1,0 +1,73 @@
+"""Which cells may begin under a limit of hours."""
+
+from dataclasses import replace
+
+import pytest
+
+from scaling.cost import Interval
+from scaling.errors import UsageError
+from scaling.grid import Device, Job, plan_jobs
+from scaling.grid.budget import Budget, hours_of
+from scaling.grid.conduct import Conduct
+from scaling.records import Record, Status, describe
+from tests.conftest import small_study
+
+JOBS = plan_jobs(small_study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2, 3]), Device("cpu", 4, 8 << 30), 1)
+
+
+def record_of(job: Job, hours: float, share: float = 1.0, status: Status = Status.DONE) -> Record:
+    images = round(share * job.cost.images)
+    known = {"training_seconds": 3600 * hours, "threads": 1, "images_seen": images}
+    return Record(**describe(job.cell), status=status, **known)
+
+
+def test_hours_are_of_gpus_or_of_cores() -> None:
+    of_cores = record_of(JOBS[0], 2.0).model_copy(update={"threads": 3, "resources": {"processes": 2}})
+    assert hours_of(of_cores) == pytest.approx(12.0)
+    assert hours_of(of_cores.model_copy(update={"gpu_hours": 5.0})) == 5.0
+    assert hours_of(of_cores.model_copy(update={"training_seconds": None})) == 0.0
+
+
+def test_what_is_known_before_is_not_passed() -> None:
+    timed = [replace(job, images_per_second=Interval(1.0, 1.0, 1.0)) for job in JOBS]
+    each = timed[0].device_hours
+    assert each is not None
+    budget = Budget(2.5 * each.estimate)
+    assert budget.allows(timed[0])
+    budget.begin(timed[0])
+    budget.begin(timed[1])
+    assert not budget.allows(timed[2])
+    budget.end(record_of(timed[0], 0.1 * each.estimate), timed[0])  # it took less than was thought
+    assert budget.spent == pytest.approx(1.1 * each.estimate)
+    assert budget.allows(timed[2])
+
+
+def test_what_is_not_known_is_learnt_from_cells_that_ended() -> None:
+    budget = Budget(2.5)
+    for job in JOBS[:2]:
+        assert budget.allows(job)
+        budget.begin(job)
+    budget.end(record_of(JOBS[0], 0.5, share=0.5, status=Status.PREEMPTED), JOBS[0])  # so a whole one takes an hour
+    budget.end(record_of(JOBS[1], 1.0), JOBS[1])
+    assert budget.spent == pytest.approx(1.5)
+    assert budget.allows(JOBS[2])
+    budget.begin(JOBS[2])
+    assert budget.spent == pytest.approx(2.5)
+    assert not budget.allows(JOBS[3])
+
+
+def test_a_cell_that_is_continued_counts_once() -> None:
+    budget = Budget.of(1.2, [record_of(JOBS[0], 0.5, share=0.5, status=Status.PREEMPTED)], JOBS)
+    assert budget.spent == pytest.approx(0.5)
+    assert budget.allows(JOBS[0])  # another half hour
+    budget.begin(JOBS[0])
+    assert budget.spent == pytest.approx(1.0)
+    budget.end(record_of(JOBS[0], 1.1), JOBS[0])
+    assert budget.spent == pytest.approx(1.1)
+    assert not budget.allows(JOBS[1])
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
+def test_a_limit_must_be_positive(hours: float) -> None:
+    with pytest.raises(UsageError, match="--max-gpu-hours"):
+        Conduct(max_hours=hours)
