@@ -9,7 +9,8 @@ from scaling.cli.run_options import DeviceChoice
 
 if TYPE_CHECKING:
     from scaling.design import Study
-    from scaling.grid import Cluster, Job
+    from scaling.grid import Cluster, Device, Job
+    from scaling.grid.conduct import Conduct
     from scaling.torchrun import Place
 
 PROBED = (
@@ -20,7 +21,7 @@ PROBED = (
 def list_cells(
     study: "Study",
     folder: Path,
-    device: DeviceChoice,
+    place: "Device",
     workers: int | None,
     only: str | None,
     output: Format,
@@ -28,10 +29,9 @@ def list_cells(
 ) -> None:
     """Cells of a study, their cost and what would not fit."""
     from scaling.design import with_processes
-    from scaling.grid import find_device, plan_jobs, with_status, worker_count
+    from scaling.grid import plan_jobs, with_status, worker_count
     from scaling.records import FINISHED, RunDirectory
 
-    place = find_device(device.value)
     study = with_processes(study, ranks.world_size) if ranks else study
     count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
     run = RunDirectory(folder)
@@ -76,15 +76,14 @@ def list_requests(
     folder: Path,
     device: DeviceChoice,
     only: str | None,
-    grace: float,
+    conduct: "Conduct",
     output: Format,
 ) -> None:
     """What each cell would ask a cluster for, and Slurm's scripts."""
-    from scaling.grid.conduct import Conduct
     from scaling.grid.engines.opening import foresee
     from scaling.records import FINISHED, RunDirectory
 
-    found = foresee(cluster, study, RunDirectory(folder), device.value, only, Conduct(grace_seconds=grace))
+    found = foresee(cluster, study, RunDirectory(folder), device.value, only, conduct)
     pairs = list(zip(found.jobs, found.needs, strict=True))
     if output is Format.JSON:
         cells = [_job_json(job) | {"needs": asdict(needs)} for job, needs in pairs]

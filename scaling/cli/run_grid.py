@@ -25,6 +25,7 @@ from scaling.cli.run_options import (
     Partition,
     PlanFile,
     Qos,
+    Retries,
     Sbatch,
     StopHopeless,
     Time,
@@ -47,9 +48,7 @@ def run_grid(
         int | None, typer.Option(min=1, help="Cells or jobs at a time.", show_default="one per core or GPU; 1000 jobs")
     ] = None,
     only: Only = None,
-    retries: Annotated[
-        int, typer.Option(min=0, help="How often a cell is begun again after an input or output error.")
-    ] = 2,
+    retries: Retries = 2,
     grace: Grace = 25.0,
     dead_after: DeadAfter = 60.0,
     log: Log = None,
@@ -88,9 +87,11 @@ def run_grid(
 
     scaling run-grid my-study.toml --engine ray --address 10.0.0.1:6379
     """
+    from scaling.cli.progress import progress
     from scaling.design import load_study, run_directory_of
-    from scaling.grid import check_trackers
+    from scaling.grid import find_device
     from scaling.grid import run_grid as run
+    from scaling.grid.conduct import Conduct
     from scaling.torchrun import find_place
 
     chosen = load_study(study)
@@ -100,37 +101,20 @@ def run_grid(
             run(chosen, folder, device.value, workers)
         return
     values = _values(plan, chosen) if plan is not None else {}
+    conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values)
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
-    if dry_run:
-        check_trackers(log or ())
-        if cluster is not None:
-            list_requests(cluster, chosen, folder, device, only, grace, output)
-        else:
-            list_cells(chosen, folder, device, workers, only, output, place)
+    memory_bytes = round(memory * 2**30) if memory is not None else None
+    if dry_run and cluster is not None:
+        list_requests(cluster, chosen, folder, device, only, conduct, output)
         return
-    from scaling.cli.progress import progress
-
+    if dry_run:
+        list_cells(chosen, folder, find_device(device.value).limited(cores, memory_bytes), workers, only, output, place)
+        return
     started = time.monotonic()
     with progress() as observer:
-        outcome = run(
-            chosen,
-            folder,
-            device.value,
-            workers,
-            only,
-            observer,
-            retries=retries,
-            grace_seconds=grace,
-            dead_after_seconds=dead_after,
-            log=log or (),
-            stop_hopeless=stop_hopeless,
-            max_hours=max_gpu_hours,
-            values=values,
-            cores=cores,
-            memory_bytes=round(memory * 2**30) if memory is not None else None,
-            cluster=cluster,
-            tell=message,
-        )
+        part = {"cores": cores, "memory_bytes": memory_bytes}
+        where = (chosen, folder, device.value, workers, only, observer)
+        outcome = run(*where, conduct=conduct, cluster=cluster, tell=message, **part)
     if output is Format.JSON:
         print_json(_as_json(outcome))
     else:

@@ -18,6 +18,7 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+Retries = Annotated[int, typer.Option(min=0, help="How often a cell is begun again after an input or output error.")]
 Grace = Annotated[
     float, typer.Option(min=0, help="Seconds for running cells to save and stop when asked, before they are killed.")
 ]

@@ -1,6 +1,7 @@
 """Run a study's cells, here or on a cluster. The runner imports torch only to find a GPU."""
 
 from scaling.grid.board import Board, Row
+from scaling.grid.conduct import Conduct
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import Check, examine, require_training
 from scaling.grid.engines.cluster import Cluster
@@ -14,6 +15,7 @@ __all__ = [
     "CellStatus",
     "Check",
     "Cluster",
+    "Conduct",
     "Device",
     "GridResult",
     "GridStatus",

@@ -25,6 +25,8 @@ class Device:
     count: int
     memory_bytes: int
     name: str | None = None
+    machine_bytes: int | None = None
+    """Of the whole machine, where cells may use a part of its memory only."""
 
     def limited(self, cores: int | None, memory_bytes: int | None) -> "Device":
         """The part of it that may be used, of a CPU; GPUs are chosen by CUDA_VISIBLE_DEVICES.
@@ -39,7 +41,10 @@ class Device:
         if memory_bytes is not None and not 0 < memory_bytes <= self.memory_bytes:
             gib = 2**30
             raise UsageError(f"--memory {memory_bytes / gib:g}: this machine has {self.memory_bytes / gib:.1f} GiB")
-        return replace(self, count=cores or self.count, memory_bytes=memory_bytes or self.memory_bytes)
+        part = replace(self, count=cores or self.count)
+        if memory_bytes is None:
+            return part
+        return replace(part, memory_bytes=memory_bytes, machine_bytes=self.machine_bytes or self.memory_bytes)
 
 
 def find_device(choice: str) -> Device:

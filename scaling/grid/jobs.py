@@ -97,6 +97,8 @@ class Memory:
     """With how many workers, at most, each has its devices to itself."""
     probed: bool = False
     """Whether cells are tried in it before they are trained, so that the closed form has not the last word."""
+    is_limited: bool = False
+    """Whether the user lets cells have a part only."""
 
     @property
     def is_shared(self) -> bool:
@@ -106,7 +108,9 @@ class Memory:
     @property
     def crowded(self) -> str:
         """What to say of a cell that does not fit beside others."""
-        return f"a worker may use {_gib(self.worker_bytes)}; run again with --workers {self.lone_workers}"
+        return f"a worker may use {_gib(self.worker_bytes)}; run again with --workers {self.lone_workers}" + (
+            " and more --memory" if self.is_limited else ""
+        )
 
 
 def unless_crowded(record: Record, memory: Memory) -> Record:
@@ -148,7 +152,9 @@ def plan_jobs(
     usable, probed = (1 - SAFETY_MARGIN) * device.memory_bytes, device.kind == "cuda"
     # A cell that has the device to itself still shares a CPU's memory among its processes.
     alone, lone_workers = (processes, 1) if device.kind == "cpu" else (1, device.count // processes)
-    memory = Memory(int(usable / sharing), int(usable / alone), lone_workers, probed)
+    limited = device.machine_bytes is not None
+    whole = (1 - SAFETY_MARGIN) * (device.machine_bytes or device.memory_bytes)
+    memory = Memory(int(usable / sharing), int(whole / alone), lone_workers, probed, limited)
     hardware, scan = _hardware(device, study), scan_on(device)
     devices = study.resources.processes // (1 if probed else processes)
     costs: dict[tuple[Design, str | None], CellCost] = {}  # the same for every seed

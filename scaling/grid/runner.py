@@ -1,6 +1,6 @@
 """Running a grid: on this machine or on a cluster, with records that survive whatever happens."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,13 @@ from scaling.design import Study, load_study, with_processes
 from scaling.errors import ScalingError, UsageError
 from scaling.grid.board import Board
 from scaling.grid.budget import Budget
-from scaling.grid.conduct import GRACE_SECONDS, Conduct
+from scaling.grid.conduct import Conduct
 from scaling.grid.crew import Crew
 from scaling.grid.devices import Device, find_device
 from scaling.grid.dispatcher import Dispatcher, Observer
 from scaling.grid.doctor import require_training
 from scaling.grid.engine import Engine
 from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
-from scaling.grid.leases import DEAD_AFTER_SECONDS
 from scaling.grid.order import check_checkpoints
 from scaling.grid.status import CLOSED
 from scaling.records import FINISHED, Record, RunDirectory, Status
@@ -58,13 +57,7 @@ def run_grid(
     only: str | None = None,
     observer: Observer | None = None,
     *,
-    retries: int = 2,
-    grace_seconds: float = GRACE_SECONDS,
-    dead_after_seconds: float = DEAD_AFTER_SECONDS,
-    log: Sequence[str] = (),
-    stop_hopeless: bool = False,
-    max_hours: float | None = None,
-    values: Mapping[str, float] | None = None,
+    conduct: Conduct | None = None,
     cores: int | None = None,
     memory_bytes: int | None = None,
     cluster: "Cluster | None" = None,
@@ -84,16 +77,7 @@ def run_grid(
         workers: cells at a time; one per core or GPU by default.
         only: pattern of design names, such as 'deit-*/8@*'.
         observer: called with the state of the grid as it changes.
-        retries: how often a cell is begun again after an error of input or output.
-        grace_seconds: time for running cells to save and stop, before they are killed.
-        dead_after_seconds: without a sign of life for this long, other runners take over a cell of this one.
-        log: experiment trackers that are told losses and results: 'tensorboard', 'wandb', 'mlflow', 'trackio'.
-        stop_hopeless: run the cheapest cells first, and stop those that are heading for a higher loss than a design
-            that costs no more; see docs/running.md.
-        max_hours: begin no cell that would bring the hours of the run directory above this, by what is foreseen; of
-            GPUs, or of cores where cells run on CPUs.
-        values: per GPU-hour, by short name of a design: the most valuable cells first, such as by
-            `scaling.decisions.planning.values_of_plan`; by default those that most training waits for.
+        conduct: retries, signs of life, trackers, what comes first and when to stop; see there.
         cores: of this machine that cells may use; all by default.
         memory_bytes: of this machine that cells on its CPU may use; all by default.
         cluster: run cells as jobs there, by default on this machine.
@@ -105,8 +89,7 @@ def run_grid(
     """
     study = study if isinstance(study, Study) else load_study(study)
     run = RunDirectory(out or Path("runs") / study.name)
-    log = tuple(dict.fromkeys(log))
-    conduct = Conduct(retries, grace_seconds, dead_after_seconds, log, stop_hopeless, max_hours, values or {})
+    conduct = conduct or Conduct()
     require_training()
     observer = observer or (lambda _: None)
     if cluster is None:
@@ -142,7 +125,7 @@ def _run_here(
             return GridResult(run.path, (), (), False)
         planned = plan_jobs(study, device, count, only, ranks and ranks.local_world_size)
         jobs = prepared_jobs(study, run, planned)
-        crew = Crew(run, device, count, conduct.retries, conduct.log, ranks)
+        crew = Crew(run, device, count, conduct.retries, conduct.trackers, ranks)
         return _work_off(run, jobs, crew, count, observer, conduct)
 
 

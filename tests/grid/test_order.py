@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UsageError
-from scaling.grid import Board, Device, plan_jobs, run_grid
+from scaling.grid import Board, Conduct, Device, plan_jobs, run_grid
 from scaling.grid.order import by_urgency, by_value, check_checkpoints, not_started
 from scaling.records import Record, RunDirectory, Status, describe, load_records
 from tests.conftest import small_study
@@ -128,7 +128,7 @@ def test_a_run_takes_the_most_valuable_cell_first(tmp_path: Path) -> None:
         begun.extend(cell for cell, row in board.rows.items() if row.started is not None and cell not in begun)
 
     values = {"deit-nano/8@16+linear": 1.0}  # which costs less than the other
-    run_grid(study, tmp_path / "run", device="cpu", workers=1, observer=note, values=values)
+    run_grid(study, tmp_path / "run", device="cpu", workers=1, observer=note, conduct=Conduct(values=values))
     assert begun == [cell.id for cell in study.cells()]
     with pytest.raises(UsageError, match="--plan: --stop-hopeless runs the cheapest cells first"):
-        run_grid(study, tmp_path / "other", device="cpu", values=values, stop_hopeless=True)
+        run_grid(study, tmp_path / "other", device="cpu", conduct=Conduct(values=values, stop_hopeless=True))

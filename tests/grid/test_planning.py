@@ -181,3 +181,22 @@ def test_board_counts_only_what_a_try_has_done_itself() -> None:
     board.progress(cell, 60, 100, None)  # rolled back
     assert board.rows[cell].loss == 1.25
     assert board.seconds_left_of(board.rows[cell]) is None
+
+
+def test_what_does_not_fit_the_part_of_a_machine_that_may_be_used_is_no_result() -> None:
+    machine = Device("cpu", 8, 64 << 30)
+    part = machine.limited(2, 1 << 16)
+    assert (part.count, part.memory_bytes, part.machine_bytes) == (2, 1 << 16, 64 << 30)
+    (job, *_) = plan_jobs(small_study(), part, 1)
+    misfit = job.misfit
+    assert misfit is not None
+    assert misfit.status is Status.FAILED
+    assert "more --memory" in (misfit.error or "")
+    assert machine.limited(None, None) == machine
+    assert Device("cuda", 2, 80 << 30).limited(1, 1 << 20).memory_bytes == 80 << 30
+
+
+@pytest.mark.parametrize(("cores", "memory_bytes", "told"), [(9, None, "--cores 9"), (None, 65 << 30, "--memory 65")])
+def test_more_than_the_machine_has_is_refused(cores: int | None, memory_bytes: int | None, told: str) -> None:
+    with pytest.raises(UsageError, match=f"{told}: this machine has"):
+        Device("cpu", 8, 64 << 30).limited(cores, memory_bytes)

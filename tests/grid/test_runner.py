@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from scaling.cli.app import app
 from scaling.design import Study, build_study, study_to_toml
-from scaling.grid import Board, run_grid
+from scaling.grid import Board, Conduct, run_grid
 from scaling.records import RecordError, RunDirectory, Status
 from tests.conftest import small_study, study_values
 
@@ -267,7 +267,7 @@ def test_errors_that_last_end_the_cell_after_the_retries(tmp_path: Path) -> None
     run.prepare(study)
     loop = run.begin(study.cells()[0]) / "metrics.jsonl"
     loop.symlink_to(loop)
-    (record,) = run_grid(study, run.path, device="cpu", retries=1).records
+    (record,) = run_grid(study, run.path, device="cpu", conduct=Conduct(retries=1)).records
     assert (record.status, record.tries) == (Status.FAILED, 2)
 
 

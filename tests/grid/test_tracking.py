@@ -14,7 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scaling.design import Cell, study_to_toml
-from scaling.grid import run_grid
+from scaling.grid import Conduct, run_grid
 from scaling.grid.tracking import TRACKERS, Tracking
 from scaling.records import Record, RunDirectory, Status, describe
 from tests.cli.command import scaling
@@ -41,7 +41,7 @@ def in_float32(curve: Curve) -> Curve:
 
 def test_tensorboard_shows_the_losses_of_every_cell(tmp_path: Path) -> None:
     study, run = small_study(measure__log_every_steps=1), tmp_path / "run"
-    result = run_grid(study, run, device="cpu", log=["tensorboard", "tensorboard"])
+    result = run_grid(study, run, device="cpu", conduct=Conduct(log=["tensorboard", "tensorboard"]))
     files = sorted(str(path.parent.relative_to(run)) for path in run.rglob("events.out.tfevents.*"))
     assert files == ["tensorboard/deit-nano/4@16+linear seed 0", "tensorboard/deit-nano/8@16+linear seed 0"]
     for cell, record in zip(study.cells(), result.records, strict=True):
@@ -54,7 +54,7 @@ def test_tensorboard_shows_the_losses_of_every_cell(tmp_path: Path) -> None:
 
 def test_with_several_processes_the_first_is_logged_once(tmp_path: Path) -> None:
     study = small_study(grid__patch_sizes=[8], resources__processes=2)
-    run_grid(study, tmp_path, device="cpu", log=["tensorboard"])
+    run_grid(study, tmp_path, device="cpu", conduct=Conduct(log=["tensorboard"]))
     (cell,) = study.cells()
     assert in_tensorboard(tmp_path, cell) == in_float32(curve_of(tmp_path, cell))
 
@@ -96,7 +96,7 @@ def test_steps_that_are_done_again_are_shown_once(tmp_path: Path) -> None:
 def test_a_broken_tracker_costs_no_cell(tmp_path: Path) -> None:
     study = small_study(grid__patch_sizes=[8])
     (tmp_path / "tensorboard").write_text("in the way")
-    result = run_grid(study, tmp_path, device="cpu", log=["tensorboard"])
+    result = run_grid(study, tmp_path, device="cpu", conduct=Conduct(log=["tensorboard"]))
     assert [record.status for record in result.records] == [Status.DONE]
     folder = tmp_path / "cells" / result.records[0].cell
     lines = [line for line in (folder / "log.txt").read_text().splitlines() if "--log" in line]
@@ -110,7 +110,7 @@ def test_a_broken_tracker_costs_no_cell(tmp_path: Path) -> None:
 def test_trackers_change_no_cell_and_no_record(tmp_path: Path) -> None:
     study = small_study(grid__patch_sizes=[8])
     bare = run_grid(study, tmp_path / "bare", device="cpu").records[0]
-    logged = run_grid(study, tmp_path / "logged", device="cpu", log=["tensorboard"]).records[0]
+    logged = run_grid(study, tmp_path / "logged", device="cpu", conduct=Conduct(log=["tensorboard"])).records[0]
     assert logged.cell == bare.cell
     assert logged.test_loss == bare.test_loss
     files = [(tmp_path / name / "study.toml").read_text() for name in ("bare", "logged")]
@@ -192,7 +192,7 @@ def test_other_trackers_have_the_same_losses(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     study, run = small_study(measure__log_every_steps=1), tmp_path / "run"
-    result = run_grid(study, "run", device="cpu", workers=2, log=[name])
+    result = run_grid(study, "run", device="cpu", workers=2, conduct=Conduct(log=[name]))
     for cell, record in zip(study.cells(), result.records, strict=True):
         log = (run / "cells" / cell.id / "log.txt").read_text()
         found = read(run, cell)

@@ -68,7 +68,8 @@ def open_remote(
         tell(f"jobs run as on {answer.host}: {found.name or found.kind}")
         jobs = _jobs_there(study, found, only)
         needs = partial(_needs, device=found, cluster=cluster, limit=scheduler.longest_seconds)
-        scheduler.check({needs(job) for job in jobs if run.status(job.cell.id) not in FINISHED and not job.misfit})
+        left = [job for job in with_status(jobs, run) if job.status not in FINISHED and not job.misfit]
+        scheduler.check({needs(job) for job in left})
         arguments = partial(cell_arguments, run, found, conduct.arguments())
         count = min(workers or JOBS_AT_ONCE, len(jobs))
         yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm", tell), jobs

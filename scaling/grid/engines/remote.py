@@ -250,8 +250,10 @@ class Remote:
 
 def _with_lack(state: JobState, failure: Record | None) -> JobState:
     """What a job told, with what its cell says: what is killed by nobody that we know had too little memory."""
-    if state.lack is None and failure is not None and (failure.error or "").startswith(KILLED):
-        return replace(state, lack=Lack.MEMORY, error=failure.error)
+    if state.lack is None and failure is not None:
+        killed = (failure.error or "").startswith(KILLED)
+        if killed or failure.memory_needed_bytes is not None:
+            return replace(state, lack=Lack.MEMORY, error=failure.error)
     if state.lack is None and state.exit_code == KILLED_CODE:
         return replace(state, lack=Lack.MEMORY, error="killed by signal 9 (out of memory?)")
     return state
