@@ -30,6 +30,7 @@ from scaling.cli.run_options import (
     StopHopeless,
     Time,
     cluster_of,
+    gib_of,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run_grid(
     """
     from scaling.cli.progress import progress
     from scaling.design import load_study, run_directory_of
+    from scaling.errors import UsageError
     from scaling.grid import find_device
     from scaling.grid import run_grid as run
     from scaling.grid.conduct import Conduct
@@ -103,7 +105,9 @@ def run_grid(
     values = _values(plan, chosen) if plan is not None else {}
     conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values)
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
-    memory_bytes = round(memory * 2**30) if memory is not None else None
+    if cluster is not None and (cores is not None or memory is not None):
+        raise UsageError("--cores and --memory are of this machine; jobs ask for what [resources] of the study says")
+    memory_bytes = gib_of(memory)
     if dry_run and cluster is not None:
         list_requests(cluster, chosen, folder, device, only, conduct, output)
         return

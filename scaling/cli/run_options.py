@@ -139,6 +139,15 @@ def cluster_of(
     return Cluster(engine.value, address, partition, account, qos, constraint, seconds, further)
 
 
+def gib_of(memory: float | None) -> int | None:
+    """Bytes of `--memory`; raises UsageError for what is no size."""
+    from scaling.errors import UsageError
+
+    if memory is not None and not 0 < memory < float("inf"):
+        raise UsageError(f"--memory {memory:g}: give GiB above 0")
+    return round(memory * 2**30) if memory is not None else None
+
+
 def _seconds(time: str) -> int:
     """Of '30m', '4h' or '2d'."""
     from scaling.errors import UsageError

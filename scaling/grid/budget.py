@@ -25,44 +25,52 @@ class Budget:
     """
 
     hours: float
-    used: dict[str, float] = field(default_factory=dict)
-    """By cells that have ended."""
-    expected: dict[str, float] = field(default_factory=dict)
-    """Of cells in hand, altogether."""
     spent: float = 0.0
     """Hours used, with all that cells in hand are expected to take."""
-    _flops: float = 0.0
+    _of_cell: dict[str, float] = field(default_factory=dict)
+    """What `spent` has of each cell."""
+    _timed: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Hours and training FLOPs of the cells that have ended, over all their tries."""
+    _timed_hours: float = 0.0
+    _timed_flops: int = 0
 
     @classmethod
-    def of(cls, hours: float, records: Iterable[Record], jobs: Iterable[Job]) -> "Budget":
+    def of(cls, hours: float, records: Iterable[Record]) -> "Budget":
         """With what a run directory has used before."""
-        budget, by_cell = cls(hours), {job.cell.id: job for job in jobs}
+        budget = cls(hours)
         for record in records:
-            budget.end(record, by_cell.get(record.cell))
+            budget.end(record)
         return budget
 
     def allows(self, job: Job) -> bool:
         """Whether a cell may begin."""
-        if self.spent >= self.hours:
-            return False
-        return self.spent - self.used.get(job.cell.id, 0.0) + self._foreseen(job) <= self.hours
+        own = self._of_cell.get(job.cell.id, 0.0)
+        return self.spent < self.hours and self.spent - own + max(own, self._foreseen(job)) <= self.hours
 
     def begin(self, job: Job) -> None:
         """The cell is in hand."""
-        cell = job.cell.id
-        self.expected[cell] = max(self._foreseen(job), self.used.get(cell, 0.0))
-        self.spent += self.expected[cell] - self.used.pop(cell, 0.0)
+        self._count(job.cell.id, max(self._of_cell.get(job.cell.id, 0.0), self._foreseen(job)))
 
-    def end(self, record: Record, job: Job | None) -> None:
+    def lose(self, cell: str) -> None:
+        """The cell is no longer in hand, and goes back to those to hand out; what it took is not known."""
+        self._count(cell, self._timed.get(cell, (0.0, 0))[0])
+
+    def end(self, record: Record) -> None:
         """The cell is no longer in hand."""
-        hours = hours_of(record)
-        self.spent += hours - self.expected.pop(record.cell, 0.0) - self.used.get(record.cell, 0.0)
-        if hours and job is not None and record.images_seen:
-            self._flops += job.training_flops * min(1.0, record.images_seen / job.cost.images)
-        self.used[record.cell] = hours
+        hours, flops = hours_of(record), (record.training_flops_per_image or 0) * (record.images_seen or 0)
+        self._count(record.cell, hours)
+        if hours and flops:
+            before_hours, before_flops = self._timed.get(record.cell, (0.0, 0))
+            self._timed[record.cell] = hours, flops
+            self._timed_hours += hours - before_hours
+            self._timed_flops += flops - before_flops
+
+    def _count(self, cell: str, hours: float) -> None:
+        self.spent += hours - self._of_cell.get(cell, 0.0)
+        self._of_cell[cell] = hours
 
     def _foreseen(self, job: Job) -> float:
         """Hours of a cell's training; 0 where nothing is known."""
         if job.device_hours is not None:
             return job.device_hours.estimate
-        return job.training_flops * sum(self.used.values()) / self._flops if self._flops else 0.0
+        return job.training_flops * self._timed_hours / self._timed_flops if self._timed_flops else 0.0

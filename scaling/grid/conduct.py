@@ -1,5 +1,6 @@
 """How a run goes about its cells, on any engine."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,8 +43,11 @@ class Conduct:
         return tuple(dict.fromkeys(self.log))
 
     def __post_init__(self) -> None:
-        if self.retries < 0 or self.grace_seconds < 0 or self.dead_after_seconds <= 0:
-            raise UsageError("retries and grace_seconds may not be negative, and dead_after_seconds must be positive")
+        finite = math.isfinite(self.grace_seconds) and math.isfinite(self.dead_after_seconds)
+        if self.retries < 0 or self.grace_seconds < 0 or self.dead_after_seconds <= 0 or not finite:
+            raise UsageError(
+                "retries and grace_seconds may not be negative, and dead_after_seconds must be positive; all finite"
+            )
         if self.max_hours is not None and not self.max_hours > 0:
             raise UsageError(f"--max-gpu-hours {self.max_hours:g}: must be positive")
         if self.values and self.stop_hopeless:

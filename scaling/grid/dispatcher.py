@@ -54,6 +54,9 @@ class Dispatcher:
         ordered = cheapest_first(jobs) if self.judge else by_value(jobs, self.values)
         in_hand = self.engine.in_hand  # of an earlier driver
         self.todo = [job for job in ordered if job.cell.id not in in_hand]
+        if self.budget is not None:
+            for cell in in_hand:
+                self.budget.begin(self.board.rows[cell].job)
         self.failures = {job.cell.id: self.run.failure(job.cell.id) for job in jobs}
         self.observer(self.board)
         stopping = Stopping()
@@ -78,16 +81,15 @@ class Dispatcher:
         while self.engine.in_hand or self._goes_on(stopping):
             if (stopping.asked or self.disk_is_full) and not self.engine.asked_to_stop:
                 self.engine.stop()
-                self.board.stopping_seconds = self.grace_seconds
+                self.board.stopping_seconds = self.grace_seconds if self.engine.in_hand else None
                 killed_at = time.monotonic() + self.grace_seconds
             if stopping.insisted or time.monotonic() > killed_at:
                 self.engine.kill()
             if not self.engine.asked_to_stop and time.monotonic() >= look_at and self.engine.has_room:
                 self._hand_out()
                 look_at = time.monotonic() + LOOK_SECONDS
-            for news in self.engine.news(REFRESH_SECONDS):
-                look_at = look_at if isinstance(news, Moved) else 0.0
-                self._take(news)
+            if self._listen():
+                look_at = 0.0
             judge = None if self.engine.asked_to_stop else self.judge
             if judge is not None and (found := judge.find(self.engine.in_hand)):
                 self.engine.cancel(*found)
@@ -97,7 +99,30 @@ class Dispatcher:
         """Whether there are cells to hand out."""
         if not self.todo or stopping.asked or self.disk_is_full:
             return False
-        return self.budget is None or any(map(self.budget.allows, self.todo))
+        return self.budget is None or any(map(self._may_begin, self.todo))
+
+    def _may_begin(self, job: Job) -> bool:
+        """Whether the budget allows a cell, and those before it that are to be handed out too."""
+        while self.budget is not None:
+            if not self.budget.allows(job):
+                return False
+            before = [other for other in self.todo if job.cell.after and other.cell.id == job.cell.after.id]
+            if not before:
+                break
+            (job,) = before
+        return True
+
+    def _listen(self) -> bool:
+        """Take the news of the cells in hand; returns whether there is something to hand out or to look at."""
+        turned = False
+        try:
+            for news in self.engine.news(REFRESH_SECONDS):
+                turned = turned or not isinstance(news, Moved)
+                self._take(news)
+        except OSError as error:
+            if not is_transient(error, self.run.path):
+                raise
+        return turned
 
     def _take(self, news: News) -> None:
         if isinstance(news, Begun):
@@ -110,11 +135,13 @@ class Dispatcher:
         else:
             self.board.requeue(news.cell, news.why) if news.why else self.board.leave(news.cell, "another runner")
             self.todo.append(self.board.rows[news.cell].job)
+            if self.budget is not None:
+                self.budget.lose(news.cell)
 
     def _finish(self, record: Record) -> None:
         self.board.finish(record)
         if self.budget is not None:
-            self.budget.end(record, self.board.rows[record.cell].job)
+            self.budget.end(record)
 
     def _hand_out(self) -> None:
         """Start free cells while there is room, and see what became of those that others hold."""
@@ -123,7 +150,7 @@ class Dispatcher:
             for job in list(self.todo):
                 if not self.engine.has_room:
                     break
-                if (self.budget is None or self.budget.allows(job)) and self._settle(job, now):
+                if self._may_begin(job) and self._settle(job, now):
                     self.todo.remove(job)
         except OSError as error:
             if not is_transient(error, self.run.path):
@@ -175,7 +202,7 @@ class Dispatcher:
         ended = self.run.record(cell)
         if ended is None:
             failure = self.run.failure(cell)
-            ended = failure if failure != self.failures[cell] else None
+            ended = failure if failure != self.failures.get(cell) else None
         if ended is None or ended.status is Status.PREEMPTED:
             return False
         if ended.status is Status.STOPPED and self.judge is None:  # by another runner; we continue it

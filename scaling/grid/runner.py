@@ -135,7 +135,7 @@ def _work_off(
     """Run the open jobs on an engine."""
     board = Board(jobs, count)
     judge = _judge(run, board) if conduct.stop_hopeless else None
-    budget = Budget.of(conduct.max_hours, run.records(), jobs) if conduct.max_hours is not None else None
+    budget = Budget.of(conduct.max_hours, run.records()) if conduct.max_hours is not None else None
     seconds = conduct.grace_seconds, conduct.dead_after_seconds
     dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values)
     closed = CLOSED if conduct.stop_hopeless else FINISHED

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from scaling.errors import ScalingError
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +24,18 @@ class Processes:
         self.requests: dict[str, Request] = {}
         self.arrays: list[int] = []
         self.cancelled: list[str] = []
+        self.most_bytes, self.most_jobs = 1 << 40, 1000
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._lacks: dict[str, Lack] = {}
 
     def check(self, needs: Collection[Needs]) -> None:
-        """This machine has enough."""
+        if any((each.memory_bytes or 0) > self.most_bytes for each in needs):
+            raise ScalingError("no node has so much")
 
     def submit(self, requests: Sequence[Request]) -> list[str]:
+        open_jobs = sum(self._state(job).phase is not Phase.ENDED for job in self.requests)
+        if open_jobs + len(requests) > self.most_jobs:
+            raise ScalingError("too many jobs")
         names = [str(len(self.requests) + place) for place in range(len(requests))]
         self.requests.update(zip(names, requests, strict=True))
         self.arrays.append(len(requests))
@@ -80,6 +86,9 @@ class Processes:
             return JobState(Phase.ENDED, lack=self._lacks[job])
         process = self._processes.get(job)
         if process is None:
+            after = self._state(before) if (before := self.requests[job].after) is not None else None
+            if after is not None and after.phase is Phase.ENDED and after.exit_code != 0:
+                return JobState(Phase.ENDED, error="DependencyNeverSatisfied")
             return JobState(Phase.QUEUED)
         code = process.poll()
         return JobState(Phase.RUNNING, node="here") if code is None else JobState(Phase.ENDED, exit_code=code)

@@ -3,16 +3,21 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scaling.cost import Interval
 from scaling.design import Study
 from scaling.errors import ScalingError
 from scaling.grid import Board, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
+from scaling.grid.engines.asking import LOSSES, Asking, Limits
+from scaling.grid.engines.cluster import Cluster
 from scaling.grid.engines.journal import FILE, Journal, Submitted, last_jobs
 from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.remote import Remote, cell_arguments
@@ -25,6 +30,12 @@ from tests.engines.processes import Processes
 HERE = Device("cpu", 1, 4 << 30)
 ASKED = Needs(cpus=1, memory_bytes=1 << 30, seconds=600)
 PATIENCE_SECONDS = 60
+WIDE = {"name": "wide", "patch_size": 8, "recipe": {"steps": 4, "batch_size": 8, "learning_rate": 1e-3}}
+
+
+def study(**changes: Any) -> Study:
+    """Whose cells ask for `ASKED`."""
+    return small_study(resources__cpus=1, resources__memory_gib=1, resources__hours=1 / 6, **changes)
 
 
 class Bench:
@@ -44,7 +55,8 @@ class Bench:
     def engine(self, outlives: bool = True, dead_after_seconds: float = 60.0) -> Remote:
         journal = Journal(self.run.path / "engines" / "processes")
         journal.open(dead_after_seconds)
-        return Remote(self.run, self.scheduler, journal, HERE, 100, lambda _: ASKED, self._arguments, outlives)
+        asking = Asking(HERE, Limits(Cluster("slurm")), self.scheduler.check)
+        return Remote(self.run, self.scheduler, journal, HERE, 100, asking, self._arguments, outlives)
 
     def work_off(
         self, engine: Remote, budget: Budget | None = None, observer: Callable[[Board], None] = lambda _: None
@@ -66,7 +78,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
-    found = Bench(tmp_path, small_study())
+    found = Bench(tmp_path, study())
     yield found
     found.scheduler.end()
 
@@ -129,7 +141,7 @@ def test_a_cell_that_never_gets_on_is_given_up(bench: Bench) -> None:
 
     bench.work_off(bench.engine(), observer=lose)
     assert bench.statuses()[cell] is Status.FAILED
-    assert len(bench.submitted(cell)) == remote.LOSSES
+    assert len(bench.submitted(cell)) == LOSSES
     failed = bench.run.failure(cell)
     assert failed is not None
     assert "given up" in (failed.error or "")
@@ -188,10 +200,10 @@ def test_jobs_that_die_with_their_driver_save_first(bench: Bench) -> None:
 
 def test_no_cell_begins_above_the_hours_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
-    bench = Bench(tmp_path, small_study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2, 3]))
+    bench = Bench(tmp_path, study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2, 3]))
     engine = bench.engine()
     engine.size = 1
-    budget = Budget.of(1.5, bench.run.records(), bench.jobs)
+    budget = Budget.of(1.5, bench.run.records())
     bench.work_off(engine, budget)  # each takes an hour of a core, as its record says
     assert list(bench.statuses().values()).count(Status.DONE) == 2
     assert budget.spent == pytest.approx(2.0)  # nobody knew before what a cell takes
@@ -201,8 +213,7 @@ def test_stages_are_submitted_behind_each_other_where_the_scheduler_chains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
-    stage = {"name": "wide", "patch_size": 8, "recipe": {"steps": 4, "batch_size": 8, "learning_rate": 1e-3}}
-    bench = Bench(tmp_path, small_study(grid__patch_sizes=[4], pretraining=[stage]))
+    bench = Bench(tmp_path, study(grid__patch_sizes=[4], pretraining=[WIDE]))
     bench.work_off(bench.engine())
     assert set(bench.statuses().values()) == {Status.DONE}
     requests = list(bench.scheduler.requests.values())
@@ -231,3 +242,79 @@ def test_a_cut_off_line_of_the_journal_costs_one_line(tmp_path: Path) -> None:
     assert {cell: each.job for cell, each in journal.last().items()} == {"one": "1", "three": "3"}
     assert time.time() - journal.last()["one"].time < PATIENCE_SECONDS
     journal.close()
+
+
+def test_more_than_the_cluster_has_is_not_asked_for(bench: Bench) -> None:
+    first, second = bench.cells
+    bench.scheduler.most_bytes = 1 << 30
+    bench.live(first, "killed", "done")
+    bench.work_off(bench.engine())
+    assert bench.statuses() == {first: Status.FAILED, second: Status.DONE}
+    failed = bench.run.failure(first)
+    assert failed is not None
+    assert "the cluster has no more for one job" in (failed.error or "")
+
+
+def test_of_many_jobs_so_many_are_submitted_as_the_scheduler_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    bench = Bench(tmp_path, study(grid__patch_sizes=[8], grid__seeds=list(range(7))))
+    bench.scheduler.most_jobs = 2
+    bench.work_off(bench.engine())
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert [len(bench.submitted(cell)) for cell in bench.cells] == [1] * 7
+    bench.scheduler.end()
+    again = Bench(tmp_path / "again", study(grid__patch_sizes=[8]))
+    again.scheduler.most_jobs = 0
+    with pytest.raises(ScalingError, match="too many"):
+        again.work_off(again.engine())
+
+
+def test_a_chain_goes_on_when_the_job_of_its_first_stage_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    bench = Bench(tmp_path, study(grid__patch_sizes=[4], pretraining=[WIDE]))
+    first, second = bench.cells
+    bench.live(first, "waits", "done")
+    lose = once_trained(bench, first, lambda job: bench.scheduler.lose(job, Lack.NODE))
+    bench.work_off(bench.engine(), observer=lose)
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert [len(bench.submitted(cell)) for cell in (first, second)] == [2, 2]
+    bench.scheduler.end()
+
+
+def taking(jobs: list[Job], *hours: float) -> list[Job]:
+    """The same jobs, foreseen to take so many hours each."""
+    speeds = [job.cost.images / 3600 / each for job, each in zip(jobs, hours, strict=True)]
+    return [replace(job, images_per_second=Interval(one, one, one)) for job, one in zip(jobs, speeds, strict=True)]
+
+
+def test_a_budget_that_a_first_stage_would_pass_ends_the_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, study(grid__patch_sizes=[4], pretraining=[WIDE]))
+    bench.jobs = taking(bench.jobs, 4.0, 0.1)
+    bench.board = Board(bench.jobs, 2)
+    bench.work_off(bench.engine(), Budget(1.0))
+    assert bench.scheduler.requests == {}
+
+
+def test_the_cells_of_an_earlier_driver_count_for_the_budget(bench: Bench) -> None:
+    second, first = bench.cells  # the longer one comes first
+    bench.live(first, "waits")
+    bench.jobs = taking(bench.jobs, 4.0, 4.0)
+    bench.board = Board(bench.jobs, 2)
+
+    def leave(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.work_off(bench.engine(), Budget(5.0), observer=once_trained(bench, first, leave))
+    assert bench.submitted(second) == []
+    engine = bench.engine()
+    engine.adopt(bench.jobs)
+    fail = once_trained(bench, first, lambda job: bench.scheduler.lose(job, Lack.NODE))
+    bench.live(first, "fails")
+    bench.work_off(engine, Budget(5.0), observer=fail)
+    assert bench.statuses() == {first: Status.FAILED, second: Status.DONE}
+    assert len(bench.submitted(first)) == 2

@@ -1,8 +1,9 @@
 """Which cluster cells run on, as a user names it."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -56,7 +57,8 @@ class Cluster:
     @property
     def about(self) -> str:
         """What decides to which machines jobs come."""
-        return json.dumps({"engine": self.engine, "at": self.address, "in": self.partition, "of": self.constraint})
+        named = asdict(replace(self, seconds=None, sbatch=dict(self.sbatch)))
+        return json.dumps(named | {"RAY_ADDRESS": os.environ.get("RAY_ADDRESS")}, sort_keys=True)
 
     def connect(self, folder: Path, name: str, grace_seconds: float) -> Scheduler:
         """Its scheduler.

@@ -9,6 +9,7 @@ from scaling.design import Study
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.grid.conduct import Conduct
 from scaling.grid.devices import DEVICE_CHOICES, Device
+from scaling.grid.engines.asking import Asking, Limits
 from scaling.grid.engines.cluster import Cluster
 from scaling.grid.engines.journal import Journal
 from scaling.grid.engines.needs import needs_of
@@ -52,7 +53,7 @@ def open_remote(
         ScalingError: if the cluster does not answer or cannot give what a cell needs, the run directory is not seen
             there, or another driver is at work.
     """
-    _check(cluster, device)
+    _check(cluster, device, workers)
     run.check(study)
     journal = Journal(run.path / "engines" / cluster.engine)
     scheduler = cluster.connect(journal.folder, study.name, conduct.grace_seconds)
@@ -67,12 +68,12 @@ def open_remote(
         found = answer.device
         tell(f"jobs run as on {answer.host}: {found.name or found.kind}")
         jobs = _jobs_there(study, found, only)
-        needs = partial(_needs, device=found, cluster=cluster, limit=scheduler.longest_seconds)
+        asking = Asking(found, Limits(cluster, scheduler.longest_seconds), scheduler.check)
         left = [job for job in with_status(jobs, run) if job.status not in FINISHED and not job.misfit]
-        scheduler.check({needs(job) for job in left})
+        scheduler.check({asking.needs(job) for job in left})
         arguments = partial(cell_arguments, run, found, conduct.arguments())
         count = min(workers or JOBS_AT_ONCE, len(jobs))
-        yield Remote(run, scheduler, journal, found, count, needs, arguments, cluster.engine == "slurm", tell), jobs
+        yield Remote(run, scheduler, journal, found, count, asking, arguments, cluster.engine == "slurm", tell), jobs
     finally:
         scheduler.close()
         journal.close()
@@ -107,7 +108,8 @@ def foresee(
         limit = None
         with suppress(ScalingError):  # scripts can be shown without a server
             limit = scheduler.longest_seconds
-        needs = [_needs(job, found, cluster, limit) for job in jobs]
+        limits = Limits(cluster, limit)
+        needs = [limits.within(needs_of(job, found), job) for job in jobs]
         requests = [
             Request(study.name, cell_arguments(run, found, conduct.arguments(), job, need), need)
             for job, need in zip(jobs, needs, strict=True)
@@ -119,11 +121,13 @@ def foresee(
         scheduler.close()
 
 
-def _check(cluster: Cluster, device: str) -> None:
+def _check(cluster: Cluster, device: str, workers: int | None = None) -> None:
     if find_place() is not None:
         raise UsageError(f"--engine {cluster.engine}: start it without torchrun, which the jobs start themselves")
     if device not in DEVICE_CHOICES:
         raise UsageError(f"unknown device '{device}': {nearest(device, DEVICE_CHOICES)}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: at least 1 is needed")
 
 
 def _kind(device: str, scheduler: Scheduler) -> str:
@@ -134,12 +138,3 @@ def _kind(device: str, scheduler: Scheduler) -> str:
 def _jobs_there(study: Study, device: Device, only: str | None) -> list[Job]:
     per_node = study.resources.processes // study.resources.nodes
     return plan_jobs(study, replace(device, count=max(device.count, per_node)), 1, only, per_node)
-
-
-def _needs(job: Job, device: Device, cluster: Cluster, limit: int | None) -> Needs:
-    """What a cell asks for; what takes longer than a job may goes on in another."""
-    needs = needs_of(job, device)
-    if cluster.engine == "ray" and job.cell.resources.hours is None:
-        return replace(needs, seconds=None)  # nobody asks for limits there
-    limits = [seconds for seconds in (cluster.seconds or needs.seconds, limit) if seconds]
-    return replace(needs, seconds=min(limits, default=None))

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
+from scaling.errors import ScalingError
 from scaling.grid.crew import KILLED
 from scaling.grid.devices import Device
 from scaling.grid.engine import Begun, Ended, Lost, Moved, News
+from scaling.grid.engines.asking import Asking
 from scaling.grid.engines.journal import Journal, Submitted
-from scaling.grid.engines.needs import corrected, grown, memory_of_cell
+from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
@@ -21,7 +23,6 @@ from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 LOOK_SECONDS = 2.0  # between two looks at the jobs
 FOLLOWED = 200  # running cells whose progress is read at each look
-LOSSES = 5  # of a cell's jobs in a row that came to nothing, before it counts as failed
 STOPPED_CODE = 130  # of a job that was asked to stop, and saved
 KILLED_CODE = 128 + signal.SIGKILL  # of one whose command was killed
 
@@ -41,17 +42,6 @@ class _Flight:
 
 
 @dataclass
-class _Past:
-    """What became of a cell's earlier jobs."""
-
-    losses: int = 0
-    step: int = 0
-    grown: int = 0
-    needs: Needs | None = None
-    """What the next one asks for, where the last one had too little."""
-
-
-@dataclass
 class Remote:
     """An engine of jobs, at most `size` at a time."""
 
@@ -61,7 +51,7 @@ class Remote:
     device: Device
     """That each job has."""
     size: int
-    needs_of: Callable[[Job], Needs]
+    asking: Asking
     arguments_of: Callable[[Job, Needs], tuple[str, ...]]
     """What follows `python` in the job of a cell."""
     outlives_driver: bool
@@ -72,9 +62,6 @@ class Remote:
     threads: int = 1
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _waiting: list[Job] = field(default_factory=list)
-    _past: dict[str, _Past] = field(default_factory=dict)
-    _done: dict[str, list[Record]] = field(default_factory=dict)
-    """Finished cells of each design."""
     _look_at: float = 0.0
 
     @property
@@ -98,15 +85,15 @@ class Remote:
         known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
         states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
-            state = states[submitted.job]
+            state, failure = states[submitted.job], self.run.failure(job.cell.id)
             if state.phase is Phase.ENDED:
-                self._learn(job, submitted.needs, state)
+                self.asking.again(job, submitted.needs, _with_lack(state, failure), self._step(job))
             else:
-                self._flights[job.cell.id] = _Flight(job, submitted, self.run.failure(job.cell.id))
-        for job in jobs:  # one of each design
-            design = str(job.cell.design)
-            if job.status is Status.DONE and design not in self._done:
-                self._done[design] = [record for record in [self.run.record(job.cell.id)] if record is not None]
+                self._flights[job.cell.id] = _Flight(job, submitted, failure)
+        for job in jobs:
+            known = job.status is not Status.DONE or self.asking.knows(str(job.cell.design))
+            if not known and (record := self.run.record(job.cell.id)) is not None:
+                self.asking.finished(record)
 
     def submit(self, job: Job, lease: Lease) -> None:
         """Queue a cell; its job takes a lease of its own."""
@@ -115,7 +102,7 @@ class Remote:
 
     def news(self, timeout: float) -> Iterator[News]:
         """Submit what waits, and tell what became of the jobs."""
-        self._submit_waiting()
+        yield from self._submit_waiting()
         if time.monotonic() < self._look_at:
             time.sleep(timeout)
             return
@@ -127,8 +114,11 @@ class Remote:
                 yield from follow(flight, states[flight.submitted.job])
         for cell, flight in list(self._flights.items()):
             if (state := states[flight.submitted.job]).phase is Phase.ENDED:
+                news = self._end(flight, state)
                 del self._flights[cell]
-                yield self._end(flight, state)
+                if not flight.begun and isinstance(news, Ended):  # it was quicker than we look
+                    yield Begun(cell, state.node)
+                yield news
         self._look_at = time.monotonic() + LOOK_SECONDS
 
     def cancel(self, cell: str, why: str) -> None:
@@ -142,8 +132,9 @@ class Remote:
         self.asked_to_stop = True
         self._waiting.clear()
         if self.outlives_driver:
-            name = self.journal.folder.name
-            self.tell(f"{len(self._flights)} jobs go on at {name}; the same command watches them again")
+            self.tell(
+                f"jobs go on at {self.journal.folder.name} ({len(self._flights)}); the same command watches them again"
+            )
             self._flights.clear()
         else:
             self.scheduler.cancel([flight.submitted.job for flight in self._flights.values()])
@@ -155,25 +146,43 @@ class Remote:
         self.scheduler.close()
         self.journal.close()
 
-    def _submit_waiting(self) -> None:
-        """As few arrays as the order of stages allows."""
+    def _submit_waiting(self) -> Iterator[Lost]:
+        """One array for those of equal needs, noted at once; what the scheduler does not take goes back."""
         while self._waiting:
             waiting = {job.cell.id for job in self._waiting}
             free = [job for job in self._waiting if job.cell.after is None or job.cell.after.id not in waiting]
             self._waiting = [job for job in self._waiting if job.cell.after and job.cell.after.id in waiting]
-            requests = [self._request(job) for job in free]
-            names = self.scheduler.submit(requests)
-            submitted = [
-                Submitted(job.cell.id, name, request.needs)
-                for job, name, request in zip(free, names, requests, strict=True)
-            ]
-            self.journal.add(submitted)
-            for job, each in zip(free, submitted, strict=True):
-                self._flights[job.cell.id] = _Flight(job, each, self.run.failure(job.cell.id))
+            arrays: dict[tuple[Needs, str | None], list[tuple[Job, Request]]] = {}
+            for job in free:
+                request = self._request(job)
+                arrays.setdefault((request.needs, request.after), []).append((job, request))
+            for array in arrays.values():
+                taken = self._submit_array(array)
+                yield from (Lost(job.cell.id, "its scheduler takes no more now") for job, _ in array[taken:])
+
+    def _submit_array(self, array: list[tuple[Job, Request]]) -> int:
+        """Submit as many as the scheduler takes; raises ScalingError where that is none and none is there."""
+        while True:
+            try:
+                names = self.scheduler.submit([request for _, request in array])
+                break
+            except ScalingError as error:
+                if len(array) > 1:
+                    array = array[: len(array) // 2]
+                elif self._flights:
+                    self.size = len(self._flights)
+                    self.tell(f"{error}; going on with {self.size} jobs at a time")
+                    return 0
+                else:
+                    raise
+        submitted = [Submitted(job.cell.id, name, one.needs) for (job, one), name in zip(array, names, strict=True)]
+        self.journal.add(submitted)
+        for (job, _), each in zip(array, submitted, strict=True):
+            self._flights[job.cell.id] = _Flight(job, each, self.run.failure(job.cell.id))
+        return len(array)
 
     def _request(self, job: Job) -> Request:
-        past = self._past.get(job.cell.id)
-        needs = past.needs if past and past.needs else corrected(self.needs_of(job), job, self._measured(job))
+        needs = self.asking.needs(job)
         before = self._flights.get(job.cell.after.id) if job.cell.after else None
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
@@ -185,9 +194,6 @@ class Remote:
         if state.phase is Phase.RUNNING or (holder and holder.lives):
             flight.begun = True
             yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
-
-    def _measured(self, job: Job) -> list[Record]:
-        return self._done.get(str(job.cell.design), [])
 
     def _progress(self, flight: _Flight, _state: JobState) -> Iterator[Moved]:
         cell = flight.job.cell
@@ -201,10 +207,10 @@ class Remote:
 
     def _end(self, flight: _Flight, state: JobState) -> Ended | Lost:
         """What became of a cell whose job has ended."""
-        cell = flight.job.cell.id
+        job, cell = flight.job, flight.job.cell.id
         finished = self.run.record(cell)
         if finished is not None:
-            self._done.setdefault(finished.design, []).append(finished)
+            self.asking.finished(finished)
             return Ended(finished)
         failure = self.run.failure(cell)
         failure = failure if failure != flight.failure else None
@@ -212,31 +218,26 @@ class Remote:
             return Ended(self._note(flight, Status.STOPPED, flight.why, failure))
         if self.asked_to_stop:
             return Ended(failure or self._note(flight, Status.PREEMPTED, state.error or "asked to stop"))
+        if failure is None and job.cell.after is not None and self.run.record(job.cell.after.id) is None:
+            return Lost(cell, f"{job.cell.after.name} has not ended")  # whose job was lost, and this one's with it
         state = _with_lack(state, failure)
+        held = find_holder(self.run.cell_folder(cell), file_system_time(self.run.path)).lives
         if state.lack is None and state.exit_code != STOPPED_CODE:
+            if failure is None and held:  # by another runner, or by what is left of this job
+                return Lost(cell)
             told = f": {state.error}" if state.error else ""
             error = f"its job ended with exit code {state.exit_code}{told}" if state.exit_code else state.error
             return Ended(failure or self._note(flight, Status.FAILED, error or "its job ended without a record"))
         why = state.error or (f"out of {state.lack}" if state.lack else "asked to stop")
-        if not self._learn(flight.job, flight.submitted.needs, state):
-            return Ended(self._note(flight, Status.FAILED, f"{why}; given up", failure))
-        if failure is not None and failure.status is Status.FAILED:  # of this try, so that nobody takes it for the end
+        if (given_up := self.asking.again(job, flight.submitted.needs, state, self._step(job))) is not None:
+            return Ended(self._note(flight, Status.FAILED, f"{why}; given up: {given_up}", failure))
+        if failure is not None and failure.status is Status.FAILED and not held:  # so that nobody takes it for the end
             self._note(flight, Status.PREEMPTED, why, failure)
         return Lost(cell, why)
 
-    def _learn(self, job: Job, needs: Needs, state: JobState) -> bool:
-        """What the next job of a cell asks for; False where there is none to be."""
-        past = self._past.setdefault(job.cell.id, _Past())
-        step = last_logged(self.run.cell_folder(job.cell.id))[0] or 0
-        past.losses = 0 if step > past.step else past.losses + 1
-        past.step = max(step, past.step)
-        if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
-            if past.grown == job.cell.resources.growth:
-                return past.losses == 0
-            past.grown += 1
-            past.needs = grown(needs, state.lack)
-            return True
-        return past.losses < LOSSES
+    def _step(self, job: Job) -> int:
+        """To which a cell has got."""
+        return last_logged(self.run.cell_folder(job.cell.id))[0] or 0
 
     def _note(self, flight: _Flight, status: Status, error: str, failure: Record | None = None) -> Record:
         """Write down why a cell's job did not finish it."""

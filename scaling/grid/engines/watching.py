@@ -39,6 +39,7 @@ def find_drivers(run: Path, waiting: Collection[str], now: float) -> tuple[Drive
     for folder in sorted((run / "engines").glob("*")):
         last = find_holder(folder, now)
         holder, submitted = last.holder, last_jobs(folder)
-        count = sum(cell in submitted for cell in waiting)
+        gone = folder.name == "ray" and not last.lives  # and its jobs with it
+        count = 0 if gone else sum(cell in submitted for cell in waiting)
         found.append(Driver(folder.name, holder and holder.host, holder and holder.runner, last.lives, count))
     return tuple(found)

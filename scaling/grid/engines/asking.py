@@ -1,0 +1,98 @@
+"""What the next job of a cell asks for: by the study, what was measured, what jobs before it lacked, and the limits."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from scaling.errors import ScalingError
+from scaling.grid.devices import Device
+from scaling.grid.engines.cluster import Cluster
+from scaling.grid.engines.needs import corrected, grown, needs_of
+from scaling.grid.engines.scheduler import JobState, Lack, Needs
+from scaling.grid.jobs import Job
+from scaling.records import Record
+
+LOSSES = 5  # of a cell's jobs in a row that came to nothing, before it counts as failed
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the time of a job on a cluster."""
+
+    cluster: Cluster
+    longest_seconds: int | None = None
+    """That any job may take there."""
+
+    def within(self, needs: Needs, job: Job) -> Needs:
+        """The same with a time that may be asked for; a cell that takes longer goes on in another job."""
+        if self.cluster.engine == "ray" and job.cell.resources.hours is None:
+            return replace(needs, seconds=None)  # nobody asks for limits there
+        limits = [seconds for seconds in (self.cluster.seconds or needs.seconds, self.longest_seconds) if seconds]
+        return replace(needs, seconds=min(limits, default=None))
+
+
+@dataclass
+class _Past:
+    """What became of a cell's jobs."""
+
+    losses: int = 0
+    step: int = 0
+    grown: int = 0
+    needs: Needs | None = None
+    """What the next one asks for, where the last one had too little."""
+
+
+@dataclass
+class Asking:
+    """Of all cells of a run."""
+
+    device: Device
+    """That each job has."""
+    limits: Limits
+    check: Callable[[Collection[Needs]], None]
+    """Raises ScalingError where the cluster has no such thing."""
+    _past: dict[str, _Past] = field(default_factory=dict)
+    _done: dict[str, list[Record]] = field(default_factory=dict)
+    """Finished cells of each design."""
+    _there: dict[Needs, bool] = field(default_factory=dict)
+
+    def needs(self, job: Job) -> Needs:
+        """What the next job of a cell asks for."""
+        past = self._past.get(job.cell.id)
+        if past is not None and past.needs is not None:
+            return past.needs
+        first = self.limits.within(needs_of(job, self.device), job)
+        measured = self.limits.within(corrected(first, job, self._done.get(str(job.cell.design), ())), job)
+        return measured if measured == first or self._is_there(measured) else first
+
+    def finished(self, record: Record) -> None:
+        """Later cells of its design ask for what it took."""
+        self._done.setdefault(record.design, []).append(record)
+
+    def knows(self, design: str) -> bool:
+        """Whether a cell of a design has finished."""
+        return design in self._done
+
+    def again(self, job: Job, needs: Needs, state: JobState, step: int) -> str | None:
+        """Learn from a job that was cut short at a step of the training; why there is to be no other one, or None."""
+        past = self._past.setdefault(job.cell.id, _Past())
+        past.losses = 0 if step > past.step else past.losses + 1
+        past.step = max(step, past.step)
+        if state.lack is not Lack.MEMORY and not (state.lack is Lack.TIME and past.losses):
+            return None if past.losses < LOSSES else f"{past.losses} jobs in a row came to nothing"
+        if past.grown == job.cell.resources.growth:
+            return None if past.losses == 0 else f"asked {past.grown} times for more (resources.growth)"
+        more = self.limits.within(grown(needs, state.lack), job)
+        if not self._is_there(more):
+            return None if past.losses == 0 else "the cluster has no more for one job"
+        past.grown, past.needs = past.grown + 1, more
+        return None
+
+    def _is_there(self, needs: Needs) -> bool:
+        """Whether the cluster has so much; asked once."""
+        if needs not in self._there:
+            try:
+                self.check([needs])
+                self._there[needs] = True
+            except ScalingError:
+                self._there[needs] = False
+        return self._there[needs]
