@@ -86,13 +86,14 @@ class Remote:
         states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
             state, failure = states[submitted.job], self.run.failure(job.cell.id)
-            if state.phase is Phase.ENDED:
-                self.asking.again(job, submitted.needs, _with_lack(state, failure), self._step(job))
-            else:
+            if state.phase is not Phase.ENDED:
                 self._flights[job.cell.id] = _Flight(job, submitted, failure)
+            elif (state := _with_lack(state, failure)).lack is not None:
+                self.asking.again(job, submitted.needs, state, self._step(job))
         for job in jobs:
-            known = job.status is not Status.DONE or self.asking.knows(str(job.cell.design))
-            if not known and (record := self.run.record(job.cell.id)) is not None:
+            if job.status is Status.DONE and not self.asking.knows(str(job.cell.design)):
+                record = self.run.record(job.cell.id)
+                assert record is not None
                 self.asking.finished(record)
 
     def submit(self, job: Job, lease: Lease) -> None:
