@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scaling.design import Cell
+from scaling.design import Cell, with_earlier_stages
 from scaling.errors import ScalingError
 from scaling.grid.board import Board
 from scaling.grid.budget import Budget
@@ -99,18 +99,14 @@ class Dispatcher:
         """Whether there are cells to hand out."""
         if not self.todo or stopping.asked or self.disk_is_full:
             return False
-        return self.budget is None or any(map(self._may_begin, self.todo))
+        return bool(self._allowed())
 
-    def _may_begin(self, job: Job) -> bool:
-        """Whether the budget allows a cell, and those before it that are to be handed out too."""
-        while self.budget is not None:
-            if not self.budget.allows(job):
-                return False
-            before = [other for other in self.todo if job.cell.after and other.cell.id == job.cell.after.id]
-            if not before:
-                break
-            (job,) = before
-        return True
+    def _allowed(self) -> list[Job]:
+        """The cells to hand out that the budget allows, with all those before them."""
+        if self.budget is None:
+            return list(self.todo)
+        allowed = {job.cell.id: self.budget.allows(job) for job in self.todo}
+        return [job for job in self.todo if all(allowed.get(cell.id, True) for cell in with_earlier_stages([job.cell]))]
 
     def _listen(self) -> bool:
         """Take the news of the cells in hand; returns whether there is something to hand out or to look at."""
@@ -147,10 +143,10 @@ class Dispatcher:
         """Start free cells while there is room, and see what became of those that others hold."""
         try:
             now = file_system_time(self.run.path)
-            for job in list(self.todo):
+            for job in self._allowed():
                 if not self.engine.has_room:
                     break
-                if self._may_begin(job) and self._settle(job, now):
+                if (self.budget is None or self.budget.allows(job)) and self._settle(job, now):
                     self.todo.remove(job)
         except OSError as error:
             if not is_transient(error, self.run.path):
