@@ -48,7 +48,6 @@ class Board:
         self.workers = workers
         self.stopping_seconds: float | None = None
         """Time that running cells have to save and stop, once that was asked for."""
-        self.already_done = sum(row.status in FINISHED for row in self.rows.values())
         self._clock = clock
 
     def start(self, cell_id: str, where: str | None = None) -> None:
@@ -106,4 +105,5 @@ class Board:
         open_rows = [row for row in self.rows.values() if row.status in (Status.PLANNED, Status.RUNNING)]
         left = [(1 - row.share_done) * row.job.training_flops * seconds / done for row in open_rows]
         # No cell is split between workers, so the longest one bounds the whole from below.
-        return max(sum(left) / self.workers, max(left, default=0.0))
+        at_work = min(self.workers, max(1, self.count(Status.RUNNING)))  # others wait in a queue
+        return max(sum(left) / at_work, max(left, default=0.0))

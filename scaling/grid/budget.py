@@ -1,6 +1,6 @@
 """Hours that a run directory has used, and whether another cell may begin."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scaling.grid.jobs import Job
@@ -35,11 +35,13 @@ class Budget:
     _timed_flops: int = 0
 
     @classmethod
-    def of(cls, hours: float, records: Iterable[Record]) -> "Budget":
-        """With what a run directory has used before."""
+    def of(cls, hours: float, records: Iterable[Record], seen: Mapping[str, float] | None = None) -> "Budget":
+        """With what a run directory has used before, by its records and by what its checkpoints tell of each cell."""
         budget = cls(hours)
         for record in records:
             budget.end(record)
+        for cell, taken in (seen or {}).items():
+            budget.used(cell, max(taken, budget._of_cell.get(cell, 0.0)))
         return budget
 
     def allows(self, job: Job) -> bool:
@@ -58,12 +60,16 @@ class Budget:
     def end(self, record: Record) -> None:
         """The cell is no longer in hand."""
         hours, flops = hours_of(record), (record.training_flops_per_image or 0) * (record.images_seen or 0)
-        self._count(record.cell, hours)
+        self.used(record.cell, hours)
         if hours and flops:
             before_hours, before_flops = self._timed.get(record.cell, (0.0, 0))
             self._timed[record.cell] = hours, flops
             self._timed_hours += hours - before_hours
             self._timed_flops += flops - before_flops
+
+    def used(self, cell: str, hours: float) -> None:
+        """A cell that is not in hand has taken so many hours, or more by what was known before."""
+        self._count(cell, max(hours, self._timed.get(cell, (0.0, 0))[0]))
 
     def _count(self, cell: str, hours: float) -> None:
         self.spent += hours - self._of_cell.get(cell, 0.0)

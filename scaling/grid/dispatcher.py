@@ -1,8 +1,9 @@
 """Handing cells out: each to one engine, once, after the cell that it starts from, together with other runners."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from bisect import insort
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scaling.grid.hopeless import Judge
 
 REFRESH_SECONDS = 0.25
+PATIENCE_SECONDS = 300.0  # with a file system that is out of order
 LOOK_SECONDS = 2.0  # between two looks at cells that others hold
 
 Observer = Callable[[Board], None]
@@ -46,12 +48,17 @@ class Dispatcher:
     """Of designs, see `by_value`."""
     disk_is_full: bool = False
     todo: list[Job] = field(default_factory=list)
+    rank: dict[str, int] = field(default_factory=dict)
+    """Of each cell, in the order in which they are handed out."""
+    failing: dict[str, float] = field(default_factory=dict)
+    """Since when the file system is out of order, for those who look at it."""
     failures: dict[str, Record | None] = field(default_factory=dict)
     """What was noted of the cells before this run."""
 
     def work_off(self, jobs: list[Job]) -> bool:
         """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
         ordered = cheapest_first(jobs) if self.judge else by_value(jobs, self.values)
+        self.rank = {job.cell.id: place for place, job in enumerate(ordered)}
         in_hand = self.engine.in_hand  # of an earlier driver
         self.todo = [job for job in ordered if job.cell.id not in in_hand]
         if self.budget is not None:
@@ -111,14 +118,24 @@ class Dispatcher:
     def _listen(self) -> bool:
         """Take the news of the cells in hand; returns whether there is something to hand out or to look at."""
         turned = False
-        try:
+        with self._patience("engine"):
             for news in self.engine.news(REFRESH_SECONDS):
                 turned = turned or not isinstance(news, Moved)
                 self._take(news)
-        except OSError as error:
-            if not is_transient(error, self.run.path):
-                raise
         return turned
+
+    @contextmanager
+    def _patience(self, who: str) -> Iterator[None]:
+        """Bear with a file system that is out of order for a while; the next look may find it well again."""
+        try:
+            yield
+        except OSError as error:
+            since = self.failing.setdefault(who, time.monotonic())
+            if not is_transient(error, self.run.path) or time.monotonic() - since > PATIENCE_SECONDS:
+                raise
+            time.sleep(REFRESH_SECONDS)
+        else:
+            self.failing.pop(who, None)
 
     def _take(self, news: News) -> None:
         if isinstance(news, Begun):
@@ -130,9 +147,12 @@ class Dispatcher:
             self.disk_is_full = self.disk_is_full or news.disk_is_full
         else:
             self.board.requeue(news.cell, news.why) if news.why else self.board.leave(news.cell, "another runner")
-            self.todo.append(self.board.rows[news.cell].job)
+            insort(self.todo, self.board.rows[news.cell].job, key=self._place)
             if self.budget is not None:
                 self.budget.lose(news.cell)
+
+    def _place(self, job: Job) -> int:
+        return self.rank.get(job.cell.id, len(self.rank))
 
     def _finish(self, record: Record) -> None:
         self.board.finish(record)
@@ -141,17 +161,13 @@ class Dispatcher:
 
     def _hand_out(self) -> None:
         """Start free cells while there is room, and see what became of those that others hold."""
-        try:
+        with self._patience("cells"):
             now = file_system_time(self.run.path)
             for job in self._allowed():
                 if not self.engine.has_room:
                     break
                 if (self.budget is None or self.budget.allows(job)) and self._settle(job, now):
                     self.todo.remove(job)
-        except OSError as error:
-            if not is_transient(error, self.run.path):
-                raise
-            # The file system is out of order; the next look may find it well again.
 
     def _settle(self, job: Job, now: float) -> bool:
         """Start a cell, or learn how it ended; False while it waits for another, or another runner has it."""

@@ -18,7 +18,7 @@ from scaling.grid.doctor import require_training
 from scaling.grid.engine import Engine
 from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
 from scaling.grid.order import check_checkpoints
-from scaling.grid.status import CLOSED
+from scaling.grid.status import CLOSED, grid_status
 from scaling.records import FINISHED, Record, RunDirectory, Status
 from scaling.torchrun import END, Announcements, Place, find_place, meet
 
@@ -135,7 +135,10 @@ def _work_off(
     """Run the open jobs on an engine."""
     board = Board(jobs, count)
     judge = _judge(run, board) if conduct.stop_hopeless else None
-    budget = Budget.of(conduct.max_hours, run.records()) if conduct.max_hours is not None else None
+    budget = None
+    if conduct.max_hours is not None:
+        seen = {cell.cell: cell.gpu_hours + cell.cpu_hours for cell in grid_status(run.path).cells}
+        budget = Budget.of(conduct.max_hours, run.records(), seen)
     seconds = conduct.grace_seconds, conduct.dead_after_seconds
     dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values)
     closed = CLOSED if conduct.stop_hopeless else FINISHED

@@ -259,6 +259,7 @@ def test_of_many_jobs_so_many_are_submitted_as_the_scheduler_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(remote, "FULL_SECONDS", 0.1)
     bench = Bench(tmp_path, study(grid__patch_sizes=[8], grid__seeds=list(range(7))))
     bench.scheduler.most_jobs = 2
     bench.work_off(bench.engine())

@@ -129,7 +129,7 @@ def processes_of(cell: str) -> list[psutil.Process]:
 
 def test_a_killed_worker_a_killed_job_and_a_killed_driver_cost_no_cell(place: Place, tmp_path: Path) -> None:
     driver = Driver(tmp_path, place)
-    first, second, third = driver.cells
+    first, second, _ = driver.cells
     process = driver.start()
     running = [first, second] if place.engine == "ray" else driver.cells
 
@@ -152,7 +152,6 @@ def test_a_killed_worker_a_killed_job_and_a_killed_driver_cost_no_cell(place: Pl
     driver.finish(driver.start())  # nothing is left to do
     assert records == {cell: (driver.run.cell_folder(cell) / "record.json").read_bytes() for cell in driver.cells}
     assert driver.submitted() == after
-    assert third in after
 
 
 def test_a_lost_node_costs_no_cell(place: Place, tmp_path: Path) -> None:

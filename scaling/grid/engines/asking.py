@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
+from scaling.design import Cell
 from scaling.errors import ScalingError
 from scaling.grid.devices import Device
 from scaling.grid.engines.cluster import Cluster
@@ -37,8 +38,9 @@ class _Past:
     losses: int = 0
     step: int = 0
     grown: int = 0
-    needs: Needs | None = None
-    """What the next one asks for, where the last one had too little."""
+    memory_bytes: int = 0
+    seconds: int = 0
+    """What the next one asks for at least, where the last one had too little."""
 
 
 @dataclass
@@ -51,48 +53,59 @@ class Asking:
     check: Callable[[Collection[Needs]], None]
     """Raises ScalingError where the cluster has no such thing."""
     _past: dict[str, _Past] = field(default_factory=dict)
-    _done: dict[str, list[Record]] = field(default_factory=dict)
-    """Finished cells of each design."""
-    _there: dict[Needs, bool] = field(default_factory=dict)
+    _done: dict[tuple[str, str | None], list[Record]] = field(default_factory=dict)
+    """Finished cells of each design and stage."""
+    _there: set[Needs] = field(default_factory=set)
 
     def needs(self, job: Job) -> Needs:
         """What the next job of a cell asks for."""
-        past = self._past.get(job.cell.id)
-        if past is not None and past.needs is not None:
-            return past.needs
         first = self.limits.within(needs_of(job, self.device), job)
-        measured = self.limits.within(corrected(first, job, self._done.get(str(job.cell.design), ())), job)
-        return measured if measured == first or self._is_there(measured) else first
+        measured = self.limits.within(corrected(first, job, self._done.get(_kind(job.cell), ())), job)
+        if measured != first and not self._is_there(measured):
+            measured = first
+        past = self._past.get(job.cell.id, _Past())
+        return replace(
+            measured,
+            memory_bytes=measured.memory_bytes and max(measured.memory_bytes, past.memory_bytes),
+            seconds=measured.seconds and max(measured.seconds, past.seconds),
+        )
 
     def finished(self, record: Record) -> None:
         """Later cells of its design ask for what it took."""
-        self._done.setdefault(record.design, []).append(record)
+        self._done.setdefault((record.design, record.stage), []).append(record)
 
-    def knows(self, design: str) -> bool:
-        """Whether a cell of a design has finished."""
-        return design in self._done
+    def knows(self, cell: Cell) -> bool:
+        """Whether a cell of the same design and stage has finished."""
+        return _kind(cell) in self._done
 
     def again(self, job: Job, needs: Needs, state: JobState, step: int) -> str | None:
         """Learn from a job that was cut short at a step of the training; why there is to be no other one, or None."""
         past = self._past.setdefault(job.cell.id, _Past())
         past.losses = 0 if step > past.step else past.losses + 1
         past.step = max(step, past.step)
-        if state.lack is not Lack.MEMORY and not (state.lack is Lack.TIME and past.losses):
+        more = needs
+        if state.lack is Lack.MEMORY or (state.lack is Lack.TIME and past.losses):
+            more = self.limits.within(grown(needs, state.lack), job)
+        if more == needs or past.losses == 0:
             return None if past.losses < LOSSES else f"{past.losses} jobs in a row came to nothing"
         if past.grown == job.cell.resources.growth:
-            return None if past.losses == 0 else f"asked {past.grown} times for more (resources.growth)"
-        more = self.limits.within(grown(needs, state.lack), job)
+            return f"asked {past.grown} times for more (resources.growth)"
         if not self._is_there(more):
-            return None if past.losses == 0 else "the cluster has no more for one job"
-        past.grown, past.needs = past.grown + 1, more
+            return "the cluster has no more for one job"
+        past.grown += 1
+        past.memory_bytes, past.seconds = more.memory_bytes or 0, more.seconds or 0
         return None
 
     def _is_there(self, needs: Needs) -> bool:
-        """Whether the cluster has so much; asked once."""
+        """Whether the cluster has so much."""
         if needs not in self._there:
             try:
                 self.check([needs])
-                self._there[needs] = True
             except ScalingError:
-                self._there[needs] = False
-        return self._there[needs]
+                return False
+            self._there.add(needs)
+        return True
+
+
+def _kind(cell: Cell) -> tuple[str, str | None]:
+    return str(cell.design), cell.stage

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,7 +61,8 @@ class Journal:
         """Leave it to the next driver."""
         if self._lease is not None and self._heartbeat is not None:
             self._heartbeat.stop()
-            self._lease.release()
+            with suppress(OSError):  # then it is taken for dead after a while
+                self._lease.release()
 
     def add(self, submitted: Iterable[Submitted]) -> None:
         """Note jobs, at once after they were submitted."""

@@ -163,7 +163,7 @@ class RayScheduler:
         except errors.OutOfMemoryError as error:
             return JobState(Phase.ENDED, lack=Lack.MEMORY, error=_first_line(error))
         except errors.RayTaskError as error:  # our own part failed there
-            return JobState(Phase.ENDED, error=str(error.cause or error).strip().splitlines()[-1])
+            return JobState(Phase.ENDED, error=_first_line(error.cause or error))
         except errors.RayError as error:
             return JobState(Phase.ENDED, lack=Lack.NODE, error=_first_line(error))
         if outcome.out_of_time and outcome.exit_code >= 128:

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice
 
 from scaling.errors import ScalingError
 from scaling.grid.crew import KILLED
@@ -23,6 +21,7 @@ from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
 LOOK_SECONDS = 2.0  # between two looks at the jobs
 FOLLOWED = 200  # running cells whose progress is read at each look
+FULL_SECONDS = 60.0  # after which a scheduler that took no more is asked again
 STOPPED_CODE = 130  # of a job that was asked to stop, and saved
 KILLED_CODE = 128 + signal.SIGKILL  # of one whose command was killed
 
@@ -63,6 +62,8 @@ class Remote:
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _waiting: list[Job] = field(default_factory=list)
     _look_at: float = 0.0
+    _full_until: float = 0.0
+    _turn: int = 0
 
     @property
     def chains(self) -> bool:
@@ -77,7 +78,7 @@ class Remote:
     @property
     def has_room(self) -> bool:
         """Whether another job may be submitted."""
-        return len(self._flights) + len(self._waiting) < self.size
+        return len(self._flights) + len(self._waiting) < self.size and time.monotonic() >= self._full_until
 
     def adopt(self, jobs: Collection[Job]) -> None:
         """Take the jobs in hand that an earlier driver submitted for open cells, and learn from finished ones."""
@@ -91,7 +92,7 @@ class Remote:
             elif (state := _with_lack(state, failure)).lack is not None:
                 self.asking.again(job, submitted.needs, state, self._step(job))
         for job in jobs:
-            if job.status is Status.DONE and not self.asking.knows(str(job.cell.design)):
+            if job.status is Status.DONE and not self.asking.knows(job.cell):
                 record = self.run.record(job.cell.id)
                 assert record is not None
                 self.asking.finished(record)
@@ -107,20 +108,20 @@ class Remote:
         if time.monotonic() < self._look_at:
             time.sleep(timeout)
             return
+        self._look_at = time.monotonic() + LOOK_SECONDS  # also where this look fails
         states = self.scheduler.look([flight.submitted.job for flight in self._flights.values()])
-        queued = not all(flight.begun for flight in self._flights.values())
-        start = partial(self._start, now=file_system_time(self.run.path) if queued else 0.0)
-        for begun, follow in ((True, self._progress), (False, start)):
-            for flight in list(islice((each for each in self._flights.values() if each.begun is begun), FOLLOWED)):
-                yield from follow(flight, states[flight.submitted.job])
+        yield from self._starts(states)
+        for flight in self._some_that_run():
+            yield from self._progress(flight)
         for cell, flight in list(self._flights.items()):
-            if (state := states[flight.submitted.job]).phase is Phase.ENDED:
-                news = self._end(flight, state)
-                del self._flights[cell]
-                if not flight.begun and isinstance(news, Ended):  # it was quicker than we look
-                    yield Begun(cell, state.node)
-                yield news
-        self._look_at = time.monotonic() + LOOK_SECONDS
+            state = states[flight.submitted.job]
+            if state.phase is not Phase.ENDED or self._depends(flight):
+                continue
+            news = self._end(flight, state)
+            del self._flights[cell]
+            if not flight.begun and isinstance(news, Ended):  # it was quicker than we look
+                yield Begun(cell, state.node)
+            yield news
 
     def cancel(self, cell: str, why: str) -> None:
         """Ask a cell's job to save and stop."""
@@ -152,35 +153,40 @@ class Remote:
         while self._waiting:
             waiting = {job.cell.id for job in self._waiting}
             free = [job for job in self._waiting if job.cell.after is None or job.cell.after.id not in waiting]
-            self._waiting = [job for job in self._waiting if job.cell.after and job.cell.after.id in waiting]
             arrays: dict[tuple[Needs, str | None], list[tuple[Job, Request]]] = {}
             for job in free:
                 request = self._request(job)
                 arrays.setdefault((request.needs, request.after), []).append((job, request))
-            for array in arrays.values():
-                taken = self._submit_array(array)
-                yield from (Lost(job.cell.id, "its scheduler takes no more now") for job, _ in array[taken:])
+            if not all(map(self._submit_array, arrays.values())):
+                left, self._waiting = self._waiting, []
+                yield from (Lost(job.cell.id, "its scheduler takes no more now") for job in left)
 
-    def _submit_array(self, array: list[tuple[Job, Request]]) -> int:
-        """Submit as many as the scheduler takes; raises ScalingError where that is none and none is there."""
-        while True:
+    def _submit_array(self, array: list[tuple[Job, Request]]) -> bool:
+        """Submit as many as the scheduler takes, and whether those are all.
+
+        Raises:
+            ScalingError: where it takes none and has none of ours.
+        """
+        wanted, names = len(array), None
+        while names is None:
             try:
                 names = self.scheduler.submit([request for _, request in array])
-                break
             except ScalingError as error:
-                if len(array) > 1:
-                    array = array[: len(array) // 2]
-                elif self._flights:
-                    self.size = len(self._flights)
-                    self.tell(f"{error}; going on with {self.size} jobs at a time")
-                    return 0
-                else:
-                    raise
-        submitted = [Submitted(job.cell.id, name, one.needs) for (job, one), name in zip(array, names, strict=True)]
-        self.journal.add(submitted)
-        for (job, _), each in zip(array, submitted, strict=True):
-            self._flights[job.cell.id] = _Flight(job, each, self.run.failure(job.cell.id))
-        return len(array)
+                if len(array) == 1:
+                    if not self._flights:
+                        raise
+                    self._full_until = time.monotonic() + FULL_SECONDS
+                    self.tell(f"{error}; going on with {len(self._flights)} jobs for now")
+                    return False
+                array = array[: len(array) // 2]
+        flights = [
+            _Flight(job, Submitted(job.cell.id, name, request.needs), self.run.failure(job.cell.id))
+            for (job, request), name in zip(array, names, strict=True)
+        ]
+        self._flights |= {flight.job.cell.id: flight for flight in flights}
+        self._waiting = [job for job in self._waiting if job.cell.id not in self._flights]
+        self.journal.add(flight.submitted for flight in flights)
+        return len(array) == wanted
 
     def _request(self, job: Job) -> Request:
         needs = self.asking.needs(job)
@@ -188,15 +194,31 @@ class Remote:
         after = before.submitted.job if before else None
         return Request(f"{job.cell.study}-{job.cell.id}", self.arguments_of(job, needs), needs, after)
 
-    def _start(self, flight: _Flight, state: JobState, now: float) -> Iterator[Begun]:
-        """Whether a job has begun, by its scheduler or, since Ray does not tell, by the lease of its cell."""
-        folder = self.run.cell_folder(flight.job.cell.id)
-        holder = find_holder(folder, now) if state.phase is Phase.QUEUED else None
-        if state.phase is Phase.RUNNING or (holder and holder.lives):
-            flight.begun = True
-            yield Begun(flight.job.cell.id, state.node or (holder and holder.holder and holder.holder.host))
+    def _starts(self, states: dict[str, JobState]) -> Iterator[Begun]:
+        """Which jobs have begun, by their scheduler or, since Ray does not tell, by the leases of the next ones."""
+        queued = [flight for flight in self._flights.values() if not flight.begun]
+        now = file_system_time(self.run.path) if queued else 0.0
+        for place, flight in enumerate(queued):
+            state, cell = states[flight.submitted.job], flight.job.cell.id
+            holder = None
+            if state.phase is Phase.QUEUED and place < FOLLOWED:
+                holder = find_holder(self.run.cell_folder(cell), now)
+            if state.phase is Phase.RUNNING or (holder and holder.lives):
+                flight.begun = True
+                yield Begun(cell, state.node or (holder and holder.holder and holder.holder.host))
 
-    def _progress(self, flight: _Flight, _state: JobState) -> Iterator[Moved]:
+    def _some_that_run(self) -> list[_Flight]:
+        """Those whose progress is read at this look; all in turn."""
+        running = [flight for flight in self._flights.values() if flight.begun]
+        self._turn = (self._turn + FOLLOWED) % len(running) if len(running) > FOLLOWED else 0
+        return (running[self._turn :] + running[: self._turn])[:FOLLOWED]
+
+    def _depends(self, flight: _Flight) -> bool:
+        """Whether a cell's end is to be judged only once it is known how the one before it ended."""
+        before = flight.job.cell.after
+        return before is not None and before.id in self._flights and self.run.record(flight.job.cell.id) is None
+
+    def _progress(self, flight: _Flight) -> Iterator[Moved]:
         cell = flight.job.cell
         step, loss = last_logged(self.run.cell_folder(cell.id))
         if step is not None and step != flight.step:
@@ -223,15 +245,16 @@ class Remote:
             return Lost(cell, f"{job.cell.after.name} has not ended")  # whose job was lost, and this one's with it
         state = _with_lack(state, failure)
         held = find_holder(self.run.cell_folder(cell), file_system_time(self.run.path)).lives
+        if state.lack is None and state.exit_code != STOPPED_CODE and failure is None and held:
+            state = replace(state, lack=Lack.NODE)  # what is left of this job holds the cell, or another runner does
         if state.lack is None and state.exit_code != STOPPED_CODE:
-            if failure is None and held:  # by another runner, or by what is left of this job
-                return Lost(cell)
             told = f": {state.error}" if state.error else ""
             error = f"its job ended with exit code {state.exit_code}{told}" if state.exit_code else state.error
             return Ended(failure or self._note(flight, Status.FAILED, error or "its job ended without a record"))
         why = state.error or (f"out of {state.lack}" if state.lack else "asked to stop")
         if (given_up := self.asking.again(job, flight.submitted.needs, state, self._step(job))) is not None:
-            return Ended(self._note(flight, Status.FAILED, f"{why}; given up: {given_up}", failure))
+            error = f"{why}; given up: {given_up}"
+            return Lost(cell) if held else Ended(self._note(flight, Status.FAILED, error, failure))
         if failure is not None and failure.status is Status.FAILED and not held:  # so that nobody takes it for the end
             self._note(flight, Status.PREEMPTED, why, failure)
         return Lost(cell, why)
@@ -253,7 +276,7 @@ class Remote:
 def _with_lack(state: JobState, failure: Record | None) -> JobState:
     """What a job told, with what its cell says: what is killed by nobody that we know had too little memory."""
     if state.lack is None and failure is not None:
-        killed = (failure.error or "").startswith(KILLED)
+        killed = failure.status is Status.FAILED and (failure.error or "").startswith(KILLED)
         if killed or failure.memory_needed_bytes is not None:
             return replace(state, lack=Lack.MEMORY, error=failure.error)
     if state.lack is None and state.exit_code == KILLED_CODE:
