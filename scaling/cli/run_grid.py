@@ -29,6 +29,7 @@ from scaling.cli.run_options import (
     Sbatch,
     StopHopeless,
     Time,
+    Workers,
     cluster_of,
     gib_of,
 )
@@ -45,9 +46,7 @@ def run_grid(
     study: Annotated[str, typer.Argument(help="A built-in study, a TOML file, or a run directory.", metavar="STUDY")],
     out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/NAME")] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Where cells run.")] = DeviceChoice.AUTO,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells or jobs at a time.", show_default="one per core or GPU; 1000 jobs")
-    ] = None,
+    workers: Workers = None,
     only: Only = None,
     retries: Retries = 2,
     grace: Grace = 25.0,

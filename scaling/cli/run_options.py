@@ -18,6 +18,9 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Cells or jobs at a time.", show_default="one per core or GPU; 1000 jobs")
+]
 Retries = Annotated[int, typer.Option(min=0, help="How often a cell is begun again after an input or output error.")]
 Grace = Annotated[
     float, typer.Option(min=0, help="Seconds for running cells to save and stop when asked, before they are killed.")
