@@ -29,6 +29,8 @@ class Budget:
     """Hours used, with all that cells in hand are expected to take."""
     _of_cell: dict[str, float] = field(default_factory=dict)
     """What `spent` has of each cell."""
+    _known: dict[str, float] = field(default_factory=dict)
+    """The most that is known of what each cell has taken, in hand or not."""
     _timed: dict[str, tuple[float, int]] = field(default_factory=dict)
     """Hours and training FLOPs of the cells that have ended, over all their tries."""
     _timed_hours: float = 0.0
@@ -41,7 +43,7 @@ class Budget:
         for record in records:
             budget.end(record)
         for cell, taken in (seen or {}).items():
-            budget.used(cell, max(taken, budget._of_cell.get(cell, 0.0)))
+            budget.used(cell, taken)
         return budget
 
     def allows(self, job: Job) -> bool:
@@ -54,8 +56,8 @@ class Budget:
         self._count(job.cell.id, max(self._of_cell.get(job.cell.id, 0.0), self._foreseen(job)))
 
     def lose(self, cell: str) -> None:
-        """The cell is no longer in hand, and goes back to those to hand out; what it took is not known."""
-        self._count(cell, self._timed.get(cell, (0.0, 0))[0])
+        """The cell is no longer in hand, and goes back to those to hand out; what it took meanwhile is not known."""
+        self.used(cell, 0.0)
 
     def end(self, record: Record) -> None:
         """The cell is no longer in hand."""
@@ -69,7 +71,8 @@ class Budget:
 
     def used(self, cell: str, hours: float) -> None:
         """A cell that is not in hand has taken so many hours, or more by what was known before."""
-        self._count(cell, max(hours, self._timed.get(cell, (0.0, 0))[0]))
+        self._known[cell] = max(hours, self._known.get(cell, 0.0))
+        self._count(cell, self._known[cell])
 
     def _count(self, cell: str, hours: float) -> None:
         self.spent += hours - self._of_cell.get(cell, 0.0)

@@ -95,3 +95,14 @@ def test_tries_of_a_cell_are_not_added_up() -> None:
     assert budget.spent == pytest.approx(2.0)
     budget.begin(JOBS[1])
     assert budget.spent == pytest.approx(4.0)
+
+
+def test_hours_that_only_checkpoints_tell_of_are_not_forgotten() -> None:
+    cell = JOBS[0].cell
+    budget = Budget.of(60.0, [], {cell.id: 50.0})
+    budget.begin(JOBS[0])
+    budget.lose(cell.id)
+    assert budget.spent == pytest.approx(50.0)
+    budget.begin(JOBS[0])
+    budget.end(Record(**describe(cell), status=Status.FAILED))  # killed: its record knows no time
+    assert budget.spent == pytest.approx(50.0)
