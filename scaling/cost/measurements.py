@@ -1,6 +1,7 @@
 """Measured speeds from a table: a user's own, or the records of a study."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +110,9 @@ def read_measurements(
             if not _is_of(device, row):
                 elsewhere.add(row.hardware or row.device)
                 continue
-            measured.append(_measurement(row, _head(row, known, classes), device, settings, batch_size, train_images))
+            measured.append(
+                _measurement(row, head_of_record(known, classes), device, settings, batch_size, train_images)
+            )
         except UsageError as error:
             raise UsageError(f"calibration, row {number}: {error}") from None
     if not measured:
@@ -120,7 +123,7 @@ def read_measurements(
     return measured
 
 
-def _parse(known: dict[str, Any]) -> _Row:
+def _parse(known: Mapping[str, Any]) -> _Row:
     try:
         return _Row.model_validate(known)
     except ValidationError as error:
@@ -138,8 +141,17 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
     return row.device is None or not hardware.torch_names or row.device in hardware.torch_names
 
 
-def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
-    """The head of a row; records of a study say it in their columns data.* and recipe.*."""
+def head_of_record(known: Mapping[str, Any], classes: int = DEFAULT_CLASSES) -> Head:
+    """The head of a record, from its design and its columns classes, data.* and recipe.*.
+
+    Args:
+        known: the record's values by column, without those that are missing.
+        classes: outputs where the record does not say them.
+
+    Raises:
+        UsageError: for a design or a value that cannot be.
+    """
+    row = _parse(known)
     found = Head(
         row.classes or classes,
         Design.parse(row.design).head,
@@ -152,7 +164,7 @@ def _head(row: _Row, known: dict[str, Any], classes: int) -> Head:
     return found
 
 
-def _under(place: str, known: dict[str, Any]) -> dict[str, Any]:
+def _under(place: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """What the columns of a nested table hold, by key; a table has lists as text."""
     columns = {name.removeprefix(place): value for name, value in known.items() if name.startswith(place)}
     return {key: json.loads(value) if str(value).startswith("[") else value for key, value in columns.items()}

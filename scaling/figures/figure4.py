@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.cost import Execution, Head, cost_of
+from scaling.cost import Execution, Head, cost_of, head_of_record
 from scaling.decisions import CompareError, Outcome, find_outcome
 from scaling.design import Design
 from scaling.errors import UsageError
@@ -33,6 +33,7 @@ class Line:
     means: list[float]
     seeds: list[np.ndarray]
     first: Design
+    head: Head
 
 
 def draw(material: Material) -> Figure:
@@ -68,7 +69,7 @@ def draw(material: Material) -> Figure:
             if column == 0:
                 axes[0][0].set_ylabel(value_label(outcome))
                 axes[1][0].set_ylabel("Share of parameters in\nthe patch embedding (%)")
-        add_caption(figure, _caption(material.table, len(panels) - len(shown)), len(shown))
+        add_caption(figure, _caption(material.table, shown, len(panels) - len(shown)), len(shown))
     return figure
 
 
@@ -98,8 +99,11 @@ def _panels(table: pd.DataFrame, outcome: Outcome) -> dict[Key, list[Line]]:
 def _line(rows: pd.DataFrame, outcome: Outcome) -> Line:
     inputs = sorted(set(rows["input_size"].astype(int)))
     seeds = [rows.loc[rows["input_size"] == size, outcome.column].to_numpy(float) for size in inputs]
-    first = Design.parse(str(rows.sort_values("input_size")["design"].iloc[0]))
-    return Line(first.sequence_length, inputs, [float(each.mean()) for each in seeds], seeds, first)
+    (smallest,) = rows.sort_values("input_size").head(1).to_dict("records")
+    known = {str(name): value for name, value in smallest.items() if value is not None and value == value}
+    first = Design.parse(str(known["design"]))
+    means = [float(each.mean()) for each in seeds]
+    return Line(first.sequence_length, inputs, means, seeds, first, head_of_record(known))
 
 
 def _look(length: int, lengths: list[int]) -> tuple[str, str, Any]:
@@ -126,7 +130,7 @@ def _draw_share(axis: Axes, lines: list[Line], lengths: list[int]) -> None:
     ticks = sorted({size for line in lines for size in line.inputs})
     for line in lines:
         colour, mark, look = _look(line.length, lengths)
-        inputs, shares = _shares(line.first, FURTHER * max(line.inputs))
+        inputs, shares = _shares(line, FURTHER * max(line.inputs))
         axis.plot(inputs, shares, color=colour, linestyle=look, linewidth=1)
         known = [share for size, share in zip(inputs, shares, strict=True) if size in line.inputs]
         axis.plot(line.inputs, known, mark, color=colour)
@@ -145,15 +149,16 @@ def _spread_out(ticks: list[float]) -> list[float]:
     return kept
 
 
-def _shares(first: Design, largest: int) -> tuple[list[int], list[float]]:
-    """Percentage of parameters in the patch embedding, when input and patch grow together from a design."""
+def _shares(line: Line, largest: int) -> tuple[list[int], list[float]]:
+    """Percentage of parameters in the patch embedding, as input and patch grow from a line's first design."""
+    first = line.first
     side = first.input_sides[0] // first.patch_size
     patches = range(first.patch_size, largest // side + 1)
     inputs, shares = [], []
     for patch in patches:
         design = replace(first, patch_size=patch, input_size=side * patch)
         try:
-            parameters = cost_of(design, Head(kind=design.head), Execution()).parameters
+            parameters = cost_of(design, line.head, Execution()).parameters
         except UsageError:  # beyond what a design can be
             break
         inputs.append(side * patch)
@@ -161,9 +166,11 @@ def _shares(first: Design, largest: int) -> tuple[list[int], list[float]]:
     return inputs, shares
 
 
-def _caption(table: pd.DataFrame, left_out: int) -> list[str]:
+def _caption(table: pd.DataFrame, shown: dict[Key, list[Line]], left_out: int) -> list[str]:
+    classes = sorted({line.head.classes for lines in shown.values() for line in lines})
     return [
-        "L: sequence length, the same along a line; shares by the estimator, with 1,000 classes",
+        "L: sequence length, the same along a line; shares by the estimator, with "
+        f"{' or '.join(f'{count:,}' for count in classes)} classes",
         "the curves of the paper's Figure 4 are not available as numbers" if is_published(table) else "",
         f"{left_out} more models left out" if left_out else "",
     ]
