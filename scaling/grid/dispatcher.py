@@ -46,6 +46,8 @@ class Dispatcher:
     """Says when no further cell may begin."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Of designs, see `by_value`."""
+    waits: bool = True
+    """Whether to go on while only cells are left that other runners are at work on."""
     disk_is_full: bool = False
     todo: list[Job] = field(default_factory=list)
     rank: dict[str, int] = field(default_factory=dict)
@@ -54,6 +56,10 @@ class Dispatcher:
     """Since when the file system is out of order, for those who look at it."""
     failures: dict[str, Record | None] = field(default_factory=dict)
     """What was noted of the cells before this run."""
+    elsewhere: set[str] = field(default_factory=set)
+    """Cells whose holder gave a sign of life since we began to look."""
+    began: float = float("inf")
+    """To look, by the time of the file system."""
 
     def work_off(self, jobs: list[Job]) -> bool:
         """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
@@ -106,7 +112,11 @@ class Dispatcher:
         """Whether there are cells to hand out."""
         if not self.todo or stopping.asked or self.disk_is_full:
             return False
-        return bool(self._allowed())
+        return any(self.waits or not self._is_elsewhere(job) for job in self._allowed())
+
+    def _is_elsewhere(self, job: Job) -> bool:
+        """Whether another runner is at work on the cell, or on one before it."""
+        return any(cell.id in self.elsewhere for cell in with_earlier_stages([job.cell]))
 
     def _allowed(self) -> list[Job]:
         """The cells to hand out that the budget allows, with all those before them."""
@@ -163,6 +173,7 @@ class Dispatcher:
         """Start free cells while there is room, and see what became of those that others hold."""
         with self._patience("cells"):
             now = file_system_time(self.run.path)
+            self.began = min(self.began, now)
             for job in self._allowed():
                 if not self.engine.has_room:
                     break
@@ -186,9 +197,13 @@ class Dispatcher:
             folder, Holder.here(self.engine.device.kind, self.engine.threads, self.dead_after_seconds), now
         )
         if lease is None:
-            holder = find_holder(folder, now).holder
+            found = find_holder(folder, now)
+            holder = found.holder
             self.board.leave(cell, f"{holder.host}, process {holder.runner}" if holder else "another runner")
+            if found.renewed_within(now - self.began):
+                self.elsewhere.add(cell)
             return False
+        self.elsewhere.discard(cell)
         if self._has_ended(cell):  # between our looking and our taking
             lease.remove()
         elif misfit is not None:

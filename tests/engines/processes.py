@@ -88,7 +88,7 @@ class Processes:
         if process is None:
             after = self._state(before) if (before := self.requests[job].after) is not None else None
             if after is not None and after.phase is Phase.ENDED and after.exit_code != 0:
-                return JobState(Phase.ENDED, error="DependencyNeverSatisfied")
+                return JobState(Phase.ENDED, lack=Lack.START, error="DependencyNeverSatisfied")
             return JobState(Phase.QUEUED)
         code = process.poll()
         return JobState(Phase.RUNNING, node="here") if code is None else JobState(Phase.ENDED, exit_code=code)

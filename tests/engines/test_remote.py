@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from scaling.cost import Interval
 from scaling.design import Study
 from scaling.errors import ScalingError
-from scaling.grid import Board, Device, Job, grid_status, plan_jobs
+from scaling.grid import Board, Conduct, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
 from scaling.grid.engines import remote
@@ -21,7 +22,8 @@ from scaling.grid.engines.cluster import Cluster
 from scaling.grid.engines.journal import FILE, Journal, Submitted, last_jobs
 from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.remote import Remote, cell_arguments
-from scaling.grid.engines.scheduler import Lack, Needs
+from scaling.grid.engines.scheduler import Lack, Needs, Phase
+from scaling.grid.leases import HELD_ELSEWHERE, Holder, Lease, file_system_time, take_lease
 from scaling.records import RunDirectory, Status
 from tests.conftest import small_study
 from tests.engines.job import lives
@@ -319,3 +321,47 @@ def test_the_cells_of_an_earlier_driver_count_for_the_budget(bench: Bench) -> No
     bench.work_off(engine, Budget(5.0), observer=fail)
     assert bench.statuses() == {first: Status.FAILED, second: Status.DONE}
     assert len(bench.submitted(first)) == 2
+
+
+def test_a_job_does_not_wait_for_a_cell_that_another_runner_took(bench: Bench) -> None:
+    """The real command: it sees the other at work, ends, and the cell is looked at again later."""
+    cell = bench.cells[0]
+    bench.jobs = [job for job in bench.jobs if job.cell.id == cell]
+    bench.scheduler.room = 0
+    engine = bench.engine()
+    conduct = Conduct(dead_after_seconds=60)
+    engine.arguments_of = partial(cell_arguments, bench.run, HERE, conduct.arguments())
+    folder, rival, codes = bench.run.cell_folder(cell), list[Lease](), list[int | None]()
+
+    def take(_: Board) -> None:
+        if not rival and bench.scheduler.requests:
+            lease = take_lease(folder, Holder.here("cpu", 1, 60.0), file_system_time(folder))
+            assert lease is not None
+            rival.append(lease)
+            bench.scheduler.room = 1
+        elif rival and not codes:
+            rival[0].renew()
+            state = bench.scheduler.look(["0"])["0"]
+            if state.phase is Phase.ENDED:
+                codes.append(state.exit_code)
+        elif codes and cell not in engine.in_hand and rival[0].is_held:
+            assert bench.board.rows[cell].elsewhere
+            engine.arguments_of = bench._arguments  # one that is done at once
+            rival[0].release()
+
+    bench.work_off(engine, observer=take)
+    assert codes == [HELD_ELSEWHERE]
+    assert bench.run.status(cell) is Status.DONE
+    assert len(bench.submitted(cell)) == 2
+
+
+def test_a_chain_goes_on_when_another_runner_finished_its_first_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
+    bench = Bench(tmp_path, study(grid__patch_sizes=[4], pretraining=[WIDE]))
+    first, second = bench.cells
+    bench.live(first, "late")
+    bench.work_off(bench.engine())
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert [len(bench.submitted(cell)) for cell in (first, second)] == [1, 2]

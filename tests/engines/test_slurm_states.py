@@ -13,6 +13,7 @@ from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler, arrays
 from scaling.grid.engines.slurm_state import (
     GONE,
+    NEVER,
     Seen,
     elements,
     find,
@@ -32,7 +33,8 @@ PATIENCE_SECONDS = 60.0
     ("seen", "left", "state"),
     [
         (Seen("PENDING", "Resources"), None, JobState(Phase.QUEUED, error="Resources")),
-        (Seen("PENDING", "DependencyNeverSatisfied"), None, JobState(ENDED, error="Slurm: PENDING (DependencyNever")),
+        (Seen("PENDING", NEVER), None, JobState(ENDED, lack=Lack.START, error=f"Slurm: PENDING ({NEVER})")),
+        (Seen("CANCELLED", NEVER), None, JobState(ENDED, lack=Lack.START, error=f"Slurm: CANCELLED ({NEVER})")),
         (Seen("RUNNING", None, "n1"), None, JobState(Phase.RUNNING, node="n1")),
         (Seen("COMPLETING", None, "n1"), 0, JobState(Phase.RUNNING, node="n1")),
         (Seen("COMPLETED", None, "n1"), None, JobState(ENDED, 0, node="n1")),

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from typer.testing import CliRunner, Result
 from scaling.cli.app import app
 from scaling.design import Study, build_study, study_to_toml
 from scaling.grid import Board, Conduct, run_grid
+from scaling.grid.leases import Holder, file_system_time, take_lease
 from scaling.records import RecordError, RunDirectory, Status
 from tests.conftest import small_study, study_values
 
@@ -177,6 +179,31 @@ def test_two_runners_share_the_work_and_one_outlives_the_other(command: CommandL
     assert set(records_of(command.out)) == {command.first, command.second}
     assert f"deit-nano/2@16+linear seed 0: on {socket.gethostname()}, process {first.pid}" in second.stderr
     assert not list(command.out.glob("cells/*/lease-*"))
+
+
+def test_without_waiting_a_cell_is_left_to_who_is_at_work_and_taken_from_who_is_silent(command: CommandLine) -> None:
+    folder = command.out / "cells" / command.second
+    folder.mkdir(parents=True)
+    rival = replace(Holder.here("cpu", 1, 60.0), host="elsewhere", machine="another boot:1")
+    lease = take_lease(folder, rival, file_system_time(folder))
+    assert lease is not None
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.2):
+            lease.renew()
+
+    at_work = threading.Thread(target=work)
+    at_work.start()
+    left = command.here("--only", command.second, "--no-wait")
+    over.set()
+    at_work.join()
+    assert left.exit_code == 75
+    assert "--no-wait: 1 cell left to other runners" in left.stderr
+    lease.path.write_text(json.dumps(asdict(replace(rival, dead_after_seconds=2.0))))
+    taken = command.here("--only", command.second, "--no-wait")
+    assert taken.exit_code == 0, taken.stderr
+    assert set(records_of(command.out)) == {command.second}
 
 
 def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(command: CommandLine) -> None:

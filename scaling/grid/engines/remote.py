@@ -15,7 +15,7 @@ from scaling.grid.engines.journal import Journal, Submitted
 from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
-from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
+from scaling.grid.leases import HELD_ELSEWHERE, Lease, file_system_time, find_holder, utc_now
 from scaling.grid.status import last_logged
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
@@ -237,12 +237,15 @@ class Remote:
             return Ended(finished)
         failure = self.run.failure(cell)
         failure = failure if failure != flight.failure else None
+        if state.exit_code == HELD_ELSEWHERE and failure is None:
+            return Lost(cell)
         if flight.why is not None:
             return Ended(self._note(flight, Status.STOPPED, flight.why, failure))
         if self.asked_to_stop:
             return Ended(failure or self._note(flight, Status.PREEMPTED, state.error or "asked to stop"))
-        if failure is None and job.cell.after is not None and self.run.record(job.cell.after.id) is None:
-            return Lost(cell, f"{job.cell.after.name} has not ended")  # whose job was lost, and this one's with it
+        before = job.cell.after  # whose job was lost, or left it to another runner, and this one's went with it
+        if failure is None and before and (state.lack is Lack.START or self.run.record(before.id) is None):
+            return Lost(cell, f"the job of {before.name} did not finish it")
         state = _with_lack(state, failure)
         held = find_holder(self.run.cell_folder(cell), file_system_time(self.run.path)).lives
         if state.lack is None and state.exit_code != STOPPED_CODE and failure is None and held:

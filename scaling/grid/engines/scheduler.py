@@ -53,6 +53,8 @@ class Lack(StrEnum):
     TIME = "time"
     NODE = "node"
     """Its node, or its worker there, is gone."""
+    START = "start"
+    """The job that it was to begin after has not ended well."""
 
 
 @dataclass(frozen=True, slots=True)
