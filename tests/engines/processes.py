@@ -45,6 +45,10 @@ class Processes:
         self._start()
         return {job: self._state(job) for job in jobs}
 
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        alive = [job for job in self.requests if job not in noted and self._state(job).phase is not Phase.ENDED]
+        return {job: self.requests[job] for job in alive}
+
     def cancel(self, jobs: Collection[str]) -> None:
         self.cancelled += jobs
         for job in jobs:

@@ -365,3 +365,25 @@ def test_a_chain_goes_on_when_another_runner_finished_its_first_stage(
     bench.work_off(bench.engine())
     assert set(bench.statuses().values()) == {Status.DONE}
     assert [len(bench.submitted(cell)) for cell in (first, second)] == [1, 2]
+
+
+def test_jobs_that_a_driver_was_killed_before_noting_are_not_submitted_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "add", die)
+        with pytest.raises(KeyboardInterrupt):
+            bench.work_off(bench.engine())
+    bench.scheduler.submit([bench.scheduler.requests["0"]])  # and once more, by another that was killed
+    assert bench.scheduler.arrays == [2, 1]
+    engine = bench.engine()
+    engine.adopt(bench.jobs)
+    assert set(engine.in_hand) == set(bench.cells)
+    assert bench.scheduler.cancelled == ["2"]
+    bench.work_off(engine)
+    assert set(bench.statuses().values()) == {Status.DONE}
+    assert bench.scheduler.arrays == [2, 1]
+    assert [len(bench.submitted(cell)) for cell in bench.cells] == [1, 1]

@@ -250,6 +250,22 @@ print([(state.phase.value, state.exit_code) for state in states.values()])
     ends(scheduler, running)
 
 
+def test_jobs_that_nobody_noted_are_found_with_their_commands(scheduler: SlurmScheduler, tmp_path: Path) -> None:
+    noted = scheduler.submit([counts(tmp_path / "noted", 1000)])
+    wanted = counts(tmp_path / "count", 1000)
+    jobs = scheduler.submit([wanted, wanted])
+    SlurmScheduler(tmp_path / "other run", "test").submit([exits(0)])
+    (half,) = scheduler.submit([counts(tmp_path / "half", 1000)])
+    (tmp_path / "jobs" / f"{half}_submitted.pkl").unlink()  # as if killed before sbatch had answered
+    again = SlurmScheduler(tmp_path / "jobs", "test")
+    found = again.unnoted(noted)
+    assert sorted(found) == sorted(jobs)
+    assert {(each.arguments, each.needs) for each in found.values()} == {(wanted.arguments, wanted.needs)}
+    again.cancel([*noted, *jobs])
+    ends(again, [*noted, *jobs, half])
+    assert again.unnoted(()) == {}
+
+
 def test_two_nodes_train_together(scheduler: SlurmScheduler, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("""

@@ -108,6 +108,10 @@ class RayScheduler:
         gone = JobState(Phase.ENDED, lack=Lack.NODE, error="its driver is gone, and its task with it")
         return {name: JobState(Phase.QUEUED) if name in self._open else self._ended.get(name, gone) for name in jobs}
 
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """None: tasks end with the driver that submitted them."""
+        return {}
+
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and stop."""
         for name in jobs:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -81,7 +81,7 @@ class Remote:
         return len(self._flights) + len(self._waiting) < self.size and time.monotonic() >= self._full_until
 
     def adopt(self, jobs: Collection[Job]) -> None:
-        """Take the jobs in hand that an earlier driver submitted for open cells, and learn from finished ones."""
+        """Take the jobs in hand that earlier drivers submitted for open cells, and learn from finished ones."""
         last = self.journal.last()
         known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
         states = self.scheduler.look([submitted.job for _, submitted in known])
@@ -91,11 +91,23 @@ class Remote:
                 self._flights[job.cell.id] = _Flight(job, submitted, failure)
             elif (state := _with_lack(state, failure)).lack is not None:
                 self.asking.again(job, submitted.needs, state, self._step(job))
+        self._adopt_unnoted({job.cell.id: job for job in jobs if job.status not in FINISHED}, last.values())
         for job in jobs:
             if job.status is Status.DONE and not self.asking.knows(job.cell):
                 record = self.run.record(job.cell.id)
                 assert record is not None
                 self.asking.finished(record)
+
+    def _adopt_unnoted(self, open_jobs: Mapping[str, Job], noted: Iterable[Submitted]) -> None:
+        """Take the jobs in hand that a driver was killed before noting; a cell needs only one of them."""
+        for name, request in self.scheduler.unnoted({each.job for each in noted}).items():
+            cell = next((part for part in request.arguments if part in open_jobs), None)
+            if cell in self._flights:
+                self.scheduler.cancel([name])
+            elif cell is not None:
+                submitted = Submitted(cell, name, request.needs)
+                self.journal.add([submitted])
+                self._flights[cell] = _Flight(open_jobs[cell], submitted, self.run.failure(cell))
 
     def submit(self, job: Job, lease: Lease) -> None:
         """Queue a cell; its job takes a lease of its own."""

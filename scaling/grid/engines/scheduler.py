@@ -105,6 +105,10 @@ class Scheduler(Protocol):
         """What became of these jobs, also of those that another process submitted; unknown ones have ended."""
         ...
 
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """Jobs of the run directory that have not ended and are none of these: of a driver that could not note them."""
+        ...
+
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and stop."""
         ...

@@ -25,6 +25,7 @@ from scaling.grid.engines.slurm_state import (
     QUEUE_FORMAT,
     NodeKind,
     Seen,
+    elements,
     find,
     judge,
     read_accounts,
@@ -154,6 +155,15 @@ class SlurmScheduler:
             )
         return {job: self._look(job, find(job, queue, accounts)) for job in jobs}
 
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """Jobs of this folder that have not ended and are none of these; those without a command are taken away.
+
+        A driver that was killed between sbatch and the answer has not left a command for its jobs.
+        """
+        ours = [job for job in self._here() if job not in noted]
+        self.cancel([job for job in ours if not self._paths(job).submitted_pickle.exists()])
+        return {job: request for job in ours if (request := self._request_of(job)) is not None}
+
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and end."""
         if not jobs:
@@ -185,6 +195,24 @@ class SlurmScheduler:
             left = f"Slurm: {seen.state}, and the job left no exit code; see {log}"
             return JobState(Phase.ENDED, lack=Lack.NODE, error=left, node=seen.node)
         return judge(seen, left)
+
+    def _here(self) -> list[str]:
+        """Jobs in the queue whose script is of this folder."""
+        rows = [line.partition("|") for line in _patiently("squeue", "--me", "-r", "-h", "-o", "%i|%o").splitlines()]
+        folder = self._folder.resolve()
+        ours = {script for script in {script for _, _, script in rows} if Path(script).parent.resolve() == folder}
+        return [job for jobs, _, script in rows if script in ours for job in elements(jobs)]
+
+    def _request_of(self, job: str) -> Request | None:
+        """What it was submitted with."""
+        from submitit.core.utils import DelayedSubmission
+
+        try:
+            command = DelayedSubmission.load(self._paths(job).submitted_pickle).function
+        except FileNotFoundError:
+            return None
+        assert isinstance(command, Command)
+        return Request(job, command.arguments, command.needs)
 
     def _left_by(self, job: str) -> int | str | None:
         from submitit.core.utils import pickle_load
