@@ -349,6 +349,20 @@ def test_jobs_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
     assert lives(file)[1] > 3
 
 
+def test_jobs_are_submitted_when_the_controller_is_back(tmp_path: Path) -> None:
+    with slurm_server() as folder:
+        scheduler = SlurmScheduler(tmp_path / "jobs", "test")
+        ends(scheduler, scheduler.submit([exits(0)]))
+        controller = int((folder / "slurmctld.pid").read_text())
+        os.kill(controller, signal.SIGTERM)
+        wait_until(lambda: subprocess.run(["scontrol", "ping"], capture_output=True, check=False).returncode != 0)
+        command = f"sleep 15; exec slurmctld -D -f {folder}/slurm.conf"
+        with subprocess.Popen(["sh", "-c", command]) as again:
+            jobs = scheduler.submit([exits(3), exits(4)])
+            assert [state.exit_code for state in ends(scheduler, jobs)] == [3, 4]
+            again.terminate()
+
+
 def test_without_accounting_what_jobs_left_tells(tmp_path: Path) -> None:
     file = tmp_path / "count"
     with slurm_server(accounting=False, remember_seconds=2):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling.errors import ScalingError
+from scaling.grid.engines import slurm
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler, arrays
 from scaling.grid.engines.slurm_state import (
@@ -129,6 +131,37 @@ def test_a_dry_run_shows_what_sbatch_would_get(tmp_path: Path, monkeypatch: pyte
     assert "--array" not in second
     assert "--time" not in second
     assert not list(tmp_path.iterdir())
+
+
+def say(folder: Path, program: str, *lines: str) -> None:
+    """A program of Slurm that says what is written here."""
+    path = folder / program
+    path.write_text("\n".join(["#!/bin/sh", f'echo {program} "$@" >> {folder}/asked', *lines]))
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("answer", ["Unable to contact slurm controller (connect failure)", "Socket timed out on send"])
+def test_jobs_are_submitted_again_when_the_controller_is_back(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setattr(slurm, "SAY_AGAIN_SECONDS", 0.1)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    failed = f"echo sbatch: error: Batch job submission failed: '{answer}' >&2; exit 1"
+    say(tmp_path, "scontrol", "echo MaxArraySize = 1001")
+    say(tmp_path, "srun")
+    say(tmp_path, "scancel")
+    # What sbatch could not tell of has been queued all the same.
+    say(tmp_path, "squeue", f'case "$*" in *%o) echo "6|{tmp_path}/jobs/one.sh";; *) echo "6|PENDING||";; esac')
+    say(tmp_path, "sbatch", f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; {failed}; }}", "echo batch job 7")
+    jobs = SlurmScheduler(tmp_path / "jobs", "test").submit([Request("a", ("-c", ""), Needs(1))])
+    assert jobs == ["7"]
+    assert "scancel 6" in (tmp_path / "asked").read_text()
+    (tmp_path / "asked").unlink()
+    say(tmp_path, "sbatch", failed.replace(answer, "Invalid account"))
+    with pytest.raises(ScalingError, match=r"^sbatch: error: .*: Invalid account"):
+        SlurmScheduler(tmp_path / "jobs", "test").submit([Request("a", ("-c", ""), Needs(1))])
+    assert (tmp_path / "asked").read_text().count("sbatch") == 1
 
 
 SUPERVISOR = """

@@ -41,6 +41,7 @@ OURS = ("array", "dependency", "error", "open-mode", "output", "requeue", "signa
 """Options of sbatch that jobs here depend on."""
 RESULT_SECONDS = 15.0  # until what a node wrote is seen here
 PATIENCE_SECONDS = 300.0  # for a controller that is restarted
+AWAY = ("Unable to contact slurm controller", "Socket timed out", "standby mode", "Connection refused")
 SPARE_SECONDS = 5  # to requeue a job that took all the time it has to save
 SAY_AGAIN_SECONDS = 5.0
 
@@ -161,7 +162,7 @@ class SlurmScheduler:
         A driver that was killed between sbatch and the answer has not left a command for its jobs.
         """
         ours = [job for job in self._here() if job not in noted]
-        self.cancel([job for job in ours if not self._paths(job).submitted_pickle.exists()])
+        self._take_away_without_command(ours)
         return {job: request for job in ours if (request := self._request_of(job)) is not None}
 
     def cancel(self, jobs: Collection[str]) -> None:
@@ -202,6 +203,9 @@ class SlurmScheduler:
         folder = self._folder.resolve()
         ours = {script for script in {script for _, _, script in rows} if Path(script).parent.resolve() == folder}
         return [job for jobs, _, script in rows if script in ours for job in elements(jobs)]
+
+    def _take_away_without_command(self, jobs: Collection[str]) -> None:
+        self.cancel([job for job in jobs if not self._paths(job).submitted_pickle.exists()])
 
     def _request_of(self, job: str) -> Request | None:
         """What it was submitted with."""
@@ -314,6 +318,18 @@ class SlurmScheduler:
         return _make_sbatch_string(command=command, folder=self._folder, **self._parameters(need, after), **array)
 
     def _submit_array(self, requests: Sequence[Request]) -> list[str]:
+        """Submit jobs as one, again for a while where the controller does not answer."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._sbatch(requests)
+            except ScalingError as error:
+                if not any(words in str(error) for words in AWAY) or time.monotonic() > end:
+                    raise
+            time.sleep(SAY_AGAIN_SECONDS)
+            self._take_away_without_command(self._here())  # what was queued although sbatch did not hear of it
+
+    def _sbatch(self, requests: Sequence[Request]) -> list[str]:
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
@@ -325,7 +341,8 @@ class SlurmScheduler:
             try:
                 jobs = executor.submit_array([Command(request.arguments, request.needs) for request in requests])
             except (FailedSubmissionError, UncompletedJobError) as error:
-                raise ScalingError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
+                last = str(error).strip().splitlines()[-1]
+                raise ScalingError(f"sbatch: {last.removeprefix('sbatch: ')}") from None
         return [job.job_id for job in jobs]
 
 
