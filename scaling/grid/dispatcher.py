@@ -12,12 +12,12 @@ from scaling.errors import ScalingError
 from scaling.grid.board import Board
 from scaling.grid.budget import Budget
 from scaling.grid.engine import Begun, Ended, Engine, Moved, News
-from scaling.grid.errors import is_full_disk, is_transient
+from scaling.grid.errors import is_full_disk, is_transient, plainly
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Holder, Lease, file_system_time, find_holder, take_lease, utc_now
 from scaling.grid.order import by_value, cheapest_first, not_started
 from scaling.grid.stopping import Stopping
-from scaling.records import FINISHED, Record, RunDirectory, Status
+from scaling.records import FINISHED, Record, RecordError, RunDirectory, Status
 
 if TYPE_CHECKING:
     from scaling.grid.hopeless import Judge
@@ -78,7 +78,7 @@ class Dispatcher:
                 self._loop(stopping)
         except OSError as error:
             if not is_full_disk(error, self.run.path):
-                raise ScalingError(f"{self.run.path}: {error}") from None
+                raise plainly(error, self.run.path) from None
             self.disk_is_full = True
         finally:
             self.engine.kill()
@@ -139,7 +139,7 @@ class Dispatcher:
         """Bear with a file system that is out of order for a while; the next look may find it well again."""
         try:
             yield
-        except OSError as error:
+        except (OSError, RecordError) as error:
             since = self.failing.setdefault(who, time.monotonic())
             if not is_transient(error, self.run.path) or time.monotonic() - since > PATIENCE_SECONDS:
                 raise

@@ -387,3 +387,27 @@ def test_jobs_that_a_driver_was_killed_before_noting_are_not_submitted_again(
     assert set(bench.statuses().values()) == {Status.DONE}
     assert bench.scheduler.arrays == [2, 1]
     assert [len(bench.submitted(cell)) for cell in bench.cells] == [1, 1]
+
+
+def test_a_file_system_that_is_out_of_order_for_a_while_ends_no_driver(bench: Bench) -> None:
+    cell = bench.cells[0]
+    record = bench.run.cell_folder(cell) / "record.json"
+    bench.live(cell, "waits", "done")
+    looks: list[str] = []
+
+    def break_and_lose(job: str) -> None:
+        record.symlink_to(record)  # reading it is an error, as with a stale handle
+        bench.scheduler.lose(job, Lack.NODE)
+
+    lose = once_trained(bench, cell, break_and_lose)
+
+    def heal(board: Board) -> None:
+        lose(board)
+        if record.is_symlink():
+            looks.append("out of order")
+            if len(looks) == 5:
+                record.unlink()
+
+    bench.work_off(bench.engine(), observer=heal)
+    assert len(looks) == 5
+    assert set(bench.statuses().values()) == {Status.DONE}

@@ -16,6 +16,7 @@ from scaling.grid.engines.needs import needs_of
 from scaling.grid.engines.probe import check_clock, last_answer, probe
 from scaling.grid.engines.remote import Remote, cell_arguments
 from scaling.grid.engines.scheduler import DryRun, Needs, Request, Scheduler
+from scaling.grid.errors import plainly
 from scaling.grid.jobs import Job, plan_jobs, with_status
 from scaling.records import FINISHED, RunDirectory
 from scaling.torchrun import find_place
@@ -74,6 +75,8 @@ def open_remote(
         arguments = partial(cell_arguments, run, found, conduct.arguments())
         count = min(workers or JOBS_AT_ONCE, len(jobs))
         yield Remote(run, scheduler, journal, found, count, asking, arguments, cluster.engine == "slurm", tell), jobs
+    except OSError as error:
+        raise plainly(error, run.path) from None
     finally:
         scheduler.close()
         journal.close()
