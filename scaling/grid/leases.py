@@ -207,6 +207,9 @@ class Heartbeat(threading.Thread):
             self._lease.renew()
             self._renewed = time.monotonic()
         except (LeaseLostError, FileNotFoundError):
+            silent = f"gave no sign of life for {self._lease.holder.dead_after_seconds:g} s (--dead-after)"
+            told = f"error: another process has taken over {self._lease.folder}, since this one {silent}; it ends\n"
+            os.write(2, told.encode())
             os._exit(HELD_ELSEWHERE)
         except OSError:
             pass  # the next beat tries again

@@ -146,7 +146,7 @@ def _work_off(
     closed = CLOSED if conduct.stop_hopeless else FINISHED
     interrupted = dispatcher.work_off([job for job in jobs if job.status not in closed])
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
-    left = [] if interrupted else [job.cell.id for job in dispatcher.todo]
+    left = [] if interrupted else [job.cell.id for job in dispatcher.todo if run.record(job.cell.id) is None]
     elsewhere = tuple(cell for cell in left if cell in dispatcher.elsewhere and not conduct.wait)
     held = tuple(cell for cell in left if cell not in elsewhere) if budget else ()
     return GridResult(run.path, tuple(_records(board, run)), ran, interrupted, held, elsewhere)

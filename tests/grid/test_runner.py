@@ -21,7 +21,7 @@ from scaling.cli.app import app
 from scaling.design import Study, build_study, study_to_toml
 from scaling.grid import Board, Conduct, run_grid
 from scaling.grid.leases import Holder, file_system_time, take_lease
-from scaling.records import RecordError, RunDirectory, Status
+from scaling.records import Record, RecordError, RunDirectory, Status, describe
 from tests.conftest import small_study, study_values
 
 PATIENCE_SECONDS = 600
@@ -204,6 +204,23 @@ def test_without_waiting_a_cell_is_left_to_who_is_at_work_and_taken_from_who_is_
     taken = command.here("--only", command.second, "--no-wait")
     assert taken.exit_code == 0, taken.stderr
     assert set(records_of(command.out)) == {command.second}
+
+
+def test_a_cell_that_another_runner_finished_is_not_held_back_by_the_budget(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2])
+    run = RunDirectory(tmp_path / "run")
+
+    def finish_second(board: Board) -> None:
+        second = study.cells()[1]
+        if board.count(Status.RUNNING) and run.record(second.id) is None:
+            run.begin(second)
+            run.finish(Record(**describe(second), status=Status.DONE))
+
+    result = run_grid(study, run.path, "cpu", 1, observer=finish_second, conduct=Conduct(max_hours=1e-9))
+    first, second, third = (cell.id for cell in study.cells())
+    assert result.ran == (first,)
+    assert result.held == (third,)
+    assert [record.cell for record in result.records] == [first, second]
 
 
 def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(command: CommandLine) -> None:
