@@ -1,6 +1,8 @@
 """The driver of a cluster, on processes that stand for jobs."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from scaling.errors import ScalingError
 from scaling.grid import Board, Conduct, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
+from scaling.grid.engine import Lost, News
 from scaling.grid.engines import remote
 from scaling.grid.engines.asking import LOSSES, Asking, Limits
 from scaling.grid.engines.cluster import Cluster
@@ -71,7 +74,7 @@ class Bench:
 
     def submitted(self, cell: str) -> list[str]:
         lines = (self.run.path / "engines" / "processes" / FILE).read_text().splitlines()
-        return [line for line in lines if f'"{cell}"' in line]
+        return [line for line in lines if f'"{cell}"' in line and '"ended": true' not in line]
 
     def _arguments(self, job: Job, _needs: Needs) -> tuple[str, ...]:
         return "-m", "tests.engines.job", str(self.run.path), job.cell.id
@@ -411,3 +414,55 @@ def test_a_file_system_that_is_out_of_order_for_a_while_ends_no_driver(bench: Be
     bench.work_off(bench.engine(), observer=heal)
     assert len(looks) == 5
     assert set(bench.statuses().values()) == {Status.DONE}
+
+
+def test_what_a_cell_had_too_little_of_is_known_to_the_next_driver(bench: Bench) -> None:
+    cell = bench.cells[0]
+    bench.live(cell, "killed", "waits", "done")
+
+    def leave(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.work_off(bench.engine(), observer=once_trained(bench, cell, leave))
+    engine = bench.engine()
+    engine.adopt(bench.jobs)
+    assert cell in engine.in_hand
+    bench.work_off(engine, observer=once_trained(bench, cell, lambda job: bench.scheduler.lose(job, Lack.NODE)))
+    assert bench.run.status(cell) is Status.DONE
+    asked = [each.needs.memory_bytes for each in bench.scheduler.requests.values() if cell in each.arguments]
+    assert asked == [1 << 30, 2 << 30, 2 << 30]
+
+
+def test_a_cell_whose_job_has_ended_counts_as_submitted_no_more(bench: Bench) -> None:
+    engine = bench.engine()
+    for job in bench.jobs:
+        bench.live(job.cell.id, "waits")
+        folder = bench.run.begin(job.cell)
+        lease = take_lease(folder, Holder.here("cpu", 1, 60.0), file_system_time(folder))
+        assert lease is not None
+        engine.submit(job, lease)
+    lost: list[News] = []
+    lose = once_trained(bench, bench.cells[0], lambda job: bench.scheduler.lose(job, Lack.TIME))
+    bench.scheduler.room = 1
+    while not lost:
+        lost += [each for each in engine.news(0.05) if isinstance(each, Lost)]
+        lose(bench.board)
+    assert bench.run.status(bench.cells[0]) is Status.PREEMPTED
+    assert grid_status(bench.run.path).drivers[0].waiting == 1
+    engine.kill()
+
+
+def test_a_driver_that_is_followed_by_another_says_so(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from scaling.grid.engines.journal import Journal
+Journal(Path({str(tmp_path)!r})).open(0.6)
+(Path({str(tmp_path)!r}) / "lease-2.json").touch()
+time.sleep(60)
+"""
+    driver = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert driver.returncode == HELD_ELSEWHERE
+    told = f"error: another process has taken over {tmp_path}, since this one gave no sign of life for 0.6 s"
+    assert driver.stderr.strip() == f"{told} (--dead-after); it ends"

@@ -84,8 +84,12 @@ class Remote:
         """Take the jobs in hand that earlier drivers submitted for open cells, and learn from finished ones."""
         last = self.journal.last()
         known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
-        states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
+            if submitted.grown:
+                self.asking.recall(job, submitted.needs)
+        unseen = [(job, submitted) for job, submitted in known if not submitted.ended]
+        states = self.scheduler.look([submitted.job for _, submitted in unseen])
+        for job, submitted in unseen:
             state, failure = states[submitted.job], self.run.failure(job.cell.id)
             if state.phase is not Phase.ENDED:
                 self._flights[job.cell.id] = _Flight(job, submitted, failure)
@@ -130,6 +134,8 @@ class Remote:
             if state.phase is not Phase.ENDED or self._depends(flight):
                 continue
             news = self._end(flight, state)
+            if isinstance(news, Lost) or news.record.status not in FINISHED:
+                self._note_end(flight)
             del self._flights[cell]
             if not flight.begun and isinstance(news, Ended):  # it was quicker than we look
                 yield Begun(cell, state.node)
@@ -192,13 +198,22 @@ class Remote:
                     return False
                 array = array[: len(array) // 2]
         flights = [
-            _Flight(job, Submitted(job.cell.id, name, request.needs), self.run.failure(job.cell.id))
+            _Flight(job, self._submitted(job, name, request.needs), self.run.failure(job.cell.id))
             for (job, request), name in zip(array, names, strict=True)
         ]
         self._flights |= {flight.job.cell.id: flight for flight in flights}
         self._waiting = [job for job in self._waiting if job.cell.id not in self._flights]
         self.journal.add(flight.submitted for flight in flights)
         return len(array) == wanted
+
+    def _submitted(self, job: Job, name: str, needs: Needs) -> Submitted:
+        return Submitted(job.cell.id, name, needs, grown=self.asking.has_grown(job))
+
+    def _note_end(self, flight: _Flight) -> None:
+        """Write down that a job is no more, for who looks on and for the next driver."""
+        ended = self._submitted(flight.job, flight.submitted.job, self.asking.needs(flight.job))
+        with suppress(OSError):  # then the next driver finds out by itself
+            self.journal.add([replace(ended, ended=True)])
 
     def _request(self, job: Job) -> Request:
         needs = self.asking.needs(job)
