@@ -1,5 +1,6 @@
 """From a cluster to an engine: what keeps a driver from its run directory is told in a line or two."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import ClassVar
 
 import pytest
 
+from scaling.design import with_earlier_stages
 from scaling.errors import ScalingError
-from scaling.grid import Cluster, Conduct
-from scaling.grid.engines import probe
-from scaling.grid.engines.opening import open_remote
+from scaling.grid import Cluster, Conduct, Device, plan_jobs
+from scaling.grid.engines import opening, probe
+from scaling.grid.engines.opening import foresee, open_remote
 from scaling.records import RunDirectory
 from tests.conftest import small_study
 from tests.engines.processes import Processes
@@ -59,3 +61,22 @@ def test_a_run_directory_that_is_out_of_order_is_told_as_what_it_is(
     assert str(caught.value).startswith(f"{tmp_path}/run/engines")
     assert str(caught.value).endswith("run the same command again")
     assert str(caught.value).count("\n") < 3
+
+
+def test_a_dry_run_shows_what_waits_for_what_and_leaves_out_what_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without Slurm
+    recipe = {"steps": 4, "batch_size": 8, "micro_batch_size": 8, "learning_rate": 1e-3}
+    first = {"name": "first", "patch_size": 8, "recipe": recipe}
+    study = small_study(pretraining=[first], grid__patch_sizes=[8, 1], recipe=recipe)
+    large = max(plan_jobs(study, Device("cpu", 1, 80 << 30), 1), key=lambda job: job.memory_bytes)
+    monkeypatch.setattr(opening, "STAND_IN_BYTES", large.memory_bytes - 1)
+    found = foresee(Cluster("slurm"), study, RunDirectory(tmp_path / "run"), "cpu", None, Conduct())
+    misfits = [job.cell.id for job in found.jobs if job.misfit]
+    assert large.cell.id in misfits
+    assert found.script is not None
+    begun = [job.cell for job in found.jobs if not any(cell.id in misfits for cell in with_earlier_stages([job.cell]))]
+    assert re.findall(r"--only (\w+)", found.script) == [cell.id for cell in begun]
+    assert {cell.stage for cell in begun} == {"first", None}
+    assert found.script.count("--dependency=afterok:JOB1\n") == 1

@@ -121,13 +121,16 @@ def test_a_dry_run_shows_what_sbatch_would_get(tmp_path: Path, monkeypatch: pyte
     )
     needs = Needs(8, gpus=4, nodes=2, processes=4, memory_bytes=3 * 2**30 + 1, seconds=3601)
     requests = [Request("a", ("-m", "scaling", "x y"), needs), Request("b", ("-c", "1"), needs)]
-    script = scheduler.dry_run([*requests, Request("c", ("-c", "2"), Needs(1), after="5_3")])
-    first, second = script.split("#!/bin/bash\n")[1:]
+    chain = [Request("c", ("-c", "2"), Needs(1), after="b"), Request("d", ("-c", "3"), Needs(1), after="c")]
+    script = scheduler.dry_run([*requests, *chain])
+    first, second, third = script.split("#!/bin/bash\n")[1:]
     options = {line.removeprefix("#SBATCH --") for line in first.splitlines() if line.startswith("#SBATCH")}
     wanted = "array=0-1%2 partition=gpu nodes=2 ntasks-per-node=1 cpus-per-task=8 gpus-per-node=4 mem=3073M time=61"
     assert options >= {*wanted.split(), "signal=USR1@30", "requeue", "exclusive", "gres-flags=enforce-binding"}
-    assert "# 0: python -m scaling 'x y'\n# 1: python -c 1\n" in first
-    assert "#SBATCH --dependency=afterok:5_3\n" in second
+    assert "# JOB1_0: python -m scaling 'x y'\n# JOB1_1: python -c 1\n" in first
+    assert "#SBATCH --dependency=afterok:JOB1_1\n" in second
+    assert "# JOB2: python -c 2\n" in second
+    assert "#SBATCH --dependency=afterok:JOB2\n" in third
     assert "--array" not in second
     assert "--time" not in second
     assert not list(tmp_path.iterdir())

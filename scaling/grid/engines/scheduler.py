@@ -76,7 +76,7 @@ class DryRun(Protocol):
     """A scheduler that takes scripts."""
 
     def dry_run(self, requests: Sequence[Request]) -> str:
-        """The scripts that `submit` would hand in."""
+        """The scripts that `submit` would hand in; `after` is the name of an earlier one of these requests."""
         ...
 
 

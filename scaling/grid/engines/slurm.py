@@ -126,15 +126,20 @@ class SlurmScheduler:
         return [jobs[number] for number in range(len(requests))]
 
     def dry_run(self, requests: Sequence[Request]) -> str:
-        """The scripts that `submit` would give to sbatch; works without Slurm, and writes nothing."""
+        """The scripts that `submit` would give to sbatch; works without Slurm, and writes nothing.
+
+        JOB1, JOB2_0 and so on stand for the ids that Slurm would give.
+        """
         answers = shutil.which("scontrol") and not _run("scontrol", "ping").returncode
         most = self._most_in_array if answers else len(requests)
-        scripts = []
-        for numbers in arrays(requests, most):
+        scripts, ids = list[str](), dict[str | None, str]()
+        for place, numbers in enumerate(arrays(requests, most), 1):
             first = requests[numbers[0]]
-            scripts.append(self._script(first.needs, first.after, len(numbers)))
-            commands = [shlex.join(["python", *requests[number].arguments]) for number in numbers]
-            scripts += [f"# {index}: {command}" for index, command in enumerate(commands)]
+            scripts.append(self._script(first.needs, ids.get(first.after), len(numbers)))
+            for index, number in enumerate(numbers):
+                request = requests[number]
+                ids[request.name] = f"JOB{place}_{index}" if len(numbers) > 1 else f"JOB{place}"
+                scripts.append(f"# {ids[request.name]}: {shlex.join(['python', *request.arguments])}")
         return "\n".join(scripts)
 
     def look(self, jobs: Collection[str]) -> dict[str, JobState]:
