@@ -139,8 +139,9 @@ def _work_off(
     judge = _judge(run, board) if conduct.stop_hopeless else None
     budget = None
     if conduct.max_hours is not None:
-        seen = {cell.cell: cell.gpu_hours + cell.cpu_hours for cell in grid_status(run.path).cells}
-        budget = Budget.of(conduct.max_hours, run.records(), seen)
+        cells = grid_status(run.path).cells
+        seen = {cell.cell: cell.gpu_hours + cell.cpu_hours for cell in cells}
+        budget = Budget.of(conduct.max_hours, [cell.record for cell in cells if cell.record], seen)
     seconds = conduct.grace_seconds, conduct.dead_after_seconds
     dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values, conduct.wait)
     closed = CLOSED if conduct.stop_hopeless else FINISHED
