@@ -1,6 +1,7 @@
 """The driver of a cluster, on processes that stand for jobs."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from scaling.errors import ScalingError
 from scaling.grid import Board, Conduct, Device, Job, grid_status, plan_jobs
 from scaling.grid.budget import Budget
 from scaling.grid.dispatcher import Dispatcher
-from scaling.grid.engine import Lost, News
+from scaling.grid.engine import Lost
 from scaling.grid.engines import remote
 from scaling.grid.engines.asking import LOSSES, Asking, Limits
 from scaling.grid.engines.cluster import Cluster
@@ -434,23 +435,61 @@ def test_what_a_cell_had_too_little_of_is_known_to_the_next_driver(bench: Bench)
     assert asked == [1 << 30, 2 << 30, 2 << 30]
 
 
-def test_a_cell_whose_job_has_ended_counts_as_submitted_no_more(bench: Bench) -> None:
+def in_hand(bench: Bench) -> Remote:
+    """An engine with all cells submitted."""
     engine = bench.engine()
     for job in bench.jobs:
-        bench.live(job.cell.id, "waits")
         folder = bench.run.begin(job.cell)
         lease = take_lease(folder, Holder.here("cpu", 1, 60.0), file_system_time(folder))
         assert lease is not None
         engine.submit(job, lease)
-    lost: list[News] = []
-    lose = once_trained(bench, bench.cells[0], lambda job: bench.scheduler.lose(job, Lack.TIME))
+    return engine
+
+
+def first_lost(engine: Remote, meanwhile: Callable[[], None] = lambda: None) -> Lost:
+    while True:
+        for news in engine.news(0.05):
+            if isinstance(news, Lost):
+                return news
+        meanwhile()
+
+
+def test_a_cell_whose_job_has_ended_counts_as_submitted_no_more(bench: Bench) -> None:
+    bench.live(bench.cells[0], "waits")
     bench.scheduler.room = 1
-    while not lost:
-        lost += [each for each in engine.news(0.05) if isinstance(each, Lost)]
-        lose(bench.board)
+    lose = once_trained(bench, bench.cells[0], lambda job: bench.scheduler.lose(job, Lack.TIME))
+    engine = in_hand(bench)
+    assert first_lost(engine, lambda: lose(bench.board)).cell == bench.cells[0]
     assert bench.run.status(bench.cells[0]) is Status.PREEMPTED
     assert grid_status(bench.run.path).drivers[0].waiting == 1
     engine.kill()
+
+
+def test_a_cell_that_waits_for_another_job_is_not_called_failed(bench: Bench) -> None:
+    bench.live(bench.cells[0], "killed")
+    bench.scheduler.room = 1
+    engine = in_hand(bench)
+    why = "worker killed by signal 9 (out of memory?)"
+    assert first_lost(engine) == Lost(bench.cells[0], why)
+    noted = bench.run.failure(bench.cells[0])
+    assert noted is not None
+    assert (noted.status, noted.error) == (Status.PREEMPTED, why)
+    assert noted.training_seconds == 3600.0, "what the job wrote down is kept"
+    engine.kill()
+
+
+@pytest.mark.parametrize("outlives", [True, False])
+def test_ctrl_c_says_what_becomes_of_the_jobs(bench: Bench, outlives: bool) -> None:
+    for cell in bench.cells:
+        bench.live(cell, "waits")
+    engine = bench.engine(outlives)
+    said: list[str] = []
+    engine.tell = said.append
+    ask = once_trained(bench, bench.cells[0], lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert bench.work_off(engine, observer=ask)
+    goes_on = "jobs go on at processes (2); the same command watches them again"
+    assert said == ([goes_on] if outlives else [])
+    assert sorted(bench.scheduler.cancelled) == ([] if outlives else ["0", "1"])
 
 
 def test_a_driver_that_is_followed_by_another_says_so(tmp_path: Path) -> None:
