@@ -89,11 +89,12 @@ def list_requests(
         cells = [_job_json(job) | {"needs": asdict(needs)} for job, needs in pairs]
         print_json({"engine": cluster.engine, "probed": found.probed, "cells": cells, "script": found.script})
         return
+    misfits = {job.cell.id: job.misfit for job in found.jobs if job.status not in FINISHED and job.misfit}
     columns = ["cell", "status", "train FLOPs", "nodes", "GPUs", "cores", "memory", "time"]
     rows = [
         [
             job.cell.name,
-            job.status.value,
+            job.status.value if job.cell.id not in misfits else f"would be {misfits[job.cell.id].status}",
             si(job.training_flops),
             str(needs.nodes),
             str(needs.gpus),
@@ -107,7 +108,7 @@ def list_requests(
     if found.script:
         print(found.script)
     for job in found.jobs:
-        if job.status not in FINISHED and (misfit := job.misfit) is not None:
+        if (misfit := misfits.get(job.cell.id)) is not None:
             message(f"would be {misfit.status}: {job.cell.name}: {misfit.error}")
     if not found.probed:
         message("no job has looked yet at the memory and the GPUs there; the first run does")

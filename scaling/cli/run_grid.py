@@ -1,5 +1,6 @@
 """`scaling run-grid`."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ from scaling.cli.run_options import (
     Log,
     MaxHours,
     Memory,
+    NoWait,
     Only,
     Partition,
     PlanFile,
@@ -51,6 +53,7 @@ def run_grid(
     retries: Retries = 2,
     grace: Grace = 25.0,
     dead_after: DeadAfter = 60.0,
+    no_wait: NoWait = False,
     log: Log = None,
     stop_hopeless: StopHopeless = False,
     max_gpu_hours: MaxHours = None,
@@ -102,7 +105,7 @@ def run_grid(
             run(chosen, folder, device.value, workers)
         return
     values = _values(plan, chosen) if plan is not None else {}
-    conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values)
+    conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values, not no_wait)
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
     if cluster is not None and (cores is not None or memory is not None):
         raise UsageError("--cores and --memory are of this machine; jobs ask for what [resources] of the study says")
@@ -151,6 +154,10 @@ def _end(outcome: "GridResult") -> None:
         raise typer.Exit(INTERRUPTED)
     if outcome.failed:
         raise typer.Exit(1)
+    if outcome.elsewhere:
+        left = len(outcome.elsewhere)
+        message(f"--no-wait: {left} cell{'s' * (left != 1)} left to other runners, which are at work there")
+        raise typer.Exit(os.EX_TEMPFAIL)
 
 
 def _report(outcome: "GridResult", seconds: float) -> None:
@@ -175,6 +182,7 @@ def _as_json(outcome: "GridResult") -> dict[str, Any]:
         "run": str(outcome.path),
         "interrupted": outcome.interrupted,
         "held": list(outcome.held),
+        "elsewhere": list(outcome.elsewhere),
         "ran": list(outcome.ran),
         "records": records,
     }

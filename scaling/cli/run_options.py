@@ -28,6 +28,10 @@ Grace = Annotated[
 DeadAfter = Annotated[
     float, typer.Option(min=1, help="Seconds without a sign of life after which other runners take over a cell.")
 ]
+NoWait = Annotated[
+    bool,
+    typer.Option("--no-wait", help="End when other runners are at work on all cells that are left (exit code 75)."),
+]
 StopHopeless = Annotated[
     bool,
     typer.Option(

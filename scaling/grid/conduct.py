@@ -36,6 +36,8 @@ class Conduct:
     values: Mapping[str, float] = field(default_factory=dict)
     """Per GPU-hour, by short name of a design: the most valuable cells first, such as by
     `scaling.decisions.planning.values_of_plan`; by default those that most training waits for."""
+    wait: bool = True
+    """For cells that other runners hold; else the run ends once it has seen them at work on all that is left."""
 
     @property
     def trackers(self) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ class Conduct:
         check_trackers(self.log)
 
     def arguments(self) -> tuple[str, ...]:
-        """The same as options of `scaling run-grid` for one cell, which leaves to others when to stop."""
+        """The same as options of `scaling run-grid` for one cell, which leaves to others when to stop or to wait."""
         found = ["--retries", str(self.retries), "--grace", f"{self.grace_seconds:g}"]
-        found += ["--dead-after", f"{self.dead_after_seconds:g}"]
+        found += ["--dead-after", f"{self.dead_after_seconds:g}", "--no-wait"]
         return (*found, *(part for name in self.trackers for part in ("--log", name)))

@@ -15,7 +15,7 @@ from scaling.design import Cell, DigitsData
 from scaling.grid.devices import Device
 from scaling.grid.engine import Begun, Ended, Lost, Moved, News
 from scaling.grid.jobs import Job, Memory
-from scaling.grid.leases import BEATS_PER_LIFE, Heartbeat, Lease, LeaseLostError, utc_now
+from scaling.grid.leases import BEATS_PER_LIFE, HELD_ELSEWHERE, Lease, LeaseLostError, utc_now
 from scaling.processes import SCHEDULER_SIGNALS, fork_server
 from scaling.records import Record, RunDirectory, Status, describe
 from scaling.torchrun import Place
@@ -189,7 +189,7 @@ class Crew:
             with suppress(OSError):
                 lease.remove()
             return Ended(finished)
-        if code == Heartbeat.LOST or not lease.is_held:
+        if code == HELD_ELSEWHERE or not lease.is_held:
             return Lost(cell.id)
         preempted = self.asked_to_stop or -code in SCHEDULER_SIGNALS
         reason = f"{KILLED_BY} {-code}" if code < 0 else f"worker exited with {code}"

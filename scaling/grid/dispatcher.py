@@ -12,12 +12,12 @@ from scaling.errors import ScalingError
 from scaling.grid.board import Board
 from scaling.grid.budget import Budget
 from scaling.grid.engine import Begun, Ended, Engine, Moved, News
-from scaling.grid.errors import is_full_disk, is_transient
+from scaling.grid.errors import is_full_disk, is_transient, plainly
 from scaling.grid.jobs import Job
 from scaling.grid.leases import Holder, Lease, file_system_time, find_holder, take_lease, utc_now
 from scaling.grid.order import by_value, cheapest_first, not_started
 from scaling.grid.stopping import Stopping
-from scaling.records import FINISHED, Record, RunDirectory, Status
+from scaling.records import FINISHED, Record, RecordError, RunDirectory, Status
 
 if TYPE_CHECKING:
     from scaling.grid.hopeless import Judge
@@ -46,6 +46,8 @@ class Dispatcher:
     """Says when no further cell may begin."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Of designs, see `by_value`."""
+    waits: bool = True
+    """Whether to go on while only cells are left that other runners are at work on."""
     disk_is_full: bool = False
     todo: list[Job] = field(default_factory=list)
     rank: dict[str, int] = field(default_factory=dict)
@@ -54,6 +56,10 @@ class Dispatcher:
     """Since when the file system is out of order, for those who look at it."""
     failures: dict[str, Record | None] = field(default_factory=dict)
     """What was noted of the cells before this run."""
+    elsewhere: set[str] = field(default_factory=set)
+    """Cells whose holder gave a sign of life since we began to look."""
+    began: float = float("inf")
+    """To look, by the time of the file system."""
 
     def work_off(self, jobs: list[Job]) -> bool:
         """Run the open jobs in order; returns whether it was stopped. No worker outlives this call."""
@@ -72,7 +78,7 @@ class Dispatcher:
                 self._loop(stopping)
         except OSError as error:
             if not is_full_disk(error, self.run.path):
-                raise ScalingError(f"{self.run.path}: {error}") from None
+                raise plainly(error, self.run.path) from None
             self.disk_is_full = True
         finally:
             self.engine.kill()
@@ -106,7 +112,11 @@ class Dispatcher:
         """Whether there are cells to hand out."""
         if not self.todo or stopping.asked or self.disk_is_full:
             return False
-        return bool(self._allowed())
+        return any(self.waits or not self._is_elsewhere(job) for job in self._allowed())
+
+    def _is_elsewhere(self, job: Job) -> bool:
+        """Whether another runner is at work on the cell, or on one before it."""
+        return any(cell.id in self.elsewhere for cell in with_earlier_stages([job.cell]))
 
     def _allowed(self) -> list[Job]:
         """The cells to hand out that the budget allows, with all those before them."""
@@ -129,7 +139,7 @@ class Dispatcher:
         """Bear with a file system that is out of order for a while; the next look may find it well again."""
         try:
             yield
-        except OSError as error:
+        except (OSError, RecordError) as error:
             since = self.failing.setdefault(who, time.monotonic())
             if not is_transient(error, self.run.path) or time.monotonic() - since > PATIENCE_SECONDS:
                 raise
@@ -163,6 +173,7 @@ class Dispatcher:
         """Start free cells while there is room, and see what became of those that others hold."""
         with self._patience("cells"):
             now = file_system_time(self.run.path)
+            self.began = min(self.began, now)
             for job in self._allowed():
                 if not self.engine.has_room:
                     break
@@ -186,9 +197,13 @@ class Dispatcher:
             folder, Holder.here(self.engine.device.kind, self.engine.threads, self.dead_after_seconds), now
         )
         if lease is None:
-            holder = find_holder(folder, now).holder
+            found = find_holder(folder, now)
+            holder = found.holder
             self.board.leave(cell, f"{holder.host}, process {holder.runner}" if holder else "another runner")
+            if found.renewed_within(now - self.began):
+                self.elsewhere.add(cell)
             return False
+        self.elsewhere.discard(cell)
         if self._has_ended(cell):  # between our looking and our taking
             lease.remove()
         elif misfit is not None:

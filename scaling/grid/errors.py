@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from scaling.errors import ScalingError
+
 LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Of libraries with errors of their own.
@@ -29,6 +31,12 @@ def is_transient(error: BaseException, folder: Path) -> bool:
     """Whether trying again may help: input or output errors, stale handles, lost connections."""
     reasons = [reason for reason in _reasons(error) if isinstance(reason, OSError)]
     return bool(reasons) and not isinstance(reasons[0], LASTING) and not is_full_disk(error, folder)
+
+
+def plainly(error: OSError, folder: Path) -> ScalingError:
+    """An error of input or output in a run directory, for its user."""
+    told = error.strerror or str(error)
+    return ScalingError(f"{error.filename or folder}: {told}; put that right, and run the same command again")
 
 
 def pause_before(retry: int, give_up: Callable[[], bool]) -> None:

@@ -21,6 +21,8 @@ from scaling.records import write_whole
 
 DEAD_AFTER_SECONDS = 60.0
 BEATS_PER_LIFE = 6  # renewals in the time after which a holder counts as dead
+HELD_ELSEWHERE = os.EX_TEMPFAIL
+"""Exit code of a process whose cell another one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,10 @@ class Found:
             return False
         return self.silent_seconds <= (self.holder.dead_after_seconds if self.holder else DEAD_AFTER_SECONDS)
 
+    def renewed_within(self, seconds: float) -> bool:
+        """Whether there was a sign of life so lately."""
+        return self.silent_seconds is not None and self.silent_seconds < seconds
+
 
 def find_holder(folder: Path, now: float) -> Found:
     """Who holds or held a cell; `now` is the file system's time."""
@@ -178,9 +184,6 @@ class Heartbeat(threading.Thread):
     A holder that was paused for too long must write nothing more, so there is no tidying up.
     """
 
-    LOST = 75
-    """Exit code of a process that lost its cell."""
-
     def __init__(self, lease: Lease) -> None:
         super().__init__(daemon=True)
         self._lease = lease
@@ -204,7 +207,10 @@ class Heartbeat(threading.Thread):
             self._lease.renew()
             self._renewed = time.monotonic()
         except (LeaseLostError, FileNotFoundError):
-            os._exit(self.LOST)
+            silent = f"gave no sign of life for {self._lease.holder.dead_after_seconds:g} s (--dead-after)"
+            told = f"error: another process has taken over {self._lease.folder}, since this one {silent}; it ends\n"
+            os.write(2, told.encode())
+            os._exit(HELD_ELSEWHERE)
         except OSError:
             pass  # the next beat tries again
 

@@ -37,6 +37,8 @@ class GridResult:
     interrupted: bool
     held: tuple[str, ...] = ()
     """Cells not begun, since the hours were used up."""
+    elsewhere: tuple[str, ...] = ()
+    """Cells that were left to other runners, since `Conduct.wait` says so."""
 
     @property
     def failed(self) -> tuple[Record, ...]:
@@ -137,15 +139,18 @@ def _work_off(
     judge = _judge(run, board) if conduct.stop_hopeless else None
     budget = None
     if conduct.max_hours is not None:
-        seen = {cell.cell: cell.gpu_hours + cell.cpu_hours for cell in grid_status(run.path).cells}
-        budget = Budget.of(conduct.max_hours, run.records(), seen)
+        cells = grid_status(run.path).cells
+        seen = {cell.cell: cell.gpu_hours + cell.cpu_hours for cell in cells}
+        budget = Budget.of(conduct.max_hours, [cell.record for cell in cells if cell.record], seen)
     seconds = conduct.grace_seconds, conduct.dead_after_seconds
-    dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values)
+    dispatcher = Dispatcher(run, board, engine, observer, *seconds, judge, budget, conduct.values, conduct.wait)
     closed = CLOSED if conduct.stop_hopeless else FINISHED
     interrupted = dispatcher.work_off([job for job in jobs if job.status not in closed])
     ran = tuple(cell for cell, row in board.rows.items() if row.record is not None and row.started is not None)
-    held = tuple(job.cell.id for job in dispatcher.todo) if budget and not interrupted else ()
-    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted, held)
+    left = [] if interrupted else [job.cell.id for job in dispatcher.todo if run.record(job.cell.id) is None]
+    elsewhere = tuple(cell for cell in left if cell in dispatcher.elsewhere and not conduct.wait)
+    held = tuple(cell for cell in left if cell not in elsewhere) if budget else ()
+    return GridResult(run.path, tuple(_records(board, run)), ran, interrupted, held, elsewhere)
 
 
 @contextmanager

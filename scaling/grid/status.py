@@ -54,6 +54,8 @@ class CellStatus:
     timed_share: float
     """Share of the training whose time is known."""
     timed_seconds: float
+    record: Record | None
+    """Of the finished cell, or of its last try."""
 
     @property
     def share_done(self) -> float:
@@ -186,6 +188,7 @@ def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, trainin
         training_flops=training_flops,
         timed_share=timed_share,
         timed_seconds=timed_seconds,
+        record=record,
     )
 
 

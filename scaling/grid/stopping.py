@@ -6,7 +6,14 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from scaling.errors import ScalingError
 from scaling.processes import SCHEDULER_SIGNALS
+
+
+class StoppedError(ScalingError):
+    """Asked to stop before any cell had begun."""
+
+    exit_code = 130
 
 
 class Stopping:

@@ -20,7 +20,7 @@ from scaling.grid.crew import Assignment
 from scaling.grid.engine import Ended
 from scaling.grid.errors import is_full_disk, is_transient, pause_before
 from scaling.grid.jobs import unfit_fields, unless_crowded
-from scaling.grid.leases import Heartbeat, LeaseLostError, utc_now
+from scaling.grid.leases import HELD_ELSEWHERE, Heartbeat, LeaseLostError, utc_now
 from scaling.grid.ranks import lead
 from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import Tracking
@@ -44,7 +44,7 @@ def work(task: Assignment, pipe: Connection) -> None:
     try:
         lease = task.lease.hand_to(os.getpid())
     except (LeaseLostError, FileNotFoundError):
-        os._exit(Heartbeat.LOST)
+        os._exit(HELD_ELSEWHERE)
     heartbeat = Heartbeat(lease)
     heartbeat.start()
     pipe.send((0, 0, None))

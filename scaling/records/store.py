@@ -283,7 +283,9 @@ def _read_record(path: Path, within: str | None = None) -> Record | None:
         version = values["schema_version"]
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:  # which says nothing of the record
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); see to its file system or its rights") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path}: cut off or not a record ({error}); {redo}") from None
     if version != SCHEMA_VERSION:
         raise RecordError(

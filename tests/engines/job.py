@@ -1,7 +1,8 @@
 """What a job of one cell does, without training: `python -m tests.engines.job RUN CELL`.
 
 What each of its lives does stands in RUN/lives/CELL, one word a line: done, fails, killed (its worker), waits (until it
-is asked to stop, after a step more than the life before), stays (the same, without a step).
+is asked to stop, after a step more than the life before), stays (the same, without a step), late (another runner has
+finished the cell, and the job ends as one that saw it at work).
 """
 
 import json
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from scaling.grid.leases import Holder, Lease, file_system_time, take_lease, utc_now
+from scaling.grid.leases import HELD_ELSEWHERE, Holder, Lease, file_system_time, take_lease, utc_now
 from scaling.records import Record, RunDirectory, Status, describe
 
 
@@ -31,6 +32,10 @@ def main() -> None:
         run.finish(known.model_copy(update={"test_loss": 1.0}))
         lease.remove()
         return
+    if life == "late":
+        run.finish(known)
+        lease.remove()
+        sys.exit(HELD_ELSEWHERE)
     if life in ("fails", "killed"):
         error = "worker killed by signal 9 (out of memory?)" if life == "killed" else "it did not work"
         run.fail(known.model_copy(update={"status": Status.FAILED, "error": error}), "")

@@ -45,6 +45,10 @@ class Processes:
         self._start()
         return {job: self._state(job) for job in jobs}
 
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        alive = [job for job in self.requests if job not in noted and self._state(job).phase is not Phase.ENDED]
+        return {job: self.requests[job] for job in alive}
+
     def cancel(self, jobs: Collection[str]) -> None:
         self.cancelled += jobs
         for job in jobs:
@@ -88,7 +92,7 @@ class Processes:
         if process is None:
             after = self._state(before) if (before := self.requests[job].after) is not None else None
             if after is not None and after.phase is Phase.ENDED and after.exit_code != 0:
-                return JobState(Phase.ENDED, error="DependencyNeverSatisfied")
+                return JobState(Phase.ENDED, lack=Lack.START, error="DependencyNeverSatisfied")
             return JobState(Phase.QUEUED)
         code = process.poll()
         return JobState(Phase.RUNNING, node="here") if code is None else JobState(Phase.ENDED, exit_code=code)

@@ -1,5 +1,7 @@
 """What a driver learns before it submits anything."""
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from scaling.grid.devices import Device
 from scaling.grid.engines import probe as probing
 from scaling.grid.engines.probe import Answer, check_clock, probe
 from scaling.grid.engines.scheduler import Needs, Request
+from scaling.grid.stopping import StoppedError
 from tests.engines.processes import Processes
 
 ONE = Needs(cpus=1)
@@ -73,6 +76,14 @@ def test_a_probe_that_fails_says_what_it_needs(folder: Path) -> None:
     with pytest.raises(ScalingError, match="failed: exit code 1") as error:
         probe(scheduler, folder, ONE, "cpu", "a cluster", lambda _: None)
     assert "with scaling in it" in str(error.value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_who_is_stopped_while_a_probe_waits_takes_it_away(number: int, here: Processes, folder: Path) -> None:
+    here.room = 0
+    with pytest.raises(StoppedError, match=f"stopped by {signal.Signals(number).name}.*probe job 0 is cancelled"):
+        probe(here, folder, ONE, "cpu", "a cluster", lambda _: os.kill(os.getpid(), number))
+    assert here.cancelled == ["0"]
 
 
 @pytest.mark.parametrize(("ahead", "told"), [(300.0, "300 s ahead of"), (-90.0, "90 s behind")])

@@ -134,7 +134,7 @@ def test_where_nobody_listens_is_no_cluster() -> None:
         RayScheduler(address)
 
 
-def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+def test_a_missing_extra_is_named() -> None:
     code = """
 import importlib.machinery, sys
 class Hidden(importlib.machinery.PathFinder):
@@ -143,9 +143,9 @@ class Hidden(importlib.machinery.PathFinder):
         return None if name == "ray" else super().find_spec(name, path, target)
 sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder] + [Hidden]
 from scaling.errors import UsageError
-from scaling.grid.engines.ray import RayScheduler
+from scaling.grid import Cluster
 try:
-    RayScheduler("head:6379")
+    Cluster("ray", address="head:6379")
 except UsageError as error:
     print(error)
 """

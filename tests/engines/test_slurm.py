@@ -250,6 +250,22 @@ print([(state.phase.value, state.exit_code) for state in states.values()])
     ends(scheduler, running)
 
 
+def test_jobs_that_nobody_noted_are_found_with_their_commands(scheduler: SlurmScheduler, tmp_path: Path) -> None:
+    noted = scheduler.submit([counts(tmp_path / "noted", 1000)])
+    wanted = counts(tmp_path / "count", 1000)
+    jobs = scheduler.submit([wanted, wanted])
+    SlurmScheduler(tmp_path / "other run", "test").submit([exits(0)])
+    (half,) = scheduler.submit([counts(tmp_path / "half", 1000)])
+    (tmp_path / "jobs" / f"{half}_submitted.pkl").unlink()  # as if killed before sbatch had answered
+    again = SlurmScheduler(tmp_path / "jobs", "test")
+    found = again.unnoted(noted)
+    assert sorted(found) == sorted(jobs)
+    assert {(each.arguments, each.needs) for each in found.values()} == {(wanted.arguments, wanted.needs)}
+    again.cancel([*noted, *jobs])
+    ends(again, [*noted, *jobs, half])
+    assert again.unnoted(()) == {}
+
+
 def test_two_nodes_train_together(scheduler: SlurmScheduler, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("""
@@ -331,6 +347,20 @@ def test_jobs_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
         assert state.node in {*NODES} - {node}
     assert len(lives(file)) == 2
     assert lives(file)[1] > 3
+
+
+def test_jobs_are_submitted_when_the_controller_is_back(tmp_path: Path) -> None:
+    with slurm_server() as folder:
+        scheduler = SlurmScheduler(tmp_path / "jobs", "test")
+        ends(scheduler, scheduler.submit([exits(0)]))
+        controller = int((folder / "slurmctld.pid").read_text())
+        os.kill(controller, signal.SIGTERM)
+        wait_until(lambda: subprocess.run(["scontrol", "ping"], capture_output=True, check=False).returncode != 0)
+        command = f"sleep 15; exec slurmctld -D -f {folder}/slurm.conf"
+        with subprocess.Popen(["sh", "-c", command]) as again:
+            jobs = scheduler.submit([exits(3), exits(4)])
+            assert [state.exit_code for state in ends(scheduler, jobs)] == [3, 4]
+            again.terminate()
 
 
 def test_without_accounting_what_jobs_left_tells(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from scaling.errors import ScalingError
+from scaling.grid.engines import slurm
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request
 from scaling.grid.engines.slurm import SlurmScheduler, arrays
 from scaling.grid.engines.slurm_state import (
     GONE,
+    NEVER,
     Seen,
     elements,
     find,
@@ -32,7 +35,8 @@ PATIENCE_SECONDS = 60.0
     ("seen", "left", "state"),
     [
         (Seen("PENDING", "Resources"), None, JobState(Phase.QUEUED, error="Resources")),
-        (Seen("PENDING", "DependencyNeverSatisfied"), None, JobState(ENDED, error="Slurm: PENDING (DependencyNever")),
+        (Seen("PENDING", NEVER), None, JobState(ENDED, lack=Lack.START, error=f"Slurm: PENDING ({NEVER})")),
+        (Seen("CANCELLED", NEVER), None, JobState(ENDED, lack=Lack.START, error=f"Slurm: CANCELLED ({NEVER})")),
         (Seen("RUNNING", None, "n1"), None, JobState(Phase.RUNNING, node="n1")),
         (Seen("COMPLETING", None, "n1"), 0, JobState(Phase.RUNNING, node="n1")),
         (Seen("COMPLETED", None, "n1"), None, JobState(ENDED, 0, node="n1")),
@@ -117,16 +121,50 @@ def test_a_dry_run_shows_what_sbatch_would_get(tmp_path: Path, monkeypatch: pyte
     )
     needs = Needs(8, gpus=4, nodes=2, processes=4, memory_bytes=3 * 2**30 + 1, seconds=3601)
     requests = [Request("a", ("-m", "scaling", "x y"), needs), Request("b", ("-c", "1"), needs)]
-    script = scheduler.dry_run([*requests, Request("c", ("-c", "2"), Needs(1), after="5_3")])
-    first, second = script.split("#!/bin/bash\n")[1:]
+    chain = [Request("c", ("-c", "2"), Needs(1), after="b"), Request("d", ("-c", "3"), Needs(1), after="c")]
+    script = scheduler.dry_run([*requests, *chain])
+    first, second, third = script.split("#!/bin/bash\n")[1:]
     options = {line.removeprefix("#SBATCH --") for line in first.splitlines() if line.startswith("#SBATCH")}
     wanted = "array=0-1%2 partition=gpu nodes=2 ntasks-per-node=1 cpus-per-task=8 gpus-per-node=4 mem=3073M time=61"
     assert options >= {*wanted.split(), "signal=USR1@30", "requeue", "exclusive", "gres-flags=enforce-binding"}
-    assert "# 0: python -m scaling 'x y'\n# 1: python -c 1\n" in first
-    assert "#SBATCH --dependency=afterok:5_3\n" in second
+    assert "# JOB1_0: python -m scaling 'x y'\n# JOB1_1: python -c 1\n" in first
+    assert "#SBATCH --dependency=afterok:JOB1_1\n" in second
+    assert "# JOB2: python -c 2\n" in second
+    assert "#SBATCH --dependency=afterok:JOB2\n" in third
     assert "--array" not in second
     assert "--time" not in second
     assert not list(tmp_path.iterdir())
+
+
+def say(folder: Path, program: str, *lines: str) -> None:
+    """A program of Slurm that says what is written here."""
+    path = folder / program
+    path.write_text("\n".join(["#!/bin/sh", f'echo {program} "$@" >> {folder}/asked', *lines]))
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("answer", ["Unable to contact slurm controller (connect failure)", "Socket timed out on send"])
+def test_jobs_are_submitted_again_when_the_controller_is_back(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setattr(slurm, "SAY_AGAIN_SECONDS", 0.1)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    failed = f"echo sbatch: error: Batch job submission failed: '{answer}' >&2; exit 1"
+    say(tmp_path, "scontrol", "echo MaxArraySize = 1001")
+    say(tmp_path, "srun")
+    say(tmp_path, "scancel")
+    # What sbatch could not tell of has been queued all the same.
+    say(tmp_path, "squeue", f'case "$*" in *%o) echo "6|{tmp_path}/jobs/one.sh";; *) echo "6|PENDING||";; esac')
+    say(tmp_path, "sbatch", f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; {failed}; }}", "echo batch job 7")
+    jobs = SlurmScheduler(tmp_path / "jobs", "test").submit([Request("a", ("-c", ""), Needs(1))])
+    assert jobs == ["7"]
+    assert "scancel 6" in (tmp_path / "asked").read_text()
+    (tmp_path / "asked").unlink()
+    say(tmp_path, "sbatch", failed.replace(answer, "Invalid account"))
+    with pytest.raises(ScalingError, match=r"^sbatch: error: .*: Invalid account"):
+        SlurmScheduler(tmp_path / "jobs", "test").submit([Request("a", ("-c", ""), Needs(1))])
+    assert (tmp_path / "asked").read_text().count("sbatch") == 1
 
 
 SUPERVISOR = """

@@ -17,7 +17,16 @@ from typing import Any
 
 import pytest
 
-from scaling.grid.leases import Heartbeat, Holder, Lease, LeaseLostError, file_system_time, find_holder, take_lease
+from scaling.grid.leases import (
+    HELD_ELSEWHERE,
+    Heartbeat,
+    Holder,
+    Lease,
+    LeaseLostError,
+    file_system_time,
+    find_holder,
+    take_lease,
+)
 
 CELLS, PROCESSES = 25, 8
 
@@ -253,6 +262,6 @@ def test_a_paused_holder_keeps_its_cell_until_it_is_silent_and_then_writes_nothi
     (tmp_path / "progress").write_text("of the new holder")
     os.kill(process.pid, signal.SIGCONT)
     process.join(30)
-    assert process.exitcode == Heartbeat.LOST
+    assert process.exitcode == HELD_ELSEWHERE
     assert lease.is_held
     assert not (tmp_path / "record").exists()

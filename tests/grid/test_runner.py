@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ from typer.testing import CliRunner, Result
 from scaling.cli.app import app
 from scaling.design import Study, build_study, study_to_toml
 from scaling.grid import Board, Conduct, run_grid
-from scaling.records import RecordError, RunDirectory, Status
+from scaling.grid.leases import Holder, file_system_time, take_lease
+from scaling.records import Record, RecordError, RunDirectory, Status, describe
 from tests.conftest import small_study, study_values
 
 PATIENCE_SECONDS = 600
@@ -177,6 +179,48 @@ def test_two_runners_share_the_work_and_one_outlives_the_other(command: CommandL
     assert set(records_of(command.out)) == {command.first, command.second}
     assert f"deit-nano/2@16+linear seed 0: on {socket.gethostname()}, process {first.pid}" in second.stderr
     assert not list(command.out.glob("cells/*/lease-*"))
+
+
+def test_without_waiting_a_cell_is_left_to_who_is_at_work_and_taken_from_who_is_silent(command: CommandLine) -> None:
+    folder = command.out / "cells" / command.second
+    folder.mkdir(parents=True)
+    rival = replace(Holder.here("cpu", 1, 60.0), host="elsewhere", machine="another boot:1")
+    lease = take_lease(folder, rival, file_system_time(folder))
+    assert lease is not None
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.2):
+            lease.renew()
+
+    at_work = threading.Thread(target=work)
+    at_work.start()
+    left = command.here("--only", command.second, "--no-wait")
+    over.set()
+    at_work.join()
+    assert left.exit_code == 75
+    assert "--no-wait: 1 cell left to other runners" in left.stderr
+    lease.path.write_text(json.dumps(asdict(replace(rival, dead_after_seconds=2.0))))
+    taken = command.here("--only", command.second, "--no-wait")
+    assert taken.exit_code == 0, taken.stderr
+    assert set(records_of(command.out)) == {command.second}
+
+
+def test_a_cell_that_another_runner_finished_is_not_held_back_by_the_budget(tmp_path: Path) -> None:
+    study = small_study(grid__patch_sizes=[8], grid__seeds=[0, 1, 2])
+    run = RunDirectory(tmp_path / "run")
+
+    def finish_second(board: Board) -> None:
+        second = study.cells()[1]
+        if board.count(Status.RUNNING) and run.record(second.id) is None:
+            run.begin(second)
+            run.finish(Record(**describe(second), status=Status.DONE))
+
+    result = run_grid(study, run.path, "cpu", 1, observer=finish_second, conduct=Conduct(max_hours=1e-9))
+    first, second, third = (cell.id for cell in study.cells())
+    assert result.ran == (first,)
+    assert result.held == (third,)
+    assert [record.cell for record in result.records] == [first, second]
 
 
 def test_asked_to_stop_cells_are_preempted_and_the_next_run_completes_them(command: CommandLine) -> None:

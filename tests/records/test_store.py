@@ -93,6 +93,15 @@ def test_a_broken_record_is_named_and_nothing_is_changed(run: RunDirectory, cont
     assert path.read_text() == content
 
 
+def test_a_record_that_cannot_be_read_is_not_called_broken(run: RunDirectory) -> None:
+    path = run.cell_folder(record().cell) / "record.json"
+    path.unlink()
+    path.symlink_to(path)  # which has no end
+    with pytest.raises(RecordError, match=r"record.json: cannot be read .Too many levels") as caught:
+        load_records(run.path)
+    assert "move" not in str(caught.value)
+
+
 def test_another_study_is_refused_and_a_grown_grid_welcome(run: RunDirectory) -> None:
     before = run.study_file.read_bytes()
     with pytest.raises(RecordError, match="belongs to study 'small', not 'other'; choose another --out"):

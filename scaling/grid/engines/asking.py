@@ -96,6 +96,18 @@ class Asking:
         past.memory_bytes, past.seconds = more.memory_bytes or 0, more.seconds or 0
         return None
 
+    def has_grown(self, job: Job) -> bool:
+        """Whether a cell asks for more, since a job of it had too little."""
+        past = self._past.get(job.cell.id, _Past())
+        return past.memory_bytes + past.seconds > 0
+
+    def recall(self, job: Job, needs: Needs) -> None:
+        """Ask at least for what an earlier driver found that a cell needs, if the cluster still has it."""
+        needs = self.limits.within(needs, job)
+        if self._is_there(needs):
+            past = self._past.setdefault(job.cell.id, _Past())
+            past.memory_bytes, past.seconds = needs.memory_bytes or 0, needs.seconds or 0
+
     def _is_there(self, needs: Needs) -> bool:
         """Whether the cluster has so much."""
         if needs not in self._there:

@@ -24,6 +24,10 @@ class Submitted:
     needs: Needs
     time: float = field(default_factory=time.time)
     """Of submission, by the clock of the driver's machine."""
+    grown: bool = False
+    """Whether its needs are more than the cell's own, since a job before it had too little."""
+    ended: bool = False
+    """Whether a driver saw it end without the cell; `needs` are then those of the next one."""
 
 
 class Journal:

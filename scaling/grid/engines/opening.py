@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from scaling.design import Study
+from scaling.design import Study, with_earlier_stages
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.grid.conduct import Conduct
 from scaling.grid.devices import DEVICE_CHOICES, Device
@@ -16,6 +16,7 @@ from scaling.grid.engines.needs import needs_of
 from scaling.grid.engines.probe import check_clock, last_answer, probe
 from scaling.grid.engines.remote import Remote, cell_arguments
 from scaling.grid.engines.scheduler import DryRun, Needs, Request, Scheduler
+from scaling.grid.errors import plainly
 from scaling.grid.jobs import Job, plan_jobs, with_status
 from scaling.records import FINISHED, RunDirectory
 from scaling.torchrun import find_place
@@ -74,6 +75,8 @@ def open_remote(
         arguments = partial(cell_arguments, run, found, conduct.arguments())
         count = min(workers or JOBS_AT_ONCE, len(jobs))
         yield Remote(run, scheduler, journal, found, count, asking, arguments, cluster.engine == "slurm", tell), jobs
+    except OSError as error:
+        raise plainly(error, run.path) from None
     finally:
         scheduler.close()
         journal.close()
@@ -110,15 +113,26 @@ def foresee(
             limit = scheduler.longest_seconds
         limits = Limits(cluster, limit)
         needs = [limits.within(needs_of(job, found), job) for job in jobs]
-        requests = [
-            Request(study.name, cell_arguments(run, found, conduct.arguments(), job, need), need)
-            for job, need in zip(jobs, needs, strict=True)
-            if job.status not in FINISHED
-        ]
-        script = scheduler.dry_run(requests) if isinstance(scheduler, DryRun) else None
+        arguments = partial(cell_arguments, run, found, conduct.arguments())
+        script = None
+        if isinstance(scheduler, DryRun):
+            script = scheduler.dry_run(_requests(jobs, needs, arguments))
         return Foreseen(jobs, needs, script, answer is not None)
     finally:
         scheduler.close()
+
+
+def _requests(jobs: list[Job], needs: list[Needs], arguments: Callable[[Job, Needs], tuple[str, ...]]) -> list[Request]:
+    """Those of open jobs that fit, and start from none that does not; named and after one another by their cells."""
+    open_jobs = {job.cell.id: job for job in jobs if job.status not in FINISHED}
+    misfits = {cell for cell, job in open_jobs.items() if job.misfit}
+    found = []
+    for job, need in zip(jobs, needs, strict=True):
+        chain = {cell.id for cell in with_earlier_stages([job.cell])}
+        if job.cell.id in open_jobs and chain.isdisjoint(misfits):
+            after = job.cell.after.id if job.cell.after and job.cell.after.id in open_jobs else None
+            found.append(Request(job.cell.id, arguments(job, need), need, after))
+    return found
 
 
 def _check(cluster: Cluster, device: str, workers: int | None = None) -> None:

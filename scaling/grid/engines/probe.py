@@ -19,6 +19,7 @@ from scaling.errors import ScalingError
 from scaling.grid.devices import Device, find_device
 from scaling.grid.engines.scheduler import JobState, Needs, Phase, Request, Scheduler
 from scaling.grid.leases import file_system_time
+from scaling.grid.stopping import StoppedError, Stopping
 from scaling.records import write_whole
 
 QUESTION, ANSWER = "probe.json", "probe-answer.json"
@@ -75,6 +76,7 @@ def probe(
 
     Raises:
         ScalingError: if the run directory is not seen there, or the job fails.
+        StoppedError: when this process is asked to stop.
     """
     if (known := last_answer(folder, about, kind)) is not None:
         return known
@@ -82,17 +84,28 @@ def probe(
     (folder / ANSWER).unlink(missing_ok=True)
     write_whole(folder / QUESTION, json.dumps({"token": token}) + "\n")
     arguments = ("-m", "scaling.grid.engines.probe", str(folder.resolve()), kind, str(SILENT_SECONDS))
-    (job,) = scheduler.submit([Request("probe", arguments, needs)])
-    said = None
-    try:
-        while (state := scheduler.look([job])[job]).phase is not Phase.ENDED:
-            if said != (said := f"probe job {job}: {state.phase}" + (f" ({state.error})" if state.error else "")):
-                tell(said)
-            time.sleep(LOOK_SECONDS)
-    except BaseException:
-        scheduler.cancel([job])
-        raise
+    with Stopping() as stopping:
+        (job,) = scheduler.submit([Request("probe", arguments, needs)])
+        try:
+            state = _wait(scheduler, job, stopping, tell)
+        except BaseException:
+            scheduler.cancel([job])
+            raise
     return _checked(_answer(folder, token, state), state, folder, job)
+
+
+def _wait(scheduler: Scheduler, job: str, stopping: Stopping, tell: Callable[[str], None]) -> JobState:
+    """How a job ended."""
+    said = None
+    while (state := scheduler.look([job])[job]).phase is not Phase.ENDED:
+        if stopping.asked is not None:
+            raise StoppedError(
+                f"stopped by {stopping.asked} before any cell was submitted; probe job {job} is cancelled"
+            )
+        if said != (said := f"probe job {job}: {state.phase}" + (f" ({state.error})" if state.error else "")):
+            tell(said)
+        time.sleep(LOOK_SECONDS)
+    return state
 
 
 def last_answer(folder: Path, about: str, kind: str) -> Answer | None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ class RayScheduler:
         grace_seconds: that a command has to save when it is asked to stop.
 
     Raises:
-        UsageError: where Ray is not installed, or for an address that is none.
+        UsageError: for an address that is none.
         ScalingError: where no cluster answers, or it refuses us.
     """
 
@@ -107,6 +106,10 @@ class RayScheduler:
                 self._judge(name, job, [self._state(task) for task in job.tasks if task in ready])
         gone = JobState(Phase.ENDED, lack=Lack.NODE, error="its driver is gone, and its task with it")
         return {name: JobState(Phase.QUEUED) if name in self._open else self._ended.get(name, gone) for name in jobs}
+
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """None: tasks end with the driver that submitted them."""
+        return {}
 
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and stop."""
@@ -226,8 +229,6 @@ def _amounts(resources: Mapping[str, float]) -> str:
 
 def _connect(address: str) -> Any:
     """Ray, connected; bounded in time, and quiet."""
-    if find_spec("ray") is None:
-        raise UsageError("--engine ray: ray is not installed; run: pip install 'patch-scaling[ray]'")
     if address != "auto":
         _knock(address)
     for name, value in SETTINGS.items():

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from scaling.grid.engines.journal import Journal, Submitted
 from scaling.grid.engines.needs import memory_of_cell
 from scaling.grid.engines.scheduler import JobState, Lack, Needs, Phase, Request, Scheduler
 from scaling.grid.jobs import Job
-from scaling.grid.leases import Lease, file_system_time, find_holder, utc_now
+from scaling.grid.leases import HELD_ELSEWHERE, Lease, file_system_time, find_holder, utc_now
 from scaling.grid.status import last_logged
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
 
@@ -81,21 +81,37 @@ class Remote:
         return len(self._flights) + len(self._waiting) < self.size and time.monotonic() >= self._full_until
 
     def adopt(self, jobs: Collection[Job]) -> None:
-        """Take the jobs in hand that an earlier driver submitted for open cells, and learn from finished ones."""
+        """Take the jobs in hand that earlier drivers submitted for open cells, and learn from finished ones."""
         last = self.journal.last()
         known = [(job, last[job.cell.id]) for job in jobs if job.cell.id in last and job.status not in FINISHED]
-        states = self.scheduler.look([submitted.job for _, submitted in known])
         for job, submitted in known:
+            if submitted.grown:
+                self.asking.recall(job, submitted.needs)
+        unseen = [(job, submitted) for job, submitted in known if not submitted.ended]
+        states = self.scheduler.look([submitted.job for _, submitted in unseen])
+        for job, submitted in unseen:
             state, failure = states[submitted.job], self.run.failure(job.cell.id)
             if state.phase is not Phase.ENDED:
                 self._flights[job.cell.id] = _Flight(job, submitted, failure)
             elif (state := _with_lack(state, failure)).lack is not None:
                 self.asking.again(job, submitted.needs, state, self._step(job))
+        self._adopt_unnoted({job.cell.id: job for job in jobs if job.status not in FINISHED}, last.values())
         for job in jobs:
             if job.status is Status.DONE and not self.asking.knows(job.cell):
                 record = self.run.record(job.cell.id)
                 assert record is not None
                 self.asking.finished(record)
+
+    def _adopt_unnoted(self, open_jobs: Mapping[str, Job], noted: Iterable[Submitted]) -> None:
+        """Take the jobs in hand that a driver was killed before noting; a cell needs only one of them."""
+        for name, request in self.scheduler.unnoted({each.job for each in noted}).items():
+            cell = next((part for part in request.arguments if part in open_jobs), None)
+            if cell in self._flights:
+                self.scheduler.cancel([name])
+            elif cell is not None:
+                submitted = Submitted(cell, name, request.needs)
+                self.journal.add([submitted])
+                self._flights[cell] = _Flight(open_jobs[cell], submitted, self.run.failure(cell))
 
     def submit(self, job: Job, lease: Lease) -> None:
         """Queue a cell; its job takes a lease of its own."""
@@ -118,6 +134,8 @@ class Remote:
             if state.phase is not Phase.ENDED or self._depends(flight):
                 continue
             news = self._end(flight, state)
+            if isinstance(news, Lost) or news.record.status not in FINISHED:
+                self._note_end(flight)
             del self._flights[cell]
             if not flight.begun and isinstance(news, Ended):  # it was quicker than we look
                 yield Begun(cell, state.node)
@@ -180,13 +198,22 @@ class Remote:
                     return False
                 array = array[: len(array) // 2]
         flights = [
-            _Flight(job, Submitted(job.cell.id, name, request.needs), self.run.failure(job.cell.id))
+            _Flight(job, self._submitted(job, name, request.needs), self.run.failure(job.cell.id))
             for (job, request), name in zip(array, names, strict=True)
         ]
         self._flights |= {flight.job.cell.id: flight for flight in flights}
         self._waiting = [job for job in self._waiting if job.cell.id not in self._flights]
         self.journal.add(flight.submitted for flight in flights)
         return len(array) == wanted
+
+    def _submitted(self, job: Job, name: str, needs: Needs) -> Submitted:
+        return Submitted(job.cell.id, name, needs, grown=self.asking.has_grown(job))
+
+    def _note_end(self, flight: _Flight) -> None:
+        """Write down that a job is no more, for who looks on and for the next driver."""
+        ended = self._submitted(flight.job, flight.submitted.job, self.asking.needs(flight.job))
+        with suppress(OSError):  # then the next driver finds out by itself
+            self.journal.add([replace(ended, ended=True)])
 
     def _request(self, job: Job) -> Request:
         needs = self.asking.needs(job)
@@ -237,12 +264,15 @@ class Remote:
             return Ended(finished)
         failure = self.run.failure(cell)
         failure = failure if failure != flight.failure else None
+        if state.exit_code == HELD_ELSEWHERE and failure is None:
+            return Lost(cell)
         if flight.why is not None:
             return Ended(self._note(flight, Status.STOPPED, flight.why, failure))
         if self.asked_to_stop:
             return Ended(failure or self._note(flight, Status.PREEMPTED, state.error or "asked to stop"))
-        if failure is None and job.cell.after is not None and self.run.record(job.cell.after.id) is None:
-            return Lost(cell, f"{job.cell.after.name} has not ended")  # whose job was lost, and this one's with it
+        before = job.cell.after  # whose job was lost, or left it to another runner, and this one's went with it
+        if failure is None and before and (state.lack is Lack.START or self.run.record(before.id) is None):
+            return Lost(cell, f"the job of {before.name} did not finish it")
         state = _with_lack(state, failure)
         held = find_holder(self.run.cell_folder(cell), file_system_time(self.run.path)).lives
         if state.lack is None and state.exit_code != STOPPED_CODE and failure is None and held:

@@ -53,6 +53,8 @@ class Lack(StrEnum):
     TIME = "time"
     NODE = "node"
     """Its node, or its worker there, is gone."""
+    START = "start"
+    """The job that it was to begin after has not ended well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class DryRun(Protocol):
     """A scheduler that takes scripts."""
 
     def dry_run(self, requests: Sequence[Request]) -> str:
-        """The scripts that `submit` would hand in."""
+        """The scripts that `submit` would hand in; `after` is the name of an earlier one of these requests."""
         ...
 
 
@@ -101,6 +103,10 @@ class Scheduler(Protocol):
 
     def look(self, jobs: Collection[str]) -> dict[str, JobState]:
         """What became of these jobs, also of those that another process submitted; unknown ones have ended."""
+        ...
+
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """Jobs of the run directory that have not ended and are none of these: of a driver that could not note them."""
         ...
 
     def cancel(self, jobs: Collection[str]) -> None:

@@ -25,6 +25,7 @@ from scaling.grid.engines.slurm_state import (
     QUEUE_FORMAT,
     NodeKind,
     Seen,
+    elements,
     find,
     judge,
     read_accounts,
@@ -40,6 +41,7 @@ OURS = ("array", "dependency", "error", "open-mode", "output", "requeue", "signa
 """Options of sbatch that jobs here depend on."""
 RESULT_SECONDS = 15.0  # until what a node wrote is seen here
 PATIENCE_SECONDS = 300.0  # for a controller that is restarted
+AWAY = ("Unable to contact slurm controller", "Socket timed out", "standby mode", "Connection refused")
 SPARE_SECONDS = 5  # to requeue a job that took all the time it has to save
 SAY_AGAIN_SECONDS = 5.0
 
@@ -124,15 +126,20 @@ class SlurmScheduler:
         return [jobs[number] for number in range(len(requests))]
 
     def dry_run(self, requests: Sequence[Request]) -> str:
-        """The scripts that `submit` would give to sbatch; works without Slurm, and writes nothing."""
+        """The scripts that `submit` would give to sbatch; works without Slurm, and writes nothing.
+
+        JOB1, JOB2_0 and so on stand for the ids that Slurm would give.
+        """
         answers = shutil.which("scontrol") and not _run("scontrol", "ping").returncode
         most = self._most_in_array if answers else len(requests)
-        scripts = []
-        for numbers in arrays(requests, most):
+        scripts, ids = list[str](), dict[str | None, str]()
+        for place, numbers in enumerate(arrays(requests, most), 1):
             first = requests[numbers[0]]
-            scripts.append(self._script(first.needs, first.after, len(numbers)))
-            commands = [shlex.join(["python", *requests[number].arguments]) for number in numbers]
-            scripts += [f"# {index}: {command}" for index, command in enumerate(commands)]
+            scripts.append(self._script(first.needs, ids.get(first.after), len(numbers)))
+            for index, number in enumerate(numbers):
+                request = requests[number]
+                ids[request.name] = f"JOB{place}_{index}" if len(numbers) > 1 else f"JOB{place}"
+                scripts.append(f"# {ids[request.name]}: {shlex.join(['python', *request.arguments])}")
         return "\n".join(scripts)
 
     def look(self, jobs: Collection[str]) -> dict[str, JobState]:
@@ -153,6 +160,15 @@ class SlurmScheduler:
                 _run("sacct", "-X", "-n", "-P", "-o", ACCOUNT_FORMAT, "-j", ",".join(absent)).stdout
             )
         return {job: self._look(job, find(job, queue, accounts)) for job in jobs}
+
+    def unnoted(self, noted: Collection[str]) -> dict[str, Request]:
+        """Jobs of this folder that have not ended and are none of these; those without a command are taken away.
+
+        A driver that was killed between sbatch and the answer has not left a command for its jobs.
+        """
+        ours = [job for job in self._here() if job not in noted]
+        self._take_away_without_command(ours)
+        return {job: request for job in ours if (request := self._request_of(job)) is not None}
 
     def cancel(self, jobs: Collection[str]) -> None:
         """Take queued jobs away, and ask running ones to save and end."""
@@ -185,6 +201,27 @@ class SlurmScheduler:
             left = f"Slurm: {seen.state}, and the job left no exit code; see {log}"
             return JobState(Phase.ENDED, lack=Lack.NODE, error=left, node=seen.node)
         return judge(seen, left)
+
+    def _here(self) -> list[str]:
+        """Jobs in the queue whose script is of this folder."""
+        rows = [line.partition("|") for line in _patiently("squeue", "--me", "-r", "-h", "-o", "%i|%o").splitlines()]
+        folder = self._folder.resolve()
+        ours = {script for script in {script for _, _, script in rows} if Path(script).parent.resolve() == folder}
+        return [job for jobs, _, script in rows if script in ours for job in elements(jobs)]
+
+    def _take_away_without_command(self, jobs: Collection[str]) -> None:
+        self.cancel([job for job in jobs if not self._paths(job).submitted_pickle.exists()])
+
+    def _request_of(self, job: str) -> Request | None:
+        """What it was submitted with."""
+        from submitit.core.utils import DelayedSubmission
+
+        try:
+            command = DelayedSubmission.load(self._paths(job).submitted_pickle).function
+        except FileNotFoundError:
+            return None
+        assert isinstance(command, Command)
+        return Request(job, command.arguments, command.needs)
 
     def _left_by(self, job: str) -> int | str | None:
         from submitit.core.utils import pickle_load
@@ -286,6 +323,18 @@ class SlurmScheduler:
         return _make_sbatch_string(command=command, folder=self._folder, **self._parameters(need, after), **array)
 
     def _submit_array(self, requests: Sequence[Request]) -> list[str]:
+        """Submit jobs as one, again for a while where the controller does not answer."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._sbatch(requests)
+            except ScalingError as error:
+                if not any(words in str(error) for words in AWAY) or time.monotonic() > end:
+                    raise
+            time.sleep(SAY_AGAIN_SECONDS)
+            self._take_away_without_command(self._here())  # what was queued although sbatch did not hear of it
+
+    def _sbatch(self, requests: Sequence[Request]) -> list[str]:
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
@@ -297,7 +346,8 @@ class SlurmScheduler:
             try:
                 jobs = executor.submit_array([Command(request.arguments, request.needs) for request in requests])
             except (FailedSubmissionError, UncompletedJobError) as error:
-                raise ScalingError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
+                last = str(error).strip().splitlines()[-1]
+                raise ScalingError(f"sbatch: {last.removeprefix('sbatch: ')}") from None
         return [job.job_id for job in jobs]
 
 

@@ -9,7 +9,6 @@ asks it to stop, whoever asked:
 - SIGUSR2 comes from our driver: save, and end.
 """
 
-import ctypes
 import shutil
 import signal
 import subprocess
@@ -19,13 +18,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from scaling.grid.engines.scheduler import Needs
+from scaling.grid.engines.supervisor import PR_SET_PDEATHSIG, libc
 
 if TYPE_CHECKING:
     from submitit import JobEnvironment
 
 BEFORE_THE_LIMIT = signal.SIGUSR1
 FOR_GOOD = signal.SIGUSR2
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def run_child(line: list[str]) -> tuple[int, list[int]]:
 
     for number in (BEFORE_THE_LIMIT, FOR_GOOD, signal.SIGTERM):
         signal.signal(number, stop)
-    control = ctypes.CDLL(None).prctl
+    control = libc().prctl  # looked up before the fork
 
     def prepare() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -119,8 +119,9 @@ def judge(seen: Seen, left: int | str | None) -> JobState:
     if seen.told_by_command and left is not None:
         return JobState(phase, exit_code=left, node=node)
     stale = seen.state == "CANCELLED" and seen.reason != NEVER  # why it waited before
+    lack = Lack.START if seen.reason == NEVER else LACKS.get(seen.state)
     reason = f" ({seen.reason})" if seen.reason and not stale else ""
-    return JobState(phase, lack=LACKS.get(seen.state), error=f"Slurm: {seen.state}{reason}", node=node)
+    return JobState(phase, lack=lack, error=f"Slurm: {seen.state}{reason}", node=node)
 
 
 @dataclass(frozen=True, slots=True)

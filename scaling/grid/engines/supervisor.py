@@ -28,7 +28,7 @@ def main(parent: int, grace_seconds: float, command: list[str]) -> int:
     """
 
     def run_command() -> None:
-        _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.execv(command[0], command)
 
@@ -43,8 +43,8 @@ def supervise(parent: int, grace_seconds: float, run: Callable[[], None]) -> int
     descends from it; so is what it has left behind when it ends by itself.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    _libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whose parent ends becomes our child, and can be found
-    _libc().prctl(PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0)
+    libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whose parent ends becomes our child, and can be found
+    libc().prctl(PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0)
     if (child := os.fork()) == 0:
         run()
     deadline, code = float("inf"), None
@@ -88,7 +88,8 @@ def _kill_descendants() -> None:
             os.waitpid(process, 0)
 
 
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library of this process."""
     return ctypes.CDLL(None)
 
 

@@ -40,6 +40,6 @@ def find_drivers(run: Path, waiting: Collection[str], now: float) -> tuple[Drive
         last = find_holder(folder, now)
         holder, submitted = last.holder, last_jobs(folder)
         gone = folder.name == "ray" and not last.lives  # and its jobs with it
-        count = 0 if gone else sum(cell in submitted for cell in waiting)
+        count = 0 if gone else sum(cell in submitted and not submitted[cell].ended for cell in waiting)
         found.append(Driver(folder.name, holder and holder.host, holder and holder.runner, last.lives, count))
     return tuple(found)
