@@ -21,7 +21,7 @@ from scaling.grid.engines.journal import FILE
 from scaling.grid.leases import file_system_time, find_holder
 from scaling.records import RunDirectory, Status
 from tests.engines.ray_cluster import ray_cluster
-from tests.engines.slurm_server import install, slurm_server
+from tests.engines.slurm_server import install, missing, slurm_server
 
 STUDY = "digits-quick"
 LIMIT = ("--time", "1m", "--grace", "5")
@@ -64,7 +64,7 @@ def losses_of(run: RunDirectory) -> Losses:
 
 def through_slurm(folder: Path) -> Outcome:
     """Every job is asked to save before its minute is over, and requeued."""
-    install()
+    assert (reason := missing() or install()) is None, reason
     run = RunDirectory(folder / STUDY)
     with slurm_server():
         options = ("--engine", "slurm", "--workers", str(AT_ONCE), *LIMIT)

@@ -105,9 +105,9 @@ def server(engine: str) -> Iterator[tuple[tuple[str, ...], int]]:
                 cluster.add_node(RAY_CPUS)
             yield (cluster.address,), RAY_NODES * RAY_CPUS
     else:
-        from tests.engines.slurm_server import CPUS, NODES, install, slurm_server
+        from tests.engines.slurm_server import CPUS, NODES, install, missing, slurm_server
 
-        install()
+        assert (reason := missing() or install()) is None, reason
         with slurm_server():
             yield (), len(NODES) * CPUS
 

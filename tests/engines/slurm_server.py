@@ -97,6 +97,8 @@ def missing() -> str | None:
     """Why no server can be started here, or None where it can, if need be after `install`."""
     if sys.platform != "linux" or os.geteuid():
         return "a Slurm server for tests needs root on Linux"
+    if subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "a Slurm server for tests needs the right to unshare (CAP_SYS_ADMIN), for its nodes' host names"
     absent = _absent()
     return f"not installed, and no apt-get: {', '.join(absent)}" if absent and not shutil.which("apt-get") else None
 
@@ -105,22 +107,42 @@ def _absent() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
-def install() -> None:
-    """Get what is missing from Debian's packages; their services are not started."""
+def install() -> str | None:
+    """Get what is missing from Debian's packages, whose services are not started; returns why that failed, if it did.
+
+    On a machine with systemd they start when it boots again.
+    """
     if not _absent():
-        return
+        return None
     policy = Path("/usr/sbin/policy-rc.d")
     had_policy = policy.exists()
     if not had_policy:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        subprocess.run(["apt-get", "update"], check=True)
-        command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-        subprocess.run(command, check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+        _apt_get("update")  # also where it fails the packages may be known
+        done = _apt_get("install", "--yes", "--no-install-recommends", *PACKAGES)
     finally:
         if not had_policy:
             policy.unlink()
+    if not _absent():
+        return None
+    said = [line for line in done.stdout.splitlines() if line.startswith("E: ")]
+    return f"apt-get did not install {', '.join(_absent())}: {' '.join(said) or f'exit code {done.returncode}'}"
+
+
+def _apt_get(*command: str) -> subprocess.CompletedProcess[str]:
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    options = ["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"]
+    return subprocess.run(
+        ["apt-get", *options, *command],
+        env=quiet,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @contextmanager
@@ -269,10 +291,9 @@ def _free_ports(count: int) -> list[int]:
 
 def main(command: list[str]) -> int:
     """Run a command beside the server."""
-    if reason := missing():
+    if reason := missing() or install():
         print(reason, file=sys.stderr)
         return 1
-    install()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with slurm_server():
         return subprocess.run(command, check=False).returncode
