@@ -44,8 +44,8 @@ test-slow: .venv/dev.stamp  ## the tests that take minutes
 test-parity: .venv/parity.stamp  ## the tests against mamba-ssm's own code, without a GPU
 	$(BIN)/python -m pytest -m parity
 
-test-cluster: .venv/dev.stamp  ## the tests on real Ray and Slurm servers; installs Slurm where root may
-	$(BIN)/python -m pytest -m cluster
+test-cluster: .venv/dev.stamp  ## the tests on real Ray and Slurm servers, all or ONLY='lost_node'; installs Slurm where root may
+	$(BIN)/python -m pytest -rs -m cluster -k '$(ONLY)'
 
 test-gpu: .venv/dev.stamp  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

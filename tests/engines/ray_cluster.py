@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 START_SECONDS = 120  # of one `ray start`, 5 to 10 on two idle cores; with a wrong token it would wait for ever
+STARTS = 3  # Ray itself gives up after 30 s, which a machine that is busy may need
 STORE_BYTES = 100_000_000
 
 
@@ -64,18 +65,22 @@ class RayCluster:
         name = f"{self._folder}/{len(self._names)}"
         self._names.append(name)
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
-        start = subprocess.Popen(
-            [*command, "--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"],
-            env={**os.environ, **self.environment, **(environment or {}), self.MARK: name},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._sessions[name] = start.pid
-        said, _ = start.communicate(timeout=START_SECONDS)
-        assert start.returncode == 0, said
-        return name
+        said = ""
+        for _ in range(STARTS):
+            start = subprocess.Popen(
+                [*command, "--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"],
+                env={**os.environ, **self.environment, **(environment or {}), self.MARK: name},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            self._sessions[name] = start.pid
+            said, _ = start.communicate(timeout=START_SECONDS)
+            if start.returncode == 0:
+                return name
+            self.kill_node(name)
+        raise AssertionError(said)
 
 
 @contextmanager

@@ -97,6 +97,11 @@ def missing() -> str | None:
     """Why no server can be started here, or None where it can, if need be after `install`."""
     if sys.platform != "linux" or os.geteuid():
         return "a Slurm server for tests needs root on Linux"
+    asked = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return (
+            f"a Slurm server for tests gives its nodes names of their own, which is not allowed: {asked.stderr.strip()}"
+        )
     absent = _absent()
     return f"not installed, and no apt-get: {', '.join(absent)}" if absent and not shutil.which("apt-get") else None
 
@@ -105,22 +110,42 @@ def _absent() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
-def install() -> None:
-    """Get what is missing from Debian's packages; their services are not started."""
+def install() -> str | None:
+    """Get what is missing from Debian's packages, whose services are not started; returns why that failed, if it did.
+
+    On a machine with systemd they start when it boots again.
+    """
     if not _absent():
-        return
+        return None
     policy = Path("/usr/sbin/policy-rc.d")
     had_policy = policy.exists()
     if not had_policy:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        subprocess.run(["apt-get", "update"], check=True)
-        command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-        subprocess.run(command, check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+        _apt_get("update")  # also where it fails the packages may be known
+        done = _apt_get("install", "--yes", "--no-install-recommends", *PACKAGES)
     finally:
         if not had_policy:
             policy.unlink()
+    if not _absent():
+        return None
+    said = [line for line in done.stdout.splitlines() if line.startswith("E: ")]
+    return f"apt-get did not install {', '.join(_absent())}: {' '.join(said) or f'exit code {done.returncode}'}"
+
+
+def _apt_get(*command: str) -> subprocess.CompletedProcess[str]:
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    options = ["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"]
+    return subprocess.run(
+        ["apt-get", *options, *command],
+        env=quiet,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @contextmanager
@@ -151,9 +176,9 @@ def slurm_server(accounting: bool = True, remember_seconds: int = 3600) -> Itera
             (folder / "hosts").write_text("127.0.0.1 localhost " + " ".join(NODES) + "\n")
             for node in NODES:
                 _daemon(daemons, folder, "unshare", "--uts", "--mount", "sh", "-c", BECOME_NODE, str(folder), node)
-            _wait_for(
-                lambda: _ask("sinfo", "-h", "-N", "-p", "ci", "-o", "%T").split() == ["idle"] * len(NODES), "sinfo"
-            )
+            idle = ["idle"] * len(NODES)
+            said = folder / "unshare.out"
+            _wait_for(lambda: _ask("sinfo", "-h", "-N", "-p", "ci", "-o", "%T").split() == idle, "the nodes", said)
             daemons.callback(_end_jobs)
             yield folder
     finally:
@@ -206,7 +231,7 @@ def _start_accounting(daemons: ExitStack, folder: Path) -> None:
     here = [f"--socket={data}/s.sock", f"--pid-file={data}/m.pid", "--bind-address=127.0.0.1"]
     sizes = [f"--port={(folder / 'database.port').read_text()}", "--innodb-buffer-pool-size=64M"]
     patience = "--innodb-lock-wait-timeout=900"
-    _daemon(daemons, folder, "mariadbd", "--no-defaults", "--user=mysql", f"--datadir={data}", *here, *sizes, patience)
+    _daemon(daemons, folder, "mariadbd", "--no-defaults", f"--datadir={data}", *here, *sizes, patience, user="mysql")
     client = ["--no-defaults", "-S", f"{data}/s.sock"]
     _wait_for(lambda: "alive" in _ask("mariadb-admin", *client, "ping"), "mariadbd")
     rights = [f"create user {user} identified by 'ci'; grant all on slurm_acct_db.* to {user}" for user in USERS]
@@ -218,11 +243,12 @@ def _start_accounting(daemons: ExitStack, folder: Path) -> None:
         subprocess.run(["sacctmgr", "-i", "add", *what], check=True, stdout=subprocess.DEVNULL)
 
 
-def _daemon(daemons: ExitStack, folder: Path, *command: str) -> None:
-    """Start a program that ends with this process at the latest."""
+def _daemon(daemons: ExitStack, folder: Path, *command: str, user: str | None = None) -> None:
+    """Start a program that ends with this process at the latest; one that changes its user by itself would not."""
+    become = [f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
     with (folder / f"{command[0]}.out").open("a") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command], stdout=output, stderr=output, start_new_session=True
+            ["setpriv", *become, "--pdeathsig", "KILL", *command], stdout=output, stderr=output, start_new_session=True
         )
     daemons.callback(_stop, process)
 
@@ -246,11 +272,12 @@ def _ask(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _wait_for(condition: Callable[[], bool], what: str) -> None:
+def _wait_for(condition: Callable[[], bool], what: str, said: Path | None = None) -> None:
     end = time.monotonic() + START_SECONDS
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {START_SECONDS:g} s for {what}")
+            last = said.read_text()[-1000:] if said else ""
+            raise TimeoutError(f"waited {START_SECONDS:g} s for {what}\n{last}")
         time.sleep(0.1)
 
 
@@ -269,10 +296,9 @@ def _free_ports(count: int) -> list[int]:
 
 def main(command: list[str]) -> int:
     """Run a command beside the server."""
-    if reason := missing():
+    if reason := missing() or install():
         print(reason, file=sys.stderr)
         return 1
-    install()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with slurm_server():
         return subprocess.run(command, check=False).returncode

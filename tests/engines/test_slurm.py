@@ -42,7 +42,8 @@ while done < steps:
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[Path]:
-    install()
+    if reason := install():
+        pytest.skip(reason)
     with slurm_server() as folder:
         yield folder
 

@@ -23,7 +23,8 @@ PATIENCE_SECONDS = 300.0
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[Path]:
-    install()
+    if reason := install():
+        pytest.skip(reason)
     with slurm_server() as folder:
         yield folder
 

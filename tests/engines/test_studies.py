@@ -20,7 +20,7 @@ from scaling.grid.engines.journal import last_jobs
 from scaling.records import RunDirectory, Status
 from tests.conftest import small_study
 from tests.engines.ray_cluster import ray_cluster
-from tests.engines.slurm_server import missing, slurm_server
+from tests.engines.slurm_server import install, missing, slurm_server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 PATIENCE_SECONDS = 600
@@ -57,8 +57,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
             yield Place("ray", ["--address", cluster.address], cluster.environment, lose_node)
     else:
-        if missing() is not None:
-            pytest.skip(missing() or "")
+        if reason := missing() or install():
+            pytest.skip(reason)
         with slurm_server():
             yield Place("slurm", [])
 
