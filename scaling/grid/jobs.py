@@ -16,13 +16,21 @@ from scaling.cost import (
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import CELL_ID, Cell, Data, Design, DigitsData, Hardware, Study, matches, with_earlier_stages
+from scaling.design import (
+    CELL_ID,
+    Cell,
+    Data,
+    Design,
+    DigitsData,
+    Hardware,
+    Study,
+    check_has_model,
+    matches,
+    with_earlier_stages,
+)
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
-
-# Architectures with a model, not only closed forms.
-TRAINABLE = ("deit", "adventurer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +192,7 @@ def check_trainable(jobs: Iterable[Job]) -> None:
         start = job.cell.starting_checkpoint
         if start is not None and not start.is_file():
             raise UsageError(f"recipe.start_from: {job.cell.design} starts from {start}, and there is no such file")
-        if job.cell.design.architecture not in TRAINABLE:
-            raise UsageError(
-                f"{job.cell.design}: '{job.cell.design.architecture}' cannot be trained by this version; "
-                f"use {' or '.join(TRAINABLE)} designs (--dry-run shows costs of all)"
-            )
+        check_has_model(job.cell.design)
     for place, data in enumerate(data for data in sets if not isinstance(data, DigitsData)):
         from scaling.data import open_data  # late: it imports torch, which drawn scenes do not need here
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cost import Cost, Execution, Head, cost_of
 from scaling.design import Design
-from scaling.models import Adventurer, DenseModel, build_model
+from scaling.models import DenseModel, PlainBackbone, build_model
 from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops, countable
 
 TOLERANCE = 0.005
@@ -91,7 +91,7 @@ def configure(model: nn.Module, execution: Execution) -> None:
     for module in model.modules():
         if isinstance(module, Attention):
             module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(module, VisionTransformer | Adventurer):
+        if isinstance(module, VisionTransformer | PlainBackbone):
             module.set_grad_checkpointing(execution.checkpointing)
 
 
