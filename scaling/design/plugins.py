@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from scaling.design.architectures import NAME, DesignError, known_architectures
+from scaling.design.architectures import NAME, DesignError, find_architecture, known_architectures
 
 FOLDER = Path("architectures")
 ENTRY_POINTS = "scaling.architectures"
@@ -37,7 +37,12 @@ def load_plugins(*names: str) -> None:
 
 
 def file_of(architecture: str) -> tuple[Path, str] | None:
-    """The file that registered an architecture, absolute, and its text as it was run; None for any other."""
+    """The file that registered an architecture, absolute, and its text as it was run; None for any other.
+
+    Raises:
+        DesignError: if there is no such architecture.
+    """
+    find_architecture(architecture)
     return _FILES.get(architecture)
 
 
@@ -49,7 +54,10 @@ def origin_of(architecture: str) -> str:
 
 def is_same_code(text: str, other: str) -> bool:
     """Whether two sources differ in comments and spaces only."""
-    return text == other or ast.dump(ast.parse(text)) == ast.dump(ast.parse(other))
+    try:
+        return text == other or ast.dump(ast.parse(text)) == ast.dump(ast.parse(other))
+    except SyntaxError:
+        return False
 
 
 def _register(name: str, place: str, load: Callable[[], Callable[[], Any]]) -> None:
