@@ -146,8 +146,8 @@ def find_architecture(name: str) -> Architecture:
         load_plugins(name)
         if name not in _ARCHITECTURES:
             raise DesignError(
-                f"unknown architecture '{name}': {nearest(name, _ARCHITECTURES)} Your own is registered by "
-                f"{FOLDER / name}.py here or an installed package; a run directory has a copy in {FOLDER}/"
+                f"unknown architecture '{name}': {nearest(name, _ARCHITECTURES)}\n"
+                f"one of your own is read from {FOLDER / name}.py here (run directories keep a copy) or a package"
             )
     return _ARCHITECTURES[name]
 

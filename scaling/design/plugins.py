@@ -52,6 +52,13 @@ def origin_of(architecture: str) -> str:
     return f"'{architecture}'" if known is None else f"'{architecture}' of {FOLDER / known[0].name}"
 
 
+def told_of(error: Exception, architecture: str) -> str:
+    """What went wrong in the code of an architecture, in one line, and in which line of its file."""
+    calls, file = traceback.extract_tb(error.__traceback__), str(FOLDER / f"{architecture}.py")
+    line = next((f" (line {call.lineno})" for call in reversed(calls) if call.filename.endswith(file)), "")
+    return f"{type(error).__name__}: {error}".splitlines()[0] + line
+
+
 def is_same_code(text: str, other: str) -> bool:
     """Whether two sources differ in comments and spaces only."""
     try:
@@ -67,17 +74,10 @@ def _register(name: str, place: str, load: Callable[[], Callable[[], Any]]) -> N
     except DesignError as error:
         raise DesignError(f"{place}: {error}") from None
     except Exception as error:  # code of others fails in any way
-        line = next((f" (line {at.lineno})" for at in _frames(error) if at.filename.endswith(place)), "")
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DesignError(f"architecture '{name}': {place} does not load: {told}{line}") from None
+        raise DesignError(f"architecture '{name}': {place} does not load: {told_of(error, name)}") from None
     if name not in known_architectures():
         others = ", ".join(f"'{other}'" for other in known_architectures() if other not in before) or "nothing"
         raise DesignError(f"architecture '{name}': {place} registers {others}; its name must be '{name}'")
-
-
-def _frames(error: Exception) -> list[traceback.FrameSummary]:
-    """From the innermost call to the outermost."""
-    return list(reversed(traceback.extract_tb(error.__traceback__)))
 
 
 def _load_file(file: Path) -> Callable[[], Any]:

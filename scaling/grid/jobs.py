@@ -213,7 +213,7 @@ def _check_lengths(cell: Cell) -> None:
     lengths = {each.sequence_length for each in (*(stage.design for stage in cell.stages), *before)}
     if design.head in PADDED_HEADS or len(lengths) > 1:
         raise UsageError(
-            f"{design}: the blocks of '{design.architecture}' have parameters per token, and fit one sequence length;"
+            f"{design}: the blocks of '{design.architecture}' have parameters per token, and fit one length;"
             "\nno detector, patch schedule or pretraining of another length can use them"
         )
 

@@ -16,7 +16,7 @@ from timm.models import checkpoint  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
 from scaling.design import Design, find_architecture
-from scaling.design.plugins import origin_of
+from scaling.design.plugins import origin_of, told_of
 from scaling.errors import ScalingError
 from scaling.models.embedding import ExtendedPatchEmbed, grid_of, sincos_positions
 from scaling.models.resampling import resample_positions
@@ -143,7 +143,7 @@ def _try_block(design: Design, make: Callable[[Design, float], nn.Module]) -> No
         try:
             found = make(design, 0.0)(tokens)
         except Exception as error:  # code of others fails in any way
-            told = f"{type(error).__name__}: {error}".splitlines()[0]
+            told = told_of(error, design.architecture)
             raise ScalingError(f"{whose} fails on tokens of shape {tuple(tokens.shape)}: {told}") from error
     if not isinstance(found, Tensor) or found.shape != tokens.shape:
         made = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
