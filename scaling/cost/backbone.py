@@ -30,8 +30,9 @@ GLOBAL_BLOCKS = 4  # of a detector that attends in windows: the last of each qua
 class Backbone(ABC):
     """The costs of one block of an architecture; the base class adds up the model.
 
-    Counts are per image and per block. Subclasses are stateless: see `DeiT` for an example, and
-    `register_architecture` to make one known.
+    Counts are per image and per block. What most blocks share is here: LayerNorms before a mixer and a GELU MLP of the
+    shape's width, each added to the stream, and nothing computed again in backward; an architecture that differs says
+    so. Subclasses are stateless; `register_architecture` makes one known.
     """
 
     @abstractmethod
@@ -39,40 +40,47 @@ class Backbone(ABC):
         """Parameters of a block."""
 
     @abstractmethod
-    def uncast_parameters(self, shape: Shape) -> Count:
-        """Those of a block that autocast never copies to 16 bits: norms, and what enters no product."""
-
-    @abstractmethod
-    def final_norm_parameters(self, shape: Shape) -> Count:
-        """Parameters of the norm before the head."""
-
-    @abstractmethod
     def block_flops(self, shape: Shape) -> Flops:
         """Products of a block's forward pass."""
-
-    @abstractmethod
-    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
-        """Elementwise work of a block's forward pass, which is never part of the headline."""
-
-    @abstractmethod
-    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
-        """Elementwise work of the norm before the head."""
-
-    @abstractmethod
-    def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
-        """Products that the block's kernels do a second time in backward."""
 
     @abstractmethod
     def block_saved_bytes(self, shape: Shape, execution: Execution) -> BlockSaved:
         """Bytes that autograd keeps of a block."""
 
-    @abstractmethod
+    def uncast_parameters(self, shape: Shape) -> Count:
+        """Those of a block that autocast never copies to 16 bits: norms, and what enters no product."""
+        return self.block_parameters(shape).norms
+
+    def final_norm_parameters(self, shape: Shape) -> Count:
+        """Parameters of the norm before the head."""
+        return terms.layer_norm_parameters(shape.width)
+
+    def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
+        """Elementwise work of a block's forward pass, which is never part of the headline."""
+        T, d = shape.tokens + 1, shape.width
+        return ElementwiseFlops(
+            norms=2 * terms.LAYER_NORM * T * d,
+            activations=terms.GELU * T * shape.mlp_width,
+            softmax=0 * T,
+            residuals=2 * terms.RESIDUAL * T * d,
+        )
+
+    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
+        """Elementwise work of the norm before the head."""
+        return terms.LAYER_NORM * (shape.tokens + 1) * shape.width
+
+    def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
+        """Products that the block's kernels do a second time in backward."""
+        return Flops()
+
     def final_norm_saved_bytes(self, shape: Shape) -> Count:
         """Bytes that autograd keeps of the norm before the head."""
+        return terms.layer_norm_bytes(shape)
 
-    @abstractmethod
     def transient_bytes(self, shape: Shape, execution: Execution) -> Count:
         """Gradients alive at the peak, above what is saved: of the residual stream and the widest layer."""
+        T = shape.tokens + 1
+        return 4 * T * shape.width + execution.element_bytes * T * shape.mlp_width
 
     def parameters(self, shape: Shape, head: Head) -> Parameters:
         """Parameters of the whole model by part."""

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from scaling.cost.adventurer import Adventurer, causal_scan_flops, recurrent_scan_flops
 from scaling.cost.architectures import find_backbone
+from scaling.cost.backbone import Backbone
 from scaling.cost.breakdowns import ElementwiseFlops, Flops, Parameters, SavedBytes, StateBytes
 from scaling.cost.shapes import Count, Execution, Head, Shape
 from scaling.design import Design
+from scaling.design.architectures import BUILT_IN
+from scaling.errors import ScalingError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,17 @@ def cost_of(design: Design, head: Head, execution: Execution) -> Cost:
 def cost_of_shape(architecture: str, shape: Shape, head: Head, execution: Execution) -> Cost:
     """Cost of a shape, whose fields may be arrays."""
     backbone = find_backbone(architecture)
+    try:
+        return _cost(backbone, shape, head, execution)
+    except Exception as error:
+        if architecture in BUILT_IN or isinstance(error, ScalingError):
+            raise
+        from scaling.design.plugins import origin_of, told_of  # late: few architectures need it
+
+        raise UsageError(f"the cost terms of {origin_of(architecture)} fail: {told_of(error, architecture)}") from error
+
+
+def _cost(backbone: Backbone, shape: Shape, head: Head, execution: Execution) -> Cost:
     return Cost(
         parameters=backbone.parameters(shape, head),
         forward=backbone.forward_flops(shape, head),

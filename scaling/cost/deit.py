@@ -3,12 +3,12 @@
 Symbols: T = L + 1 tokens with the class token, d width, m MLP width, h heads, e bytes of an element.
 """
 
+from dataclasses import replace
+
 from scaling.cost import terms
 from scaling.cost.backbone import Backbone
 from scaling.cost.breakdowns import BlockParameters, BlockSaved, ElementwiseFlops, Flops
 from scaling.cost.shapes import Count, Execution, Shape, larger
-
-STATISTICS_BYTES = 8  # a LayerNorm's fp32 mean and reciprocal deviation, per token
 
 
 class DeiT(Backbone):
@@ -23,14 +23,6 @@ class DeiT(Backbone):
             norms=2 * terms.layer_norm_parameters(d),
         )
 
-    def uncast_parameters(self, shape: Shape) -> Count:
-        """The norms."""
-        return 2 * terms.layer_norm_parameters(shape.width)
-
-    def final_norm_parameters(self, shape: Shape) -> Count:
-        """One LayerNorm."""
-        return terms.layer_norm_parameters(shape.width)
-
     def block_flops(self, shape: Shape) -> Flops:
         """Projections 8 T d^2, scores and their product with V 4 T^2 d, MLP 4 T d m."""
         T, d, m = shape.tokens + 1, shape.width, shape.mlp_width
@@ -42,17 +34,8 @@ class DeiT(Backbone):
 
     def block_elementwise_flops(self, shape: Shape) -> ElementwiseFlops:
         """Two norms, two residual sums, GELU, and a softmax over T^2 scores per head."""
-        T, d = shape.tokens + 1, shape.width
-        return ElementwiseFlops(
-            norms=2 * terms.LAYER_NORM * T * d,
-            activations=terms.GELU * T * shape.mlp_width,
-            softmax=terms.SOFTMAX * T**2 * shape.heads,
-            residuals=2 * terms.RESIDUAL * T * d,
-        )
-
-    def final_norm_elementwise_flops(self, shape: Shape) -> Count:
-        """One LayerNorm of all tokens."""
-        return terms.LAYER_NORM * (shape.tokens + 1) * shape.width
+        softmax = terms.SOFTMAX * (shape.tokens + 1) ** 2 * shape.heads
+        return replace(super().block_elementwise_flops(shape), softmax=softmax)
 
     def recomputed_block_flops(self, shape: Shape, execution: Execution) -> Flops:
         """Fused attention computes Q K^T again in backward (Dao et al. 2022, Section 3.1): 2 T^2 d."""
@@ -74,13 +57,9 @@ class DeiT(Backbone):
             scores = (4 + e * execution.autocast) * T**2 * shape.heads
         return BlockSaved(
             mixer=5 * e * T * d + scores,
-            mlp=T * e * (d + 2 * shape.mlp_width),
-            norms=2 * T * (4 * d + STATISTICS_BYTES),
+            mlp=terms.mlp_bytes(shape, execution),
+            norms=2 * terms.layer_norm_bytes(shape),
         )
-
-    def final_norm_saved_bytes(self, shape: Shape) -> Count:
-        """Its fp32 input and statistics."""
-        return (shape.tokens + 1) * (4 * shape.width + STATISTICS_BYTES)
 
     def transient_bytes(self, shape: Shape, execution: Execution) -> Count:
         """fp32 gradient of the stream, and the larger of those inside MLP and attention; an upper bound.

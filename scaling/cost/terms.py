@@ -9,6 +9,7 @@ products (2 under autocast). The forms were checked against counts on built mode
 from scaling.cost.shapes import CHANNELS, Count, Execution, Shape
 
 IMAGE_BYTES = 4 * CHANNELS  # fp32, per pixel
+STATISTICS_BYTES = 8  # a LayerNorm's fp32 mean and reciprocal deviation, per token
 
 # Elementwise FLOPs per element, one per addition, multiplication or function call.
 LAYER_NORM, RMS_NORM, GELU, SILU, SOFTMAX, RESIDUAL = 7, 5, 8, 5, 5, 1
@@ -62,6 +63,16 @@ def swiglu_flops(tokens: Count, width: Count, hidden: Count) -> Count:
 def layer_norm_parameters(width: Count) -> Count:
     """Scale and shift: 2 d (Ba et al. 2016)."""
     return 2 * width
+
+
+def layer_norm_bytes(shape: Shape) -> Count:
+    """T (4 d + 8): the fp32 input of a LayerNorm on all tokens, and its statistics."""
+    return (shape.tokens + 1) * (4 * shape.width + STATISTICS_BYTES)
+
+
+def mlp_bytes(shape: Shape, execution: Execution) -> Count:
+    """T e (d + 2 m): the input of a GELU MLP, and its hidden layer before and after the GELU."""
+    return (shape.tokens + 1) * execution.element_bytes * (shape.width + 2 * shape.mlp_width)
 
 
 def rms_norm_parameters(width: Count) -> Count:

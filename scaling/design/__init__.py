@@ -34,7 +34,7 @@ from scaling.design.dense_datasets import (
     SegmentationFiles,
     SegmentationFolderData,
 )
-from scaling.design.designs import Design, InputSize, check_known, divisors, sides_of
+from scaling.design.designs import Design, InputSize, check_has_model, check_known, divisors, sides_of
 from scaling.design.detectors import Detector
 from scaling.design.hardware import Efficiency, Hardware
 from scaling.design.patterns import alternatives, expand_designs
@@ -121,6 +121,7 @@ __all__ = [
     "known_architectures",
     "build_study",
     "builtin_recipes",
+    "check_has_model",
     "check_known",
     "builtin_studies",
     "divisors",

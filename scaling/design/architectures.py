@@ -7,13 +7,14 @@ enough for a study on a CPU.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scaling.errors import UsageError, nearest
 
 HEAD_WIDTH = 64  # channels per attention or state-space head, in every size of the paper
-PLUGINS = "scaling.architectures"  # entry points that register architectures of other packages
 LARGEST_WIDTH = 65_536
 LARGEST_DEPTH = 1_024
+NAME = re.compile(r"[a-z0-9]+")
 _FREE_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 
 
@@ -33,15 +34,19 @@ class ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Named sizes, and the rule that makes a shape of a free width and depth.
+    """Named sizes, the rule that makes a shape of a free width and depth, and how a block is built.
 
     Args:
         rule: from width and depth to a shape; raises DesignError for a width it cannot take.
         sizes: shapes by name.
+        block: from a design and a rate of stochastic depth to a torch module that keeps the shape of its tokens
+            (images, patches and a class token at their end, width); imports torch when it is called. None for one that
+            is built in, or has costs only.
     """
 
     rule: Callable[[int, int], ModelSize]
     sizes: Mapping[str, ModelSize]
+    block: Callable[[Any, float], Any] | None = None
 
     def shape(self, size: str) -> ModelSize:
         """Shape of a named size, or of 'WIDTHxDEPTH' such as '640x12'.
@@ -107,6 +112,10 @@ _ARCHITECTURES = {
 }
 
 
+BUILT_IN = frozenset(_ARCHITECTURES)
+"""Those with models of their own in scaling.models."""
+
+
 def known_architectures() -> Mapping[str, Architecture]:
     """Every architecture known by now, by name."""
     return _ARCHITECTURES
@@ -116,42 +125,30 @@ def add_architecture(name: str, architecture: Architecture) -> None:
     """Make designs of another architecture known; the same name replaces it.
 
     Raises:
-        DesignError: if the name cannot stand in a design's short name.
+        DesignError: if the name cannot stand in a design's short name, or is of a built-in one.
     """
-    if not re.fullmatch(r"[a-z0-9]+", name):
+    if not NAME.fullmatch(name):
         raise DesignError(f"architecture '{name}': use lower-case letters and digits only")
+    if name in BUILT_IN:
+        raise DesignError(f"architecture '{name}' is built in; register yours under another name")
     _ARCHITECTURES[name] = architecture
 
 
-def load_plugins(*names: str) -> None:
-    """Let installed packages register the architectures of these names, or all of theirs.
-
-    Raises:
-        DesignError: if one of them cannot be loaded.
-    """
-    from importlib.metadata import entry_points  # late: start-up needs no plug-ins
-
-    for plugin in entry_points(group=PLUGINS):
-        if (names and plugin.name not in names) or plugin.name in _ARCHITECTURES:
-            continue
-        try:
-            plugin.load()()
-        except Exception as error:  # code of others fails in any way
-            raise DesignError(
-                f"architecture '{plugin.name}': its plug-in {plugin.value} does not load: {error}"
-            ) from None
-
-
 def find_architecture(name: str) -> Architecture:
-    """The architecture of this name, asking installed plug-ins for one that is not built in.
+    """The architecture of this name; one that is not built in is asked of files and packages (`plugins`).
 
     Raises:
-        DesignError: if there is none, with the nearest name.
+        DesignError: if there is none, with the nearest name, or its code does not load.
     """
     if name not in _ARCHITECTURES:
+        from scaling.design.plugins import FOLDER, load_plugins  # late: start-up needs no plug-ins
+
         load_plugins(name)
-    if name not in _ARCHITECTURES:
-        raise DesignError(f"unknown architecture '{name}': {nearest(name, _ARCHITECTURES)}")
+        if name not in _ARCHITECTURES:
+            raise DesignError(
+                f"unknown architecture '{name}': {nearest(name, _ARCHITECTURES)}\n"
+                f"one of your own is read from {FOLDER / name}.py here (run directories keep a copy) or a package"
+            )
     return _ARCHITECTURES[name]
 
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from scaling.design.architectures import DesignError, ModelSize, find_shape
+from scaling.design.architectures import BUILT_IN, DesignError, ModelSize, find_architecture, find_shape
 from scaling.design.tasks import HEADS, PADDED_HEADS
 from scaling.errors import nearest
 
@@ -166,3 +166,12 @@ class Design:
 def sides_of(input_size: InputSize) -> tuple[int, int]:
     """Height and width in pixels."""
     return (input_size, input_size) if isinstance(input_size, int) else (input_size[0], input_size[1])
+
+
+def check_has_model(design: Design) -> None:
+    """Raise DesignError for a design of an architecture that was registered with closed forms only."""
+    if design.architecture not in BUILT_IN and find_architecture(design.architecture).block is None:
+        raise DesignError(
+            f"{design}: '{design.architecture}' has costs and no model; give its Architecture a block "
+            "(docs/own-backbone.md)"
+        )

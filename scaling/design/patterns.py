@@ -2,7 +2,7 @@
 
 import re
 
-from scaling.design.architectures import DesignError, find_architecture, known_architectures, load_plugins
+from scaling.design.architectures import DesignError, find_architecture, known_architectures
 from scaling.design.designs import Design
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -37,6 +37,8 @@ def _wildcards(name: str) -> list[str]:
     if "*" not in backbone:
         return [name]
     if architecture == "*":
+        from scaling.design.plugins import load_plugins  # late: importlib.metadata takes a while
+
         load_plugins()
     names = [
         f"{one}-{each}{slash}{rest}"

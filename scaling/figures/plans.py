@@ -91,7 +91,8 @@ def shown(outcome: Outcome, values: Any) -> Any:
 
 def mark_of(architecture: str) -> dict[str, Any]:
     """Colour and mark of an architecture, the same in every figure; the marks differ in print without colour."""
-    place = list(known_architectures()).index(architecture)
+    known = list(known_architectures())
+    place = known.index(architecture) if architecture in known else len(known)
     return {"color": ARCHITECTURES.get(architecture, OTHERS), "marker": MARKERS[place % len(MARKERS)]}
 
 

@@ -11,18 +11,29 @@ from scaling.cost import (
     CellCost,
     Interval,
     Layout,
+    Shape,
     cell_speed,
     cost_of_cell,
+    find_backbone,
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import CELL_ID, Cell, Data, Design, DigitsData, Hardware, Study, matches, with_earlier_stages
+from scaling.design import (
+    CELL_ID,
+    PADDED_HEADS,
+    Cell,
+    Data,
+    Design,
+    DigitsData,
+    Hardware,
+    Study,
+    check_has_model,
+    matches,
+    with_earlier_stages,
+)
 from scaling.errors import UsageError
 from scaling.grid.devices import Device, scan_on
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
-
-# Architectures with a model, not only closed forms.
-TRAINABLE = ("deit", "adventurer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +195,27 @@ def check_trainable(jobs: Iterable[Job]) -> None:
         start = job.cell.starting_checkpoint
         if start is not None and not start.is_file():
             raise UsageError(f"recipe.start_from: {job.cell.design} starts from {start}, and there is no such file")
-        if job.cell.design.architecture not in TRAINABLE:
-            raise UsageError(
-                f"{job.cell.design}: '{job.cell.design.architecture}' cannot be trained by this version; "
-                f"use {' or '.join(TRAINABLE)} designs (--dry-run shows costs of all)"
-            )
+        check_has_model(job.cell.design)
+        _check_lengths(job.cell)
     for place, data in enumerate(data for data in sets if not isinstance(data, DigitsData)):
         from scaling.data import open_data  # late: it imports torch, which drawn scenes do not need here
 
         open_data(data, anew=place == 0)
+
+
+def _check_lengths(cell: Cell) -> None:
+    """Raise UsageError where blocks whose parameters depend on the sequence length would see several."""
+    design, shape = cell.design, Shape.of(cell.design)
+    costs, longer = find_backbone(design.architecture), replace(shape, tokens=shape.tokens + 1)
+    if costs.block_parameters(shape).total == costs.block_parameters(longer).total:
+        return
+    before = (cell.after.design,) if cell.after is not None else ()
+    lengths = {each.sequence_length for each in (*(stage.design for stage in cell.stages), *before)}
+    if design.head in PADDED_HEADS or len(lengths) > 1:
+        raise UsageError(
+            f"{design}: the blocks of '{design.architecture}' have parameters per token, and fit one length;"
+            "\nno detector, patch schedule or pretraining of another length can use them"
+        )
 
 
 def check_same_data(jobs: Sequence[Job], run: RunDirectory) -> None:

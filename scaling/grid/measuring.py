@@ -22,11 +22,10 @@ from scaling.cost import (
     find_hardware,
     hardware_of_device,
 )
-from scaling.design import Design, Hardware, Precision, divisors
+from scaling.design import Design, Hardware, Precision, check_has_model, divisors
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.grid.devices import Device, find_device
 from scaling.grid.doctor import require_training
-from scaling.grid.jobs import TRAINABLE
 from scaling.records import Status
 
 if TYPE_CHECKING:
@@ -116,8 +115,7 @@ class Measuring:
             UsageError: for a design that cannot be trained, before any is measured.
         """
         for design in designs:
-            if design.architecture not in TRAINABLE:
-                raise UsageError(f"{design}: '{design.architecture}' cannot be trained; use {' or '.join(TRAINABLE)}")
+            check_has_model(design)
         return map(self._row, designs)
 
     def _row(self, design: Design) -> Measured:

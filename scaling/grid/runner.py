@@ -20,6 +20,7 @@ from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, 
 from scaling.grid.order import check_checkpoints
 from scaling.grid.status import CLOSED, grid_status
 from scaling.records import FINISHED, Record, RunDirectory, Status
+from scaling.records.architecture_files import check_files, keep_files
 from scaling.torchrun import END, Announcements, Place, find_place, meet
 
 if TYPE_CHECKING:
@@ -167,13 +168,16 @@ def _together(ranks: Place | None) -> Iterator[Place | None]:
 
 def prepared_jobs(study: Study, run: RunDirectory, jobs: list[Job]) -> list[Job]:
     """The jobs with what their run directory knows of them; nothing is written before all is checked."""
+    architectures = dict.fromkeys(job.cell.design.architecture for job in jobs)
     run.check(study)
+    check_files(run, architectures)
     run.create()
     jobs = with_status(jobs, run)
     check_trainable(job for job in jobs if job.status not in FINISHED)
     check_checkpoints(jobs, run)
     check_same_data(jobs, run)
     run.prepare(study)
+    keep_files(run, architectures)
     return jobs
 
 

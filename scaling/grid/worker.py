@@ -26,6 +26,7 @@ from scaling.grid.stopping import Stopping
 from scaling.grid.tracking import Tracking
 from scaling.processes import SCHEDULER_SIGNALS, die_with_parent
 from scaling.records import FINISHED, Record, RunDirectory, Status, describe
+from scaling.records.architecture_files import check_unchanged
 from scaling.torchrun import VARIABLES
 from scaling.training import provenance, run_cell, run_what_fits
 from scaling.training.probe import CellDoesNotFitError, probe_cell
@@ -59,6 +60,7 @@ def work(task: Assignment, pipe: Connection) -> None:
     try_ = _Tries(task, pipe, stopping, heartbeat, tracking)
     try:
         _redirect_output(run.begin(task.cell) / "log.txt")
+        check_unchanged(run.path, task.cell.design.architecture)
         record = try_.until_done(run.cell_folder(task.cell.id))
         heartbeat.beat()
         if record.status in FINISHED:

@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from scaling.design import Design, Detector, Flip
-from scaling.errors import UsageError
+from scaling.design import Design, Detector, Flip, check_has_model
 from scaling.models.adventurer import Adventurer, build_adventurer
 from scaling.models.checkpoints import CheckpointError, design_of_checkpoint, load_checkpoint, save_checkpoint
 from scaling.models.deit import DeiT, build_deit, has_flash_attention
@@ -11,6 +10,7 @@ from scaling.models.dense import DenseModel, backbone_of
 from scaling.models.detection import CascadeMaskRCNN, build_detector
 from scaling.models.heads import LinearSegmenter, Segmenter
 from scaling.models.mamba2 import kernels_on
+from scaling.models.plain import PlainBackbone, build_registered
 from scaling.models.switching import Replaced, change_patch_size
 from scaling.models.upernet import UperNet
 
@@ -21,6 +21,7 @@ __all__ = [
     "DeiT",
     "DenseModel",
     "LinearSegmenter",
+    "PlainBackbone",
     "Replaced",
     "Segmenter",
     "UperNet",
@@ -35,8 +36,6 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
 ]
-
-ARCHITECTURES = ("deit", "adventurer")
 
 
 def build_model(
@@ -62,16 +61,17 @@ def build_model(
         detector: settings of a detector; those for COCO by default.
 
     Raises:
-        UsageError: for an architecture that this version cannot build, or windows in one without attention.
+        DesignError: for an architecture without a block, or windows in one without attention.
+        ScalingError: if a registered block fails.
     """
-    if design.architecture not in ARCHITECTURES:
-        known = " and ".join(ARCHITECTURES)
-        raise UsageError(f"{design}: '{design.architecture}' cannot be built by this version; use {known} designs")
+    check_has_model(design)
     outputs = classes if design.head is None else 0
     if design.architecture == "deit":
         backbone = build_deit(design, outputs, drop_path, position_init)
-    else:
+    elif design.architecture == "adventurer":
         backbone = build_adventurer(design, outputs, drop_path, position_init, flip)
+    else:
+        backbone = build_registered(design, outputs, drop_path, position_init)
     if design.head is None:
         return backbone
     if design.head == "cascade":

@@ -21,7 +21,8 @@ from scaling.design import Design, DesignError, PatchResize
 from scaling.errors import ScalingError, UsageError, nearest
 from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
-from scaling.models.dense import DenseModel, backbone_of
+from scaling.models.dense import Backbone, DenseModel, backbone_of
+from scaling.models.plain import PlainBackbone
 from scaling.models.resampling import resample_positions, resize_patches
 
 POSITIONS, KERNEL, HEAD = "pos_embed", "patch_embed.proj.weight", "head."
@@ -72,7 +73,7 @@ def load_checkpoint(model: nn.Module, path: Path, resize: str | None = None, new
     classifier's checkpoint, and keeps its own head.
 
     Args:
-        model: an Adventurer, a DeiT, or a dense model on one of them.
+        model: a backbone, or a dense model on one.
         path: safetensors, or a torch file with a state dict, by itself or under 'model'.
         resize: how to fit patch kernels of another size: 'flexivit' or 'bicubic'; refused if None.
         new_head: leave out the file's classifier, and keep the model's.
@@ -179,13 +180,13 @@ def _without_head(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_names(
-    path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Adventurer | DeiT, prefix: str
+    path: Path, weights: dict[str, Tensor], own: dict[str, Tensor], backbone: Backbone, prefix: str
 ) -> None:
     """Raise unless both have the same names, saying what the file is where that is the matter."""
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if not missing and not unexpected:
         return
-    wanted = "an Adventurer" if isinstance(backbone, Adventurer) else "a DeiT"
+    wanted = {Adventurer: "an Adventurer", DeiT: "a DeiT"}.get(type(backbone), "of another architecture")
     found = next((kind for sign, kind in SIGNS.items() if any(name.endswith(sign) for name in weights)), None)
     if found and found != wanted:
         raise CheckpointError(f"{path}: is {found}'s checkpoint, and the model is {wanted}")
@@ -225,7 +226,7 @@ def _fit_positions(
     own: dict[str, Tensor],
     name: str,
     old_grid: tuple[int, int] | None,
-    backbone: Adventurer | DeiT,
+    backbone: Backbone,
 ) -> str:
     """Resample the positions in `weights` to the model's grid, and say what was done."""
     positions, wanted = weights[name], own[name].shape
@@ -241,7 +242,7 @@ def _fit_positions(
     new_grid: tuple[int, int] = backbone.grid_size
     if grid == new_grid:
         return "as they are"
-    weights[name] = resample_positions(positions, grid, new_grid, isinstance(backbone, Adventurer))
+    weights[name] = resample_positions(positions, grid, new_grid, isinstance(backbone, PlainBackbone))
     return f"from {grid[0]} x {grid[1]} to {new_grid[0]} x {new_grid[1]}, bicubic"
 
 

@@ -3,20 +3,23 @@
 Shapes: B images, D width, S and W, h and w sides in pixels and in patches.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
+from scaling.models.plain import PlainBackbone
+
+Backbone: TypeAlias = DeiT | PlainBackbone
+"""DeiT has its class token first, all others last."""
 
 
 class DenseModel(nn.Module):
     """A backbone with a head of a dense task; heads are subclasses."""
 
-    def __init__(self, backbone: DeiT | Adventurer) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
         backbone.patch_embed.strict_img_size = False  # of any sides that patches tile
@@ -31,10 +34,10 @@ class DenseModel(nn.Module):
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
 
-def backbone_of(model: nn.Module) -> DeiT | Adventurer:
+def backbone_of(model: nn.Module) -> Backbone:
     """The backbone in a dense model, or a classifier itself."""
     backbone = model.backbone if isinstance(model, DenseModel) else model
-    assert isinstance(backbone, Adventurer | DeiT)
+    assert isinstance(backbone, Backbone)
     return backbone
 
 

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scaling.models.adventurer import Adventurer
-from scaling.models.deit import DeiT
-from scaling.models.dense import DenseModel
+from scaling.models.dense import Backbone, DenseModel
 
 
 class Segmenter(DenseModel):
@@ -21,7 +19,7 @@ class Segmenter(DenseModel):
             it. Images of other sides are labelled pixel by pixel.
     """
 
-    def __init__(self, backbone: DeiT | Adventurer, label_sides: tuple[int, int]) -> None:
+    def __init__(self, backbone: Backbone, label_sides: tuple[int, int]) -> None:
         super().__init__(backbone)
         self.label_sides = label_sides
 
@@ -37,7 +35,7 @@ class LinearSegmenter(Segmenter):
     The paper's decoder-free segmentation (Section 4.2, Table 2: decoder 'None').
     """
 
-    def __init__(self, backbone: DeiT | Adventurer, classes: int, label_sides: tuple[int, int]) -> None:
+    def __init__(self, backbone: Backbone, classes: int, label_sides: tuple[int, int]) -> None:
         super().__init__(backbone, label_sides)
         self.head = nn.Linear(backbone.embed_dim, classes)
 

@@ -4,8 +4,8 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
-from scaling.models.adventurer import Adventurer
 from scaling.models.dense import backbone_of
+from scaling.models.plain import PlainBackbone
 from scaling.models.resampling import resample_positions, resize_patches
 
 Replaced = dict[nn.Parameter, nn.Parameter]
@@ -20,7 +20,7 @@ def change_patch_size(model: nn.Module, patch_size: int) -> Replaced:
     patch around it, and for smooth images the model's outputs nearly stay.
 
     Args:
-        model: an Adventurer, a DeiT, or a dense model on one of them; not with extended tokens.
+        model: a backbone, or a dense model on one; not with extended tokens.
         patch_size: pixels per side; divides the input.
 
     Returns:
@@ -35,11 +35,11 @@ def change_patch_size(model: nn.Module, patch_size: int) -> Replaced:
         after = PatchEmbed(before.img_size, patch_size, embed_dim=backbone.embed_dim)
     assert after.grid_size is not None
     after.strict_img_size = before.strict_img_size
-    last = isinstance(backbone, Adventurer)
+    last = isinstance(backbone, PlainBackbone)
     after.proj.weight = nn.Parameter(resize_patches(kernel.detach(), patch_size, "flexivit"))
     after.proj.bias = before.proj.bias
     backbone.patch_embed = after
     backbone.pos_embed = nn.Parameter(resample_positions(positions.detach(), old_grid, after.grid_size, last))
-    if isinstance(backbone, Adventurer):
+    if isinstance(backbone, PlainBackbone):
         backbone.grid_size = after.grid_size
     return {kernel: after.proj.weight, positions: backbone.pos_embed}

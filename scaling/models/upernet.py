@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scaling.models.adventurer import Adventurer
-from scaling.models.deit import DeiT
+from scaling.models.dense import Backbone
 from scaling.models.heads import Segmenter, resized, sides_of
 
 CHANNELS = 192  # of the decoder at most; gives the 17M and 112M of the paper's Table 2
@@ -38,9 +37,7 @@ class UperNet(Segmenter):
         auxiliary: whether there is a second head, on the third map.
     """
 
-    def __init__(
-        self, backbone: DeiT | Adventurer, classes: int, label_sides: tuple[int, int], auxiliary: bool = False
-    ) -> None:
+    def __init__(self, backbone: Backbone, classes: int, label_sides: tuple[int, int], auxiliary: bool = False) -> None:
         super().__init__(backbone, label_sides)
         self.head = _Head(backbone.embed_dim, classes, auxiliary)
         self.blocks_read = tuple(-(-level * backbone.depth // LEVELS) - 1 for level in range(1, LEVELS + 1))

@@ -1,6 +1,7 @@
 """The run directory: every file has one writer; records are written whole and renamed into place.
 
 study.toml                        the specification, with every default written out
+architectures/NAME.py             the code of the user's own architectures, as cells were trained with it; never run
 cells/<cell id>/cell.json         what the cell is
 cells/<cell id>/metrics.jsonl     training loss, written as it goes
 cells/<cell id>/log.txt           what libraries printed
@@ -102,6 +103,10 @@ class RunDirectory:
         """Folder of one cell; it need not exist."""
         return self.path / "cells" / cell_id
 
+    def resume_folder(self, cell_id: str) -> Path:
+        """What an unfinished cell continues from; it need not exist."""
+        return self.cell_folder(cell_id) / RESUME
+
     def begun(self) -> set[str]:
         """Ids of the cells that have a folder, by one look at the directory."""
         try:
@@ -177,7 +182,7 @@ class RunDirectory:
         folder = self.cell_folder(record.cell)
         write_once(folder / "record.json", record.model_dump_json(indent=2) + "\n")
         (folder / "failure.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / RESUME, ignore_errors=True)
+        shutil.rmtree(self.resume_folder(record.cell), ignore_errors=True)
 
     def fail(self, record: Record, details: str) -> None:
         """Note why a try did not finish; `details` may be a traceback."""

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from scaling.cost import Head, head_of
 from scaling.design import Cell, Design, Recipe
-from scaling.models import Adventurer, build_model, change_patch_size, load_checkpoint
+from scaling.models import PlainBackbone, build_model, change_patch_size, load_checkpoint
 from scaling.records import RunDirectory
 from scaling.training.measure import Example
 from scaling.training.optimizer import build_optimizer, build_schedule, replace_parameters
@@ -85,7 +85,7 @@ def starting_checkpoint(cell: Cell, folder: Path) -> Path | None:
 def checkpoint_activations(model: nn.Module, cell: Cell) -> None:
     """Keep the inputs of blocks only, if the study says so."""
     for module in model.modules():
-        if isinstance(module, VisionTransformer | Adventurer):
+        if isinstance(module, VisionTransformer | PlainBackbone):
             module.set_grad_checkpointing(cell.resources.activation_checkpointing)
 
 

@@ -16,6 +16,8 @@ from torch import nn
 from scaling.cost import cost_of_cell
 from scaling.data import data_fingerprint, held_out_batches
 from scaling.design import Cell
+from scaling.design.plugins import origin_of
+from scaling.errors import ScalingError
 from scaling.models import save_checkpoint
 from scaling.processes import peak_resident_bytes
 from scaling.records import Record, Status, describe
@@ -161,7 +163,10 @@ def _costs(final: nn.Module, cell: Cell) -> dict[str, Any]:
     parts = cost.parameters
     total = sum(parameter.numel() for parameter in final.parameters())
     if total != parts.total:
-        raise RuntimeError(f"{cell.design}: the model has {total} parameters, the closed form says {parts.total}")
+        raise ScalingError(
+            f"{cell.design}: {origin_of(cell.design.architecture)} has {total:,} parameters, its cost terms say "
+            f"{parts.total:,}; 'scaling estimate {cell.design} --check' says where"
+        )
     models = (*earlier, final)
     for model in models:
         checkpoint_activations(model, cell)

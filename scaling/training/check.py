@@ -16,19 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cost import Cost, Execution, Head, cost_of
 from scaling.design import Design
-from scaling.models import Adventurer, DenseModel, build_model
+from scaling.models import DeiT, DenseModel, PlainBackbone, backbone_of, build_model
 from scaling.training.measure import FVCORE_LIMIT_FLOPS, Example, activation_bytes_per_image, count_flops, countable
 
 TOLERANCE = 0.005
 TERMS = {
     "patch_embed": "patch_embedding",
-    "attn.qkv": "projections",
-    "attn.proj": "projections",
-    "attn": "attention",
-    "mixer": "projections + convolution + scan",
+    "mixer": "projections + attention + convolution + scan",
     "mlp": "mlp",
     "head": "head",
 }  # last part of a module's path within a backbone, and the terms that count its products
+ATTENTION_TERMS = {"attn.qkv": "projections", "attn.proj": "projections", "attn": "attention"}  # those of a DeiT
 PARAMETER_TERMS = {
     "patch_embed": "patch_embedding",
     "cls_token": "class_token",
@@ -42,6 +40,7 @@ PARAMETER_TERMS = {
     "norm_mlp": "norms",
     "head": "head",
 }  # part of a parameter's name, and its term
+BLOCKS, BLOCK_TERMS = "blocks", ("mixer", "mlp", "norms")
 BACKBONE = "backbone."  # of a dense model; its other parts are the head
 STACKS, FINAL_NORMS = ("blocks", "layers"), ("norm", "norm_f")
 TORCH_SCAN = "on the torch path; mamba-ssm's kernels need CUDA"
@@ -76,7 +75,8 @@ def check(design: Design, head: Head, execution: Execution) -> list[Agreement]:
     """Compare every quantity of a design with counts on its model, whose scan is scaling's own.
 
     Raises:
-        UsageError: for an architecture that this version cannot build.
+        DesignError: for an architecture that has costs and no model.
+        ScalingError: if a registered block fails.
     """
     with torch.device("meta"):
         model = _model(design, head)
@@ -91,7 +91,7 @@ def configure(model: nn.Module, execution: Execution) -> None:
     for module in model.modules():
         if isinstance(module, Attention):
             module.fused_attn = execution.attention == "fused"  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(module, VisionTransformer | Adventurer):
+        if isinstance(module, VisionTransformer | PlainBackbone):
             module.set_grad_checkpointing(execution.checkpointing)
 
 
@@ -135,10 +135,13 @@ def _agreements(
 
 
 def _parameter_terms(model: nn.Module) -> dict[str, int]:
-    """Parameters by term, from their names."""
+    """Parameters by term, from their names; all of the blocks together where a part of one has a name of its own."""
     found = dict.fromkeys((*PARAMETER_TERMS.values(), "final_norm"), 0)
     for name, parameter in model.named_parameters():
-        found[_parameter_term(name, isinstance(model, DenseModel))] += parameter.numel()
+        term = _parameter_term(name, isinstance(model, DenseModel))
+        found[term] = found.get(term, 0) + parameter.numel()
+    if BLOCKS in found:
+        found[BLOCKS] += sum(found.pop(term) for term in BLOCK_TERMS)
     return found
 
 
@@ -147,7 +150,7 @@ def _parameter_term(name: str, dense: bool) -> str:
         return "head"
     parts = name.removeprefix(BACKBONE).split(".")
     inside = parts[2] if parts[0] in STACKS else parts[0]
-    return "final_norm" if parts[0] in FINAL_NORMS else PARAMETER_TERMS[inside]
+    return "final_norm" if parts[0] in FINAL_NORMS else PARAMETER_TERMS.get(inside, BLOCKS)
 
 
 def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
@@ -161,8 +164,9 @@ def _forward_terms(model: nn.Module, example: Example) -> dict[str, int]:
         inside = {path: count for path, count in products.items() if f".{BACKBONE}" in path}
         found["head"] = products["Global"] - sum(inside[path] for path in inside if not _is_within(path, inside))
         products = inside
+    own_terms = TERMS | (ATTENTION_TERMS if isinstance(backbone_of(model), DeiT) else {})
     for path, count in products.items():
-        for ending, term in TERMS.items():
+        for ending, term in own_terms.items():
             if path.endswith("." + ending):
                 found[term] = found.get(term, 0) + count
     if "attention" in found:

@@ -26,10 +26,12 @@ def device_name(device: str) -> str:
 
 
 def kernels_of(design: Design, precision: str, device: str) -> dict[str, str]:
-    """The kernels that a model runs on: of a DeiT's attention, of an Adventurer's scan and convolution."""
+    """The kernels that a built-in model runs on: of a DeiT's attention, of an Adventurer's scan and convolution."""
     if design.architecture == "adventurer":
         kernels = kernels_on(device)
         return {"scan": kernels.scan, "convolution": kernels.convolution}
+    if design.architecture != "deit":
+        return {}
     flash = device == "cuda" and precision != "fp32" and has_flash_attention()
     return {"attention": "flash-attn" if flash else "sdpa"}
 

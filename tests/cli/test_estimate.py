@@ -168,7 +168,7 @@ def test_check_counts_on_the_real_model_and_names_what_has_none() -> None:
     assert "not checked: twin-one/16@64" in result.stderr
     alone = scaling("estimate", names[2], "--check")
     assert alone.returncode == 2
-    assert "'twin' cannot be built by this version" in alone.stderr
+    assert "'twin' has costs and no model" in alone.stderr
 
 
 def test_calibration_takes_only_records_of_the_device() -> None:

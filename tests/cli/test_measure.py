@@ -99,7 +99,7 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, object], message
 
 @pytest.mark.usefixtures("twins")
 def test_what_has_no_model_is_refused_before_anything_is_measured() -> None:
-    with pytest.raises(UsageError, match="'twin' cannot be trained; use deit or adventurer"):
+    with pytest.raises(UsageError, match="'twin' has costs and no model"):
         measuring("cpu").rows([Design.parse("twin-one/8@16")])
 
 

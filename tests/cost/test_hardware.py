@@ -264,4 +264,4 @@ def test_a_plug_in_makes_its_architecture_known_to_the_command_line() -> None:
     assert "twin-one/16@224" in found.stdout
     broken = scaling_afresh("estimate", "bad-64x3/16@224")
     assert broken.returncode == 2
-    assert "architecture 'bad': its plug-in twins:broken does not load: no luck" in broken.stderr
+    assert "architecture 'bad': its plug-in twins:broken does not load: RuntimeError: no luck" in broken.stderr

@@ -113,7 +113,7 @@ def test_what_may_not_fit_a_gpu_is_left_to_the_probe() -> None:
 
 @pytest.mark.usefixtures("twins")
 def test_what_this_version_cannot_train_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"twin-one/8@16.*'twin' cannot be trained"):
+    with pytest.raises(UsageError, match=r"twin-one/8@16.*'twin' has costs and no model"):
         check_trainable(plan_jobs(small_study(grid__architectures=["twin"], grid__sizes=["one"]), ROOMY, 1))
     with pytest.raises(UsageError, match=r"recipe.start_from: deit-nano/8@16\+linear starts from no/nano-8.pth"):
         check_trainable(plan_jobs(small_study(recipe__start_from="no/{size}-{patch_size}.pth"), ROOMY, 1))

@@ -64,7 +64,7 @@ def test_sincos_positions_are_learned_and_distinct() -> None:
 
 @pytest.mark.usefixtures("twins")
 def test_an_architecture_with_costs_and_no_model_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="cannot be built by this version; use deit and adventurer designs"):
+    with pytest.raises(UsageError, match="'twin' has costs and no model; give its Architecture a block"):
         build_model(Design.parse("twin-one/4@16"), 10)
 
 

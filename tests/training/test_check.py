@@ -133,7 +133,7 @@ def test_a_term_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("twins")
 def test_what_has_no_model_cannot_be_checked() -> None:
-    with pytest.raises(UsageError, match="'twin' cannot be built by this version"):
+    with pytest.raises(UsageError, match="'twin' has costs and no model"):
         check(Design.parse("twin-one/16@224"), Head(), Execution())
 
 

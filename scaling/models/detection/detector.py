@@ -13,9 +13,8 @@ from torchvision.ops import batched_nms
 
 from scaling.design import Design, Detector
 from scaling.errors import UsageError
-from scaling.models.adventurer import Adventurer
 from scaling.models.deit import DeiT
-from scaling.models.dense import DenseModel, pad_to_patches
+from scaling.models.dense import Backbone, DenseModel, pad_to_patches
 from scaling.models.detection import masks, stages
 from scaling.models.detection.masks import MaskHead
 from scaling.models.detection.proposals import ProposalNetwork
@@ -42,7 +41,7 @@ class CascadeMaskRCNN(DenseModel):
         settings: strides, and how many regions.
     """
 
-    def __init__(self, backbone: DeiT | Adventurer, classes: int, settings: Detector) -> None:
+    def __init__(self, backbone: Backbone, classes: int, settings: Detector) -> None:
         super().__init__(backbone)
         channels = min(WIDEST, backbone.embed_dim)
         patch_size = int(backbone.patch_embed.patch_size[0])
@@ -160,9 +159,8 @@ class CascadeMaskRCNN(DenseModel):
 
     def levels(self, images: Float[Tensor, "B 3 S W"]) -> list[Float[Tensor, "B C _ _"]]:
         """The pyramid of images, which are padded to whole patches."""
-        blocks = self.backbone.blocks if isinstance(self.backbone, DeiT) else self.backbone.layers
         padded = pad_to_patches(images, int(self.backbone.patch_embed.patch_size[0]))
-        (tokens,) = self.backbone.maps_after(padded, [len(blocks) - 1])
+        (tokens,) = self.backbone.maps_after(padded, [self.backbone.depth - 1])
         return self.pyramid(tokens)
 
     @property
@@ -174,7 +172,7 @@ def _sides(instances: Sequence[Instances]) -> list[tuple[int, int]]:
     return [things.sides for things in instances]
 
 
-def build_detector(design: Design, backbone: DeiT | Adventurer, classes: int, settings: Detector) -> CascadeMaskRCNN:
+def build_detector(design: Design, backbone: Backbone, classes: int, settings: Detector) -> CascadeMaskRCNN:
     """A detector on a backbone, whose blocks attend in windows where the settings say so.
 
     Raises:
