@@ -40,7 +40,7 @@ from scaling.cost.stages import Stage, StageRow, recipe_names, stage_rows, stage
 if TYPE_CHECKING:
     from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
     from scaling.cost.calibration import Measurement, calibrate, efficiency_toml
-    from scaling.cost.measurements import read_measurements
+    from scaling.cost.measurements import read_measurements, recorded_head
 
 _LATE = {
     "ArrayEstimate": "scaling.cost.arrays",
@@ -49,6 +49,7 @@ _LATE = {
     "estimate_arrays": "scaling.cost.arrays",
     "efficiency_toml": "scaling.cost.calibration",
     "read_measurements": "scaling.cost.measurements",
+    "recorded_head": "scaling.cost.measurements",
     "shape_arrays": "scaling.cost.arrays",
 }
 
@@ -109,6 +110,7 @@ __all__ = [
     "head_of",
     "place",
     "read_measurements",
+    "recorded_head",
     "recipe_names",
     "register_architecture",
     "scan_flops_by_convention",
