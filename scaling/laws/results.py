@@ -281,6 +281,7 @@ def _notes(result: FitResult) -> list[str]:
     different = fitted.points.different
     if different <= parameters:
         notes.append(
-            f"{different} different x for {parameters} parameters: that the law passes through them is no evidence for it"
+            f"{different} different x for {parameters} parameters: "
+            "that the law passes through them is no evidence for it"
         )
     return notes

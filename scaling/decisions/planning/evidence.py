@@ -293,7 +293,7 @@ def _size_of(candidate: Candidate) -> float | None:
         return None
 
 
-def _head(study: str, dataset: str, row: dict[str, Any], head: str | None) -> Head:
+def _head(study: str, dataset: str, row: dict[Any, Any], head: str | None) -> Head:
     """The head that the records were trained with, by their study or a row; of a plain table, that of ImageNet-1k."""
     run = run_directory_of(study)
     if run is not None:
