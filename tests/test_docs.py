@@ -236,3 +236,51 @@ def test_the_page_of_comparisons_runs_and_its_verdict_is_the_command_s(capsys: p
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "docs/comparing.md", "exec"), {})
     assert said[0] in capsys.readouterr().out
+
+
+TRAINING = ("run-grid", "measure")
+
+
+@pytest.mark.parametrize("name", ["laws.md", "costs.md", "paper.md", "budget.md"])
+def test_what_a_page_shows_beneath_its_commands_is_what_they_print(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands in their order, but those that train; each line shown is among theirs, however wide columns are."""
+    page = (ROOT / "docs" / name).read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(ROOT / "runs")
+    for kind, text, shown in re.findall(r"```(bash|python)\n(.*?)```(?:\n\n```\n(.*?)```)?", page, re.DOTALL):
+        if kind == "python":
+            exec(compile(text, name, "exec"), {})
+            continue
+        lines = text.replace("\\\n", "").splitlines()
+        commands = [shlex.split(line, comments=True)[1:] for line in lines]
+        if shown and not any(command[0] in TRAINING for command in commands):
+            printed = ""
+            for command in commands:
+                result = scaling(*command)
+                assert result.returncode == 0, result.stderr
+                printed += result.stdout + result.stderr
+            told = [line.split() for line in printed.splitlines()]
+            assert [line for line in shown.splitlines() if line.split() not in told] == []
+
+
+def _anchors(page: str) -> set[str]:
+    """Of the headings of a page, as code hosts make them."""
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    titles = re.findall(r"(?m)^#+ (.*)$", prose)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\((?!\w+:)([^)]+)\)", path.read_text()):
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        if not target.exists() or (anchor and anchor not in _anchors(target.read_text())):
+            broken.append(link)
+    assert broken == []

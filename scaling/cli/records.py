@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def records(
-    source: Annotated[Path, typer.Argument(help=SOURCE_HELP, metavar="SOURCE")],
+    sources: Annotated[
+        list[Path], typer.Argument(help=f"{SOURCE_HELP} Several are put into one table.", metavar="SOURCE...")
+    ],
     export: Annotated[Path | None, typer.Option(help="Write the full table to this .csv or .parquet file.")] = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
@@ -28,11 +30,13 @@ def records(
 
     scaling records runs/digits-quick --export digits.parquet
 
+    scaling records runs/mine runs/pilots --export both.csv
+
     scaling records paper
     """
-    from scaling.records import load_records, save_table
+    from scaling.records import load_all, save_table
 
-    found = load_records(source, each_stage=True)
+    found = load_all(sources, each_stage=True)
     if export is not None:
         save_table(found, export)
         message(f"{len(found)} records written to {export}")

@@ -40,7 +40,7 @@ from scaling.cost.stages import Stage, StageRow, recipe_names, stage_rows, stage
 if TYPE_CHECKING:
     from scaling.cost.arrays import ArrayEstimate, estimate_arrays, shape_arrays
     from scaling.cost.calibration import Measurement, calibrate, efficiency_toml
-    from scaling.cost.measurements import head_of_record, read_measurements
+    from scaling.cost.measurements import read_measurements, recorded_head
 
 _LATE = {
     "ArrayEstimate": "scaling.cost.arrays",
@@ -48,8 +48,8 @@ _LATE = {
     "calibrate": "scaling.cost.calibration",
     "estimate_arrays": "scaling.cost.arrays",
     "efficiency_toml": "scaling.cost.calibration",
-    "head_of_record": "scaling.cost.measurements",
     "read_measurements": "scaling.cost.measurements",
+    "recorded_head": "scaling.cost.measurements",
     "shape_arrays": "scaling.cost.arrays",
 }
 
@@ -108,9 +108,9 @@ __all__ = [
     "interval_fields",
     "head_for",
     "head_of",
-    "head_of_record",
     "place",
     "read_measurements",
+    "recorded_head",
     "recipe_names",
     "register_architecture",
     "scan_flops_by_convention",

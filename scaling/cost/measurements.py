@@ -1,7 +1,6 @@
 """Measured speeds from a table: a user's own, or the records of a study."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +49,6 @@ class _Row(BaseModel):
     checkpointing: Annotated[bool | None, _or_of_record("checkpointing", "resources.activation_checkpointing")] = None
     sharding: Annotated[str | None, _or_of_record("sharding", "resources.sharding")] = None
     ema_decay: Annotated[float | None, Field(validation_alias="recipe.ema_decay")] = None
-    auxiliary_loss: Annotated[float, Field(validation_alias="recipe.auxiliary_loss")] = 0.0
     processes: Annotated[Whole, Field(validation_alias="resources.processes")] = 1
     gpu_hours: float | None = None
     """Of a record; None on a CPU."""
@@ -102,7 +100,7 @@ def read_measurements(
     settings = execution or Execution(device.default_precision)
     measured, elsewhere = [], set()
     for number, values in enumerate(table.to_dict("records"), start=1):
-        known = {str(key): value for key, value in values.items() if value is not None and value == value}
+        known = _known(values)
         try:
             row = _parse(known)
             if row.status != "done" or "recipe.stages" in known:  # a patch schedule's speed is no design's
@@ -110,9 +108,8 @@ def read_measurements(
             if not _is_of(device, row):
                 elsewhere.add(row.hardware or row.device)
                 continue
-            measured.append(
-                _measurement(row, head_of_record(known, classes), device, settings, batch_size, train_images)
-            )
+            head = recorded_head(known, classes)
+            measured.append(_measurement(row, head, device, settings, batch_size, train_images))
         except UsageError as error:
             raise UsageError(f"calibration, row {number}: {error}") from None
     if not measured:
@@ -123,7 +120,31 @@ def read_measurements(
     return measured
 
 
-def _parse(known: Mapping[str, Any]) -> _Row:
+def recorded_head(values: dict[Any, Any], classes: int = DEFAULT_CLASSES) -> Head:
+    """The head of a row; records of a study say it in their columns data.* and recipe.*.
+
+    Args:
+        values: of the row's columns, `design` among them.
+        classes: of a row that does not say them.
+    """
+    known = _known(values)
+    found = Head(
+        int(known.get("classes", classes)),
+        Design.parse(known["design"]).head,
+        auxiliary=known.get("recipe.auxiliary_loss", 0.0) > 0,
+        detector=Detector.model_validate(_under("recipe.detector.", known)),
+    )
+    if "classes" not in known and known.get("data.name") in DATA_SECTIONS:
+        data = parse_data(_under("data.", known))
+        return replace(found, classes=data.classes, label_sides=data.label_sides)
+    return found
+
+
+def _known(values: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in values.items() if value is not None and value == value}
+
+
+def _parse(known: dict[str, Any]) -> _Row:
     try:
         return _Row.model_validate(known)
     except ValidationError as error:
@@ -141,30 +162,7 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
     return row.device is None or not hardware.torch_names or row.device in hardware.torch_names
 
 
-def head_of_record(known: Mapping[str, Any], classes: int = DEFAULT_CLASSES) -> Head:
-    """The head of a record, from its design and its columns classes, data.* and recipe.*.
-
-    Args:
-        known: the record's values by column, without those that are missing.
-        classes: outputs where the record does not say them.
-
-    Raises:
-        UsageError: for a design or a value that cannot be.
-    """
-    row = _parse(known)
-    found = Head(
-        row.classes or classes,
-        Design.parse(row.design).head,
-        auxiliary=row.auxiliary_loss > 0,
-        detector=Detector.model_validate(_under("recipe.detector.", known)),
-    )
-    if row.classes is None and known.get("data.name") in DATA_SECTIONS:
-        data = parse_data(_under("data.", known))
-        return replace(found, classes=data.classes, label_sides=data.label_sides)
-    return found
-
-
-def _under(place: str, known: Mapping[str, Any]) -> dict[str, Any]:
+def _under(place: str, known: dict[str, Any]) -> dict[str, Any]:
     """What the columns of a nested table hold, by key; a table has lists as text."""
     columns = {name.removeprefix(place): value for name, value in known.items() if name.startswith(place)}
     return {key: json.loads(value) if str(value).startswith("[") else value for key, value in columns.items()}

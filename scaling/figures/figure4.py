@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.cost import Execution, Head, cost_of, head_of_record
+from scaling.cost import Execution, Head, cost_of, recorded_head
 from scaling.decisions import CompareError, Outcome, find_outcome
 from scaling.design import Design
 from scaling.errors import UsageError
@@ -100,10 +100,9 @@ def _line(rows: pd.DataFrame, outcome: Outcome) -> Line:
     inputs = sorted(set(rows["input_size"].astype(int)))
     seeds = [rows.loc[rows["input_size"] == size, outcome.column].to_numpy(float) for size in inputs]
     (smallest,) = rows.sort_values("input_size").head(1).to_dict("records")
-    known = {str(name): value for name, value in smallest.items() if value is not None and value == value}
-    first = Design.parse(str(known["design"]))
+    first = Design.parse(str(smallest["design"]))
     means = [float(each.mean()) for each in seeds]
-    return Line(first.sequence_length, inputs, means, seeds, first, head_of_record(known))
+    return Line(first.sequence_length, inputs, means, seeds, first, recorded_head(smallest))
 
 
 def _look(length: int, lengths: list[int]) -> tuple[str, str, Any]:

@@ -278,4 +278,10 @@ def _notes(result: FitResult) -> list[str]:
         )
     if result.points_used < 2 * parameters:
         notes.append(f"{result.points_used} points for {parameters} parameters: intervals are wide; add seeds")
+    different = fitted.points.different
+    if different <= parameters:
+        notes.append(
+            f"{different} different x for {parameters} parameters: "
+            "that the law passes through them is no evidence for it"
+        )
     return notes

@@ -44,11 +44,11 @@ def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame"
     return table if each_stage else boxes_and_masks(whole_trainings(table, str(source)))
 
 
-def load_all(sources: Sequence[str | Path]) -> "pd.DataFrame":
+def load_all(sources: Sequence[str | Path], each_stage: bool = False) -> "pd.DataFrame":
     """The records of one source or several, one beneath the other; see `load_records`."""
     import pandas as pd
 
-    tables = [load_records(source) for source in sources]
+    tables = [load_records(source, each_stage) for source in sources]
     # As objects: columns that a table has no value in would decide the type of the others'.
     return tables[0] if len(tables) == 1 else pd.concat([table.astype(object) for table in tables]).infer_objects()
 

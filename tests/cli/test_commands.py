@@ -257,6 +257,8 @@ def test_records_table_json_and_export(run_path: Path, tmp_path: Path) -> None:
     result = scaling("records", run_path, "--export", tmp_path / "all.csv")
     assert result.returncode == 0
     assert len(pd.read_csv(tmp_path / "all.csv")) == 5
+    result = scaling("records", run_path, tmp_path / "all.csv", "--export", tmp_path / "both.csv")
+    assert "10 records written" in result.stderr
 
 
 def test_init_then_dry_run(tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ def test_a_law_that_bends_otherwise_is_doubted_where_repeats_show_it() -> None:
         result_of(PATCHES, y[::2], "power", noise="repeats")
 
 
+def test_a_law_with_as_many_parameters_as_places_is_doubted_however_many_seeds() -> None:
+    x = np.repeat(PATCHES, 5)
+    y = noisy(saturating(x), 0.005, 0)
+    doubt = "3 different x for 3 parameters: that the law passes through them is no evidence for it"
+    assert doubt in result_of(x[:15], y[:15]).notes
+    assert not any("no evidence" in note for note in result_of(x[:20], y[:20]).notes)
+
+
 def test_lack_of_fit_is_rarely_claimed_of_the_true_law() -> None:
     x = np.repeat(PATCHES, 2)
     chances = []

@@ -36,9 +36,9 @@ class Budget:
     unit: BudgetUnit
 
     def __str__(self) -> str:
-        if self.unit == "dollars":
-            return f"${self.amount:,.0f}"
         whole = f"{self.amount:,.0f}" if self.amount >= 100 else f"{self.amount:.3g}"
+        if self.unit == "dollars":
+            return f"${whole}"
         number = f"{self.amount:.3g}" if self.unit == "flops" else whole
         return f"{number} {UNIT_NAMES[self.unit]}"
 

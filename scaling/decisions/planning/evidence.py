@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -200,7 +200,7 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
         batch_size=_most_common(rows, "batch_size"),
         task=tried.task,
         dataset=tried.dataset,
-        head=_head(question.study, tried.dataset, kinds[0][1]),
+        head=_head(question.study, tried.dataset, rows[rows["design"] == names[0]].iloc[0].to_dict(), kinds[0][1]),
         fingerprint=_fingerprint(names, values),
         surface=surface,
     )
@@ -293,14 +293,17 @@ def _size_of(candidate: Candidate) -> float | None:
         return None
 
 
-def _head(study: str, dataset: str, head: str | None) -> Head:
-    """The head that the records were trained with; of a plain table, that of ImageNet-1k."""
+def _head(study: str, dataset: str, row: dict[Any, Any], head: str | None) -> Head:
+    """The head that the records were trained with, by their study or a row; of a plain table, that of ImageNet-1k."""
     run = run_directory_of(study)
     if run is not None:
         trained = load_study(run)
         return head_for(trained.data, trained.recipe, head)
-    known = published_study(study).classes if study in published_studies() else {}
-    return Head(known.get(dataset, DEFAULT_CLASSES), head)
+    if study in published_studies():
+        return Head(published_study(study).classes.get(dataset, DEFAULT_CLASSES), head)
+    from scaling.cost import recorded_head  # late: it comes with calibration, which needs scipy
+
+    return recorded_head(row)
 
 
 def _largest(rows: "pd.DataFrame", column: str) -> float | None:

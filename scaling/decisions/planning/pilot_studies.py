@@ -44,10 +44,9 @@ def _study_of(plan: "Plan", example: str) -> Study:
     run = run_directory_of(plan.question.study)
     if run is not None:
         return load_study(run)
-    data = plan.evidence.dataset or "their data"
     raise UsageError(
-        f"the records of {plan.question.study} are of {data}, which this version cannot train: run-grid has digits "
-        f"alone\ntrain the listed pilots yourself, such as {example}, and plan from a table with their results"
+        f"{plan.question.study} is no run directory, whose data and recipe a study of pilots would take\n"
+        f"train the listed pilots yourself, such as {example}, and plan from a table with their results"
     )
 
 

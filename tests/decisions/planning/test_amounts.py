@@ -41,6 +41,10 @@ def test_what_a_budget_prints_can_be_read_again(amount: float, unit: BudgetUnit)
     assert found.amount == pytest.approx(amount, rel=0.01)
 
 
+def test_small_sums_are_not_rounded_to_nothing() -> None:
+    assert [str(Budget(amount, "dollars")) for amount in (0.2, 20_000)] == ["$0.2", "$20,000"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,14 +1,18 @@
 """Costs of whole spaces against the estimator's own answer for one design at a time."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from scaling.cost import Execution, Request, estimate, find_hardware
-from scaling.decisions.planning import Plan, Question
+from scaling.decisions.planning import Plan, Question, decide, learn
 from scaling.decisions.planning.costs import Costs, cost_space, decide_setting, decide_training
 from scaling.decisions.planning.space import Space, build_space
 from scaling.design import divisors
 from scaling.errors import UsageError
+from scaling.records import load_records, save_table
 from tests.decisions.planning.conftest import ask
 
 
@@ -109,3 +113,13 @@ def test_records_without_a_recipe_need_epochs() -> None:
 def test_a_batch_that_does_not_divide_is_named(paper: Plan) -> None:
     with pytest.raises(UsageError, match="does not divide over 48 GPUs"):
         costed(paper, ask(gpus=48))
+
+
+def test_designs_cost_the_same_by_a_run_and_by_its_exported_table(tmp_path: Path) -> None:
+    """The classes and the sides of label maps are those of the records, not ImageNet's."""
+    run, table = Path(__file__).parents[3] / "runs" / "digits-quick", tmp_path / "exported.csv"
+    save_table(load_records(run, each_stage=True), table)
+    question = ask("1 gpu-hours", hardware="cpu", gpus=1, study=str(run))
+    by_run, by_table = (decide(one, learn(one)) for one in (question, replace(question, study=str(table))))
+    assert by_table.evidence.head == by_run.evidence.head
+    assert by_table.chosen.gpu_hours == by_run.chosen.gpu_hours
