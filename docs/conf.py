@@ -1,4 +1,4 @@
-"""Sphinx settings. The source is the whole repository, so that links between pages are the same here and on a code host.
+"""Sphinx settings. The source is the whole repository, so that links between pages mean the same as on a code host.
 
 Pages are those of docs/, the conclusions in analysis/ and the results in benchmarks/; `make docs` builds them.
 """
@@ -27,10 +27,11 @@ root_doc = "docs/index"
 include_patterns = ["docs/**", "analysis/**", "benchmarks/results/**", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = [".*", "build", "demo", "runs", "scaling", "tests", "**/__pycache__"]
 
-myst_enable_extensions = ["colon_fence"]
+highlight_language = "none"
+smartquotes = False  # they would make one dash of the two before an option
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "imported-members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "imported-members": True, "exclude-members": "model_config"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
@@ -38,6 +39,7 @@ python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"scaling {version}"
 html_additional_pages = {"index": "to-index.html"}
 html_static_path = ["_static"]

@@ -55,7 +55,7 @@ def _code(names: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("*", "\\*").replace("|", "\\|").replace("--", "\\-\\-").replace("<", "&lt;")
+    return text.replace("*", "\\*").replace("|", "\\|").replace("<", "&lt;")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

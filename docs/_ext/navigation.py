@@ -1,4 +1,4 @@
-"""The site's navigation, taken from pages that are plain lists of links; and what links mean that lead to no page."""
+"""What makes pages for a code host a site: navigation from plain lists of links, titles, figures, links to folders."""
 
 import os
 import re
@@ -33,6 +33,14 @@ def _tree(text: str, caption: str) -> str:
     return "\n".join(["\n\n```{toctree}", ":hidden:", *options, "", *lines, "```\n"]) if lines else ""
 
 
+def show_figures(app: Sphinx, page: str, source: list[str]) -> None:
+    """A page of conclusions ends with the figures of its folder that it does not show itself."""
+    folder = Path(app.srcdir, page).parent
+    if page.startswith("analysis/") and page.endswith("README"):
+        names = [path.name for path in sorted(folder.glob("*.png")) if f"({path.name})" not in source[0]]
+        source[0] += "".join(f"\n\n`{name}`:\n\n![{name}]({name})" for name in names)
+
+
 def link_folders(app: Sphinx, document: nodes.document) -> None:
     """Links to folders are no pages: they lead to `repository_url` where that is set, else only their text stays."""
     for link in [*document.findall(pending_xref)]:
@@ -49,5 +57,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("repository_url", "", "env", str)
     app.connect("source-read", add_navigation)
     app.connect("source-read", add_title)
+    app.connect("source-read", show_figures)
     app.connect("doctree-read", link_folders)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
