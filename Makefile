@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist w
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-cluster test-parity test-gpu lint wheel benchmarks clean
+.PHONY: help demo test test-slow test-cluster test-parity test-gpu lint docs wheel benchmarks clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,10 @@ lint: .venv/dev.stamp  ## style, types, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: .venv/dev.stamp  ## build the documentation into build/docs, every warning an error
+	$(INSTALL) --editable '.[train,docs]'
+	$(BIN)/sphinx-build --builder html --conf-dir docs --fail-on-warning --keep-going . build/docs
 
 wheel: .venv/dev.stamp  ## build the wheel and check it in an empty environment, without torch
 	bash .ci/check-wheel

@@ -68,7 +68,7 @@ def gather(
             than 100 %: shares with 'error' or 'accuracy', percentages with '-percent' behind it.
         errors: (N,) standard errors of y; points weigh by the inverse square of the relative ones.
         link: see y.
-        tail_weight: q; for extrapolation, points also weigh |x / x_end|^q on the first scale, where x_end is
+        tail_weight: q; for extrapolation, points also weigh ``|x / x_end|^q`` on the first scale, where x_end is
             the end with the lower y (the largest model, the smallest patch).
         signed: whether y may be negative (linear residuals).
 
