@@ -17,8 +17,8 @@ from benchmarks.pages import Table, release, write_page
 from benchmarks.peers import MIXER, MIXER_TOKENS, TOOLS, language_model, truth
 from scaling.cost import estimate
 
-DEITS = ("deit-base/16@224", "deit-base/8@224", "deit-base/4@224")
-SCANS = ("adventurer-base/16@224", "adventurer-base/4@224", MIXER)
+DEITS = ("deit-base/16@224", "deit-base/4@224")
+SCANS = ("adventurer-base/16@224", MIXER)
 ERROR = "error of forward FLOPs, CPU seconds to prepare + to count, peak memory"
 OPAQUE = (
     "Our mixer is one autograd function: counters of torch's operations see its products; those that trace, or look at "
