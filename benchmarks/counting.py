@@ -1,25 +1,23 @@
 """What other tools count of DeiT, of Adventurer, and of a Mamba-2 mixer; and of memory, against the paper's Table 6.
 
-python -m benchmarks.counting      # ten minutes on two cores; rewrites its own page
+python -m benchmarks.counting      # five minutes on a core; rewrites its own page
 
-Times are processor time of the whole process that counts, on one thread, which other work on the
-machine changes little.
+Times are processor time on one thread, which other work on the machine changes little.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.estimate import FP16, TABLE_6_MEMORY
 from benchmarks.pages import Table, release, write_page
 from benchmarks.peers import MIXER, MIXER_TOKENS, TOOLS, language_model, truth
 from scaling.cost import estimate
 
-DEITS = ("deit-base/16@224", "deit-base/4@224")
-SCANS = ("adventurer-base/16@224", MIXER)
-ERROR = "error of forward FLOPs, CPU seconds to prepare + to count, peak memory"
+DESIGNS = ("deit-base/16@224", "deit-base/4@224", "adventurer-base/16@224", MIXER)
+HEADING = "Forward FLOPs over the closed form, CPU seconds to prepare (the first time with imports) + to count"
 OPAQUE = (
     "Our mixer is one autograd function: counters of torch's operations see its products; those that trace, or look at "
     "modules, do not, nor the output projection in it. The last column is transformers' mixer in plain torch on "
@@ -32,22 +30,26 @@ WORDS = (
 )
 
 
-def counted(tool: str, name: str) -> str:
-    """A cell of the table, from a fresh process."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", tool, name]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    print(tool, name, run.returncode, flush=True)
-    if run.returncode:
-        return f"failed: {run.stderr.strip().splitlines()[-1]}"
+def counted(tool: str) -> list[str]:
+    """Cells of both tables, and peak memory, of one fresh process."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", tool, *DESIGNS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     found = json.loads(run.stdout.strip().splitlines()[-1])
-    error = "no count" if found["flops"] is None else f"{found['flops'] / truth(name) - 1:+.1%}"
-    seconds = f"{found['prepare_seconds']:.1f} + {found['call_seconds']:.2g} s"
-    return f"{error}, {seconds}, {found['peak_mebibytes']:,.0f} MiB"
+    print(tool, found, flush=True)
+    return [*(cell(found[name], truth(name)) for name in DESIGNS), f"{found['peak_mebibytes']:,.0f} MiB"]
 
 
-def flops(heading: str, designs: Sequence[str], note: str) -> Table:
-    rows = [(f"{tool} {release(tool)}", *(counted(tool, name) for name in designs)) for tool in TOOLS]
-    return f"{heading}: {ERROR}", ("tool", *designs), rows, note
+def cell(found: dict[str, Any], expected: int) -> str:
+    if "failed" in found:
+        return f"failed: {found['failed']}"
+    error = "no count" if found["flops"] is None else f"{found['flops'] / expected - 1:+.1%}"
+    return f"{error}, {found['prepare_seconds']:.1f} + {found['call_seconds']:.2g} s"
+
+
+def flops() -> Table:
+    rows = [(f"{tool} {release(tool)}", *counted(tool)) for tool in TOOLS]
+    return HEADING, ("tool", *DESIGNS, "peak memory"), rows, f"{OPAQUE} {WORDS}"
 
 
 def memory() -> Table:
@@ -61,12 +63,11 @@ def memory() -> Table:
         shown = (f"{one / 2**20:,.1f} ({one / 2**20 / measured - 1:+.1%})" for one in found)
         rows.append((name, f"{measured:,}", *shown))
     columns = ("design", "Table 6", "scaling", f"llm-analysis {release('llm-analysis')}, its layers alone")
-    return "Activation memory kept per image in training, MiB", columns, rows, WORDS
+    return "Activation memory kept per image in training, MiB", columns, rows
 
 
 def main() -> None:
-    tables = [flops("DeiT", DEITS, WORDS), flops("Adventurer and a mixer", SCANS, OPAQUE), memory()]
-    write_page("counting", "What other tools count", tables)
+    write_page("counting", "What other tools count", [flops(), memory()])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""One counting tool on one design, in a process of its own; prints one line of JSON.
+"""One counting tool on designs, one after another in a process of its own; prints one line of JSON.
 
-python -m benchmarks.peers TOOL DESIGN
+python -m benchmarks.peers TOOL DESIGN ...
 
 DESIGN may be MIXER: one Mamba-2 mixer of transformers, in plain torch, as wide as Adventurer-Base's, on one chunk.
 """
@@ -148,19 +148,22 @@ def peak_mebibytes() -> float:
     return next(float(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
-def main(tool: str, name: str) -> None:
+def measured(tool: str, name: str) -> dict[str, float | str | None]:
+    """FLOPs and the processor seconds it took, of all threads, or what went wrong."""
     started = time.process_time()
-    count = TOOLS[tool](name)
-    prepared = time.process_time()
-    flops = count()
+    try:
+        count = TOOLS[tool](name)
+        prepared = time.process_time()
+        flops = count()
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
     done = time.process_time()
-    found = {
-        "flops": flops,
-        "prepare_seconds": prepared - started,
-        "call_seconds": done - prepared,
-        "peak_mebibytes": peak_mebibytes(),
-    }
-    print("\n" + json.dumps(found))
+    return {"flops": flops, "prepare_seconds": prepared - started, "call_seconds": done - prepared}
+
+
+def main(tool: str, *names: str) -> None:
+    found = {name: measured(tool, name) for name in names}
+    print("\n" + json.dumps(found | {"peak_mebibytes": peak_mebibytes()}))
 
 
 if __name__ == "__main__":
