@@ -63,10 +63,17 @@ docs: .venv/dev.stamp  ## build the documentation into build/docs, every warning
 wheel: .venv/dev.stamp  ## build the wheel and check it in an empty environment, without torch
 	bash .ci/check-wheel
 
-benchmarks: .venv/dev.stamp  ## speed, memory and accuracy, against peers
+# Two peers are kept apart: accelerate imports deepspeed where it finds it, and llm-analysis asks for an old transformers,
+# but works with the new one.
+benchmarks: .venv/parity.stamp  ## speed, memory and accuracy, against peers; benchmarks/README.md
 	$(INSTALL) --editable '.[train,dev,peers]'
+	$(INSTALL) --no-deps --upgrade --target .venv/apart deepspeed hjson py-cpuinfo llm-analysis fire
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.estimate
+	PYTHONPATH=.venv/apart $(BIN)/python -m benchmarks.counting
+	PYTHONPATH=.venv/apart $(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.runners
+	$(BIN)/python -m benchmarks.vit_step
 	$(BIN)/python -m benchmarks.ssd
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.data

@@ -1,9 +1,8 @@
-"""Accuracy and speed of `scaling estimate`: against counts, the paper's Table 6, published throughputs, and peers.
+"""Accuracy and speed of `scaling estimate`: against counts, the paper's Table 6, published throughputs.
 
-python -m benchmarks.estimate      # five minutes on two cores; rewrites benchmarks/results/estimate.md
+python -m benchmarks.estimate      # three minutes on two cores; rewrites benchmarks/results/estimate.md
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pandas as pd
 
 from benchmarks.device_constants import DATA, fit
 from benchmarks.pages import Table, python, seconds, write_page
-from benchmarks.peers import TOOLS
 from scaling import load_records
 from scaling.cli.output import amount
 from scaling.cost import Constants, Execution, Head, calibrate, constants_of, estimate, find_hardware, read_measurements
@@ -22,7 +20,6 @@ from scaling.training.check import check
 
 FP16 = Execution("fp16")
 SIZES, PATCHES = ("tiny", "small", "base", "large", "huge"), (16, 8, 4, 2, 1)
-PEER_DESIGNS = ("deit-base/16@224", "deit-base/8@224", "deit-base/4@224")
 TABLE_6_MEMORY = (62, 252, 1024, 4057, 16118)  # MiB per image in ViT
 
 MILLION = """
@@ -145,30 +142,8 @@ def speed() -> Table:
     return "Speed", ("what", "measured", "target"), rows
 
 
-def peers() -> Table:
-    """Forward FLOPs (2 per multiply-add) of each tool, in a fresh process each."""
-    rows = []
-    for tool in TOOLS:
-        cells = []
-        for name in PEER_DESIGNS:
-            truth = estimate(name).cost.forward_flops_per_image
-            run = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", tool, name], capture_output=True, text=True
-            )
-            if run.returncode:
-                cells.append(f"failed: {run.stderr.strip().splitlines()[-1]}")
-                continue
-            found = json.loads(run.stdout.strip().splitlines()[-1])
-            cells.append(
-                f"{found['flops'] / truth - 1:+.1%}, {found['prepare_seconds']:.1f} + {found['call_seconds']:.2g} s, "
-                f"{found['peak_mebibytes']:,.0f} MiB"
-            )
-        rows.append((tool, *cells))
-    return "Peers: error of forward FLOPs, seconds to prepare and to count, peak memory", ("tool", *PEER_DESIGNS), rows
-
-
 def main() -> None:
-    write_page("estimate", "Estimating", [table_6(), other_devices(), counts(), speed(), peers()])
+    write_page("estimate", "Estimating", [table_6(), other_devices(), counts(), speed()])
 
 
 if __name__ == "__main__":

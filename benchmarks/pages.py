@@ -1,19 +1,23 @@
 """What every benchmark shares: timing, and the page of results."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from scaling.grid import find_device
 from scaling.training.provenance import commit, device_name, versions
 
 RESULTS = Path(__file__).parent / "results"
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+Plain = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+Table = Plain | tuple[str, Sequence[str], Sequence[Sequence[str]], str]
+"""Heading, columns, rows, and what explains them, if anything must."""
 
 
 def seconds(call: Callable[[], object], repeats: int) -> list[float]:
@@ -49,6 +53,15 @@ def python(*arguments: str) -> Callable[[], object]:
     return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
 
+def release(tool: str) -> str:
+    """Version of the package that a tool is named after."""
+    name = tool.split()[0].strip(",")
+    try:
+        return metadata.version({"scaling": "patch-scaling"}.get(name, name))
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
 def write_page(name: str, title: str, tables: Sequence[Table], device: str = "cpu") -> None:
     """Write benchmarks/results/NAME.md: machine, commit, date, command, and tables under their headings.
 
@@ -60,11 +73,13 @@ def write_page(name: str, title: str, tables: Sequence[Table], device: str = "cp
         "commit": commit() or "none",
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python -m benchmarks.{name}",
+        "load of the machine": f"{os.getloadavg()[2]:.1f} on {cores}, this benchmark included",
         "versions": json.dumps(versions()),
     }
     lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in about.items())]
-    for heading, columns, rows in tables:
+    for heading, columns, rows, *note in tables:
         lines += ["", *([f"## {heading}", ""] if heading else [])]
+        lines += [line for text in note for line in (text, "")]
         lines += [
             f"| {' | '.join(columns)} |",
             "|" + "---|" * len(columns),
