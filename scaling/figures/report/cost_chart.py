@@ -3,6 +3,7 @@
 import altair as alt
 
 from scaling.decisions import COSTS, AxisResult, Candidate, Comparison
+from scaling.decisions.verdict import COST_NAMES
 from scaling.figures.paths import MIB, NAMES, changed_words, cost_label, value_label
 from scaling.figures.report.charts import Chart, Key, Row, colour, rounded, specification, tooltip
 from scaling.figures.report.words import capital
@@ -16,7 +17,6 @@ MARKS = {
     "decoder": "cross",
 }
 PLACES = {name: place for place, name in enumerate(MARKS)}
-VIEWS = {"flops": "training FLOPs", "memory": "memory", "hours": "hours"}
 FORMATS = {"flops": "~s", "memory": ",.6~g", "hours": ",.6~g"}
 
 
@@ -48,7 +48,7 @@ def cost_chart(comparisons: tuple[Comparison, ...]) -> Chart | None:
         panel_question="Start from",
         panels=tuple(comparison.base.design for comparison in comparisons),
         view_question="Cost",
-        views={VIEWS[cost]: _view(cost, _title(comparisons, cost), comparisons[0]) for cost in costs},
+        views={COST_NAMES[cost]: _view(cost, _title(comparisons, cost), comparisons[0]) for cost in costs},
         data={"steps": rows},
         legend=tuple(legend),
     )
