@@ -1,7 +1,10 @@
 """The `scaling` command and its subcommands."""
 
+import io
+import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +23,7 @@ from scaling.cli.report import report
 from scaling.cli.run_grid import run_grid
 from scaling.cli.status import status
 from scaling.cli.table import table
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, UsageError
 
 app = typer.Typer(
     name="scaling",
@@ -73,8 +76,42 @@ app.command("doctor")(doctor)
 
 def main() -> None:
     """Entry point: errors become one to three plain lines and an exit code."""
+    _prepare_streams()
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()  # a full disk is noticed here at the latest
     except ScalingError as error:
+        code = _say(str(error), error.exit_code)
+    except OSError as error:  # what the system refuses: no permission, no space, a file for a folder
+        where = f"{error.filename}: " if error.filename else ""
+        code = _say(f"{where}{error.strerror or error}", ScalingError.exit_code)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 what failed is not tried again at exit
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's errors have it, and no public class in common
+            raise
+        code = _say(_wrong_use(error), UsageError.exit_code)
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Words that a terminal cannot show, and streams that are closed, stop no command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _say(error: str, exit_code: int) -> int:
+    if error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    return exit_code
+
+
+def _wrong_use(error: Any) -> str:
+    """What typer says of a wrong option in a line of its own, and where to read on."""
+    told = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    if not told or not error.ctx:  # the command alone: its help was printed
+        return told
+    return f"{told[0].lower()}{told[1:]}; see '{error.ctx.command_path} --help'"

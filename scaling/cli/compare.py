@@ -28,6 +28,7 @@ def compare(
             help="Standard deviation between seeds: points of a metric, or share of a loss.",
             show_default="from repeats, else assumed",
             min=0.0,
+            max=100.0,
         ),
     ] = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,

@@ -22,6 +22,7 @@ def init(
     """
     from scaling.design import start_study
 
+    name = name.removesuffix(".toml")
     path = Path(f"{name}.toml")
     start_study(path, name, template)
     message(f"wrote {path}; edit it, then: scaling run-grid {path} --dry-run")

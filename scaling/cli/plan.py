@@ -115,7 +115,8 @@ HoldOutOption = Annotated[
 AgainstOption = Annotated[
     Path | None,
     typer.Option(
-        help="Saved plan: ask it again with the options given here, and show what changes.", rich_help_panel=MORE
+        help="Saved plan: ask it again with the options given here (none drops a limit), and show what changes.",
+        rich_help_panel=MORE,
     ),
 ]
 PathOption = Annotated[
@@ -275,7 +276,9 @@ def _show_pilots(found: "Plan", count: int, budget: str, write: Path | None, out
 
     pilots = next_pilots(found, count, parse_budget(budget, "pilot-budget"))
     show_pilots(pilots, found, output)
-    if write is not None:
+    if write is not None and not pilots.pilots:
+        message(f"{write}: not written, there is no run for it")
+    elif write is not None:
         write_new_study(write, pilot_study(pilots, found, write.stem))
         message(f"wrote {write}: scaling run-grid {write}")
 

@@ -57,6 +57,9 @@ AS_THEY_ARE = (
     *("price", "hardware", "gpus", "precision", "checkpointing", "scan", "sharding", "batch_size", "epochs"),
     *("recipe", "train_images", "free_sizes", "study", "task", "seed_noise", "hold_out"),
 )
+NONE = "none"
+LIMITS = {"budget", "deadline", "target", "inference_budget", "memory_per_gpu"}
+"""Options that `NONE` drops from the question asked before."""
 EITHER = (("epochs", "recipe"),)
 """Options of which the later question's one replaces the other."""
 
@@ -105,8 +108,13 @@ def ask(options: Mapping[str, Any], asked: Question | None) -> Question:
         UsageError: for an option that cannot be read, or that contradicts another.
     """
     given = {name: value for name, value in options.items() if value not in (None, [], ())}
+    dropped = {name for name in LIMITS & set(given) if str(given[name]).strip().lower() == NONE}
+    given = {name: value for name, value in given.items() if name not in dropped}
     values: dict[str, Any] = {name: given[name] for name in AS_THEY_ARE if name in given}
     values |= {field: read(given[name]) for name, (field, read) in READ.items() if name in given}
+    values |= {READ[name][0]: None for name in dropped & set(READ)}
+    if "inference_budget" in dropped:
+        values |= {"inference_flops": None, "inference_milliseconds": None}
     if "inference_budget" in given:
         amount, unit = parse_inference(given["inference_budget"])
         values |= {"inference_flops": None, "inference_milliseconds": None, f"inference_{unit}": amount}

@@ -1,8 +1,9 @@
 """Measured speeds from a table: a user's own, or the records of a study."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,8 @@ SPEED, HOURS = "images_per_second", "gpu_hours_per_epoch"
 EXECUTION_COLUMNS = ("precision", "attention", "scan", "checkpointing", "sharding")
 # What records call the kernels that they ran.
 KERNELS = {"sdpa": "fused", "flash-attn": "fused", "mamba-ssm": "fused", "torch": "recomputed"}
+OF_DETECTOR, OF_DATA = "recipe.detector.", "data."
+Valid = TypeVar("Valid")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
 
@@ -126,16 +129,19 @@ def recorded_head(values: dict[Any, Any], classes: int = DEFAULT_CLASSES) -> Hea
     Args:
         values: of the row's columns, `design` among them.
         classes: of a row that does not say them.
+
+    Raises:
+        UsageError: for a design or a value that cannot be.
     """
     known = _known(values)
     found = Head(
         int(known.get("classes", classes)),
         Design.parse(known["design"]).head,
         auxiliary=known.get("recipe.auxiliary_loss", 0.0) > 0,
-        detector=Detector.model_validate(_under("recipe.detector.", known)),
+        detector=_valid(Detector.model_validate, _under(OF_DETECTOR, known), OF_DETECTOR),
     )
     if "classes" not in known and known.get("data.name") in DATA_SECTIONS:
-        data = parse_data(_under("data.", known))
+        data = _valid(parse_data, _under(OF_DATA, known), OF_DATA)
         return replace(found, classes=data.classes, label_sides=data.label_sides)
     return found
 
@@ -145,11 +151,17 @@ def _known(values: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _parse(known: dict[str, Any]) -> _Row:
+    return _valid(_Row.model_validate, known)
+
+
+def _valid(model: Callable[[dict[str, Any]], Valid], known: dict[str, Any], place: str = "") -> Valid:
+    """What a model makes of these values; the first that it refuses is named by its column."""
     try:
-        return _Row.model_validate(known)
+        return model(known)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-    name = ".".join(map(str, problem["loc"]))
+    loc = (part for part in problem["loc"] if part != known.get("name"))  # the kind of data is in no column's name
+    name = place + ".".join(map(str, loc))
     if problem["type"] == "missing":
         raise UsageError(f"{name}: missing")
     raise UsageError(f"{name}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
@@ -165,7 +177,14 @@ def _is_of(hardware: Hardware, row: _Row) -> bool:
 def _under(place: str, known: dict[str, Any]) -> dict[str, Any]:
     """What the columns of a nested table hold, by key; a table has lists as text."""
     columns = {name.removeprefix(place): value for name, value in known.items() if name.startswith(place)}
-    return {key: json.loads(value) if str(value).startswith("[") else value for key, value in columns.items()}
+    return {key: _list(place + key, value) if str(value).startswith("[") else value for key, value in columns.items()}
+
+
+def _list(column: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError(f"{column}: {text!r}: not a list such as [1, 2]") from None
 
 
 def _measurement(

@@ -16,7 +16,7 @@ MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Outputs:
     """What became of one figure: its files, or why it could not be drawn."""
 
     name: str
@@ -24,15 +24,15 @@ class Drawn:
     problem: str | None = None
 
 
-def draw_to_files(material: Material, name: str, folder: Path) -> Drawn:
+def draw_to_files(material: Material, name: str, folder: Path) -> Outputs:
     """Draw one figure as PNG, PDF and SVG."""
     try:
-        return Drawn(name, tuple(save_figure(draw(material, name), folder, file_name(name))))
+        return Outputs(name, tuple(save_figure(draw(material, name), folder, file_name(name))))
     except (FigureError, FitError, DesignError) as error:  # what these records cannot show
-        return Drawn(name, (), str(error))
+        return Outputs(name, (), str(error))
 
 
-def draw_all(material: Material, names: list[str], folder: Path) -> Iterator[Drawn]:
+def draw_all(material: Material, names: list[str], folder: Path) -> Iterator[Outputs]:
     """Draw figures in their order, each as soon as it and those before it are done."""
     processes = min(MOST_PROCESSES, os.cpu_count() or 1)
     if len(names) <= FEW or processes == 1:

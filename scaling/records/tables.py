@@ -95,15 +95,25 @@ def _read_table(source: str | Path) -> "pd.DataFrame":
     if not path.is_file() and str(source) in published_studies():
         return pd.DataFrame([_flat(record) for record in published_study(str(source)).records])
     if not path.is_file():
-        raise RecordError(f"{path}: no such run directory or table, nor a study of records that ships")
+        raise RecordError(f"{path}: no such run directory or table; {_what_to_give(path)}")
     _check_suffix(path)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from None
     except (ValueError, OSError) as error:
         raise RecordError(f"{path}: cannot be read as a table: {error}") from None
     if table.empty:
         raise RecordError(f"{path}: the table has no rows")
     return table
+
+
+def _what_to_give(missing: Path) -> str:
+    run = Path("runs") / missing
+    if run.is_dir():
+        return f"did you mean {run}?"
+    ships = " or ".join(map(repr, published_studies()))
+    return f"give a run directory, a {' or '.join(TABLE_SUFFIXES)} file, or {ships}"
 
 
 def is_published(table: "pd.DataFrame") -> bool:

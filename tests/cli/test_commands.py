@@ -262,7 +262,7 @@ def test_records_table_json_and_export(run_path: Path, tmp_path: Path) -> None:
 
 
 def test_init_then_dry_run(tmp_path: Path) -> None:
-    assert scaling("init", "mine", cwd=tmp_path).returncode == 0
+    assert scaling("init", "mine.toml", cwd=tmp_path).returncode == 0
     assert scaling("run-grid", "mine.toml", "--dry-run", cwd=tmp_path).returncode == 0
 
 
@@ -309,9 +309,13 @@ WRONG = [
     ("init", "a/b"),
     ("init", "new", "--from", "nothing"),
     ("nonsense",),
+    ("fit",),
+    ("fit", "good.csv", "--format", "yaml"),
+    ("compare", "good.csv", "--seed-noise", "1e9"),
 ]
 FAILING = [
     ("run-grid", "good.toml", "--out", "a-file/run"),
+    ("run-grid", "good.toml", "--out", "a-file", "--dry-run"),
     ("run-grid", "good.toml", "--out", "other-run"),
     ("fit", "nothing.csv"),
     ("fit", "empty.csv"),
@@ -322,6 +326,7 @@ FAILING = [
     ("fit", "good.csv", "--out", "a-file/fit.json"),
     ("records", "broken-run"),
     ("records", "newer-run"),
+    ("records", "latin.csv"),
     ("records", "good.csv", "--export", "a-file/t.csv"),
     ("plot", "empty.csv"),
     ("plot", "good.csv", "--out", "a-file/figures"),
@@ -337,6 +342,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "not.toml").write_text("= = =")
     (folder / "a-file").write_text("")
     (folder / "empty.csv").write_text("")
+    (folder / "latin.csv").write_bytes("patch_size,étape\n1,2\n".encode("latin-1"))
     table().to_csv(folder / "good.csv", index=False)
     table().head(2).to_csv(folder / "short.csv", index=False)
     RunDirectory(folder / "other-run").prepare(small_study(name="other"))
@@ -357,10 +363,38 @@ def test_bad_input_gets_one_clear_error(workplace: Path, arguments: tuple[str, .
     result = scaling(*arguments, cwd=workplace)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr + result.stdout
-    assert "rror" in result.stderr
-    if result.stderr.startswith("error: "):
-        assert len(result.stderr.splitlines()) <= 3
+    last = result.stderr[result.stderr.index("error: ") :]
+    assert len(last.splitlines()) <= 3
     assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("fit",), "missing argument 'SOURCE'; see '"),
+        (("fit", "good.csv", "--format", "yaml"), "'yaml' is not one of 'table', 'json'; see '"),
+        (("records", "latin.csv"), "latin.csv: not UTF-8"),
+        (("records", "study"), "did you mean runs/study?"),
+        (("records", "papers"), "give a run directory, a .csv or .parquet file, or 'paper'"),
+    ],
+)
+def test_errors_name_what_to_do(workplace: Path, arguments: tuple[str, ...], told: str) -> None:
+    (workplace / "runs/study").mkdir(parents=True, exist_ok=True)
+    assert told in scaling(*arguments, cwd=workplace).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_and_a_narrow_character_set_are_no_tracebacks(run_path: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scaling", "records", run_path]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, timeout=100)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=ascii_only, timeout=100)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "0.5800 ? 0.0020" in shown.stdout  # a plus-minus sign
 
 
 def test_a_plan_that_says_nothing_of_the_study_is_refused(tmp_path: Path) -> None:

@@ -255,6 +255,17 @@ def test_calibration_files_that_cannot_be_used(tmp_path: Path) -> None:
     result = scaling("estimate", "deit-base/16@224", "--calibration", path)
     assert result.returncode == 2
     assert "needs the columns design and images_per_second (or gpu_hours_per_epoch); found a, b" in result.stderr
+    for column, value, told in (
+        ("data.train_images", "-5", "data.train_images: -5"),
+        ("data.image_size", "[224", "data.image_size: '[224': not a list"),
+        ("recipe.detector.proposals", "-1", "recipe.detector.proposals: -1"),
+    ):
+        path.write_text(
+            f"design,images_per_second,data.name,data.task,{column}\ndeit-base/16@224,90,digits,segmentation,{value}\n"
+        )
+        broken = scaling("estimate", "deit-base/16@224", "--calibration", path)
+        assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
+        assert f"calibration, row 1: {told}" in broken.stderr
     missing = scaling("estimate", "deit-base/16@224", "--calibration", tmp_path / "none.csv")
     assert missing.returncode == 1
     assert "no such run directory" in missing.stderr

@@ -23,6 +23,11 @@ def test_the_answer_comes_first_and_doubts_last(tmp_path: Path) -> None:
     assert "asked: hardware" in again.stdout
     assert "asked: checkpointing" in again.stdout
     assert "speeds: generic" in again.stderr
+    dropped = scaling("plan", "--against", "plan.json", "--budget", "None", "--target", "82%", cwd=tmp_path)
+    assert dropped.returncode == 0, dropped.stderr
+    assert "asked: budget" in dropped.stdout
+    nothing = scaling("plan", "--against", "plan.json", "--budget", "none", cwd=tmp_path)
+    assert "say what can be spent" in nothing.stderr
 
 
 def test_json_is_pure_and_complete() -> None:
@@ -64,6 +69,11 @@ def test_pilots_and_a_simulated_study_as_json(tmp_path: Path) -> None:
     pilots = scaling(*asked, "--next", "2", "--pilot-budget", "0.2 gpu-hours", "--format", "json", cwd=tmp_path)
     found = json.loads(pilots.stdout)
     assert found["choice"].startswith("deit-micro/")
+    pilots = ("--next", "2", "--pilot-budget", "0.2 gpu-hours")
+    none = scaling(*asked, "--only", "deit-nano/{12,6}@24*", *pilots, "--write", "none.toml", cwd=tmp_path)
+    assert (none.returncode, none.stdout.startswith("* ")) == (0, True)
+    assert "none.toml: not written, there is no run for it" in none.stderr
+    assert not (tmp_path / "none.toml").exists()
     simulated = scaling(*asked, "--simulate", run, "--format", "json", cwd=tmp_path)
     assert simulated.returncode == 0, simulated.stderr
     assert json.loads(simulated.stdout)["after"]["regret"] <= json.loads(simulated.stdout)["now"]["regret"] + 1e-9

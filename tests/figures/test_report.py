@@ -17,6 +17,7 @@ from scaling.errors import ScalingError
 from scaling.figures import FIGURES, Material, figure3
 from scaling.figures import report as report_package
 from scaling.figures.report import report
+from scaling.figures.report.charts import log_ticks
 from scaling.figures.report.content import gather_content
 from scaling.laws import FitResult, fit_groups
 from scaling.records import RecordError, load_records
@@ -144,6 +145,15 @@ def test_the_second_axis_is_the_loss_above_the_fitted_floor(tmp_path: Path) -> N
     assert len(points) == 10
     for point in points:
         assert point["above"] == pytest.approx(point["value"] - floors[point["curve"]], abs=1e-4)
+
+
+def test_a_logarithmic_axis_has_ticks_on_both_sides_of_one() -> None:
+    rows = [{"panel": 0, "value": value} for value in (0.7, 1.9, None)] + [{"panel": 1, "value": 0.0201}]
+    rows += [{"panel": 1, "value": 0.0203, "low": 0.02}]
+    ticks = log_ticks(rows, "value", "low")
+    assert sum(1 < tick <= 1.9 for tick in ticks) >= 2
+    assert sum(0.7 <= tick < 1 for tick in ticks) >= 1
+    assert sum(0.02 <= tick <= 0.0203 for tick in ticks) >= 3  # of the other panel, which is narrow
 
 
 def test_laws_are_drawn_within_their_bands_and_where_an_axis_has_a_place(paper: str) -> None:

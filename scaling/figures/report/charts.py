@@ -5,6 +5,8 @@ from typing import Any
 
 import altair as alt
 
+from scaling.figures.style import nice_log_ticks
+
 Row = dict[str, Any]
 # Names of colours in page.css, which has a light and a dark one of each.
 SERIES = 7
@@ -52,6 +54,15 @@ def colour(place: int) -> str:
 def rounded(value: float | None) -> float | None:
     """To five digits, which no screen exceeds; None for what is not finite."""
     return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.5g}")
+
+
+def log_ticks(rows: list[Row], *fields: str) -> list[float]:
+    """Round values between the ends of each panel; left to itself, Vega has none from 1 to 2, or none at all."""
+    values: dict[int, list[float]] = {}
+    for row in rows:
+        values.setdefault(row["panel"], []).extend(row[field] for field in fields if row.get(field))
+    ticks = {tick for known in values.values() if known for tick in nice_log_ticks(min(known), max(known))}
+    return sorted(float(f"{tick:.6g}") for tick in ticks)
 
 
 def tooltip(**fields: str) -> list[alt.Tooltip]:

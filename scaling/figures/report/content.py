@@ -35,7 +35,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawing:
     """A figure of the registry as SVG, or the reason why it could not be drawn."""
 
     name: str
@@ -60,7 +60,7 @@ class Content:
     comparisons: tuple[Comparison, ...]
     incomparable: str | None
     """Why nothing could be compared."""
-    drawn: tuple[Drawn, ...]
+    drawn: tuple[Drawing, ...]
     studies: tuple[PublishedStudy, ...]
 
     @property
@@ -115,7 +115,7 @@ def _comparisons(material: Material) -> tuple[tuple[Comparison, ...], str | None
         return (), str(error)
 
 
-def _all_drawn(material: Material) -> tuple[Drawn, ...]:
+def _all_drawn(material: Material) -> tuple[Drawing, ...]:
     """Every figure of the registry; those beyond what a page can hold are named instead."""
     found, used = [], 0
     for name in FIGURES:
@@ -129,14 +129,14 @@ def _all_drawn(material: Material) -> tuple[Drawn, ...]:
     return tuple(found)
 
 
-def _drawn(material: Material, name: str) -> Drawn:
+def _drawn(material: Material, name: str) -> Drawing:
     title = FIGURES[name].title
     try:
-        return Drawn(name, title, _inline_svg(draw(material, name), name), None)
+        return Drawing(name, title, _inline_svg(draw(material, name), name), None)
     except ScalingError as error:
         source = material.source
         words = str(error).replace(str(source), source.name) if source else str(error)  # a page names no folder
-        return Drawn(name, title, None, words)
+        return Drawing(name, title, None, words)
 
 
 def _inline_svg(figure: Any, name: str) -> str:

@@ -3,8 +3,9 @@
 import altair as alt
 
 from scaling.decisions import COSTS, AxisResult, Candidate, Comparison
+from scaling.decisions.verdict import COST_NAMES
 from scaling.figures.paths import MIB, NAMES, changed_words, cost_label, value_label
-from scaling.figures.report.charts import Chart, Key, Row, colour, rounded, specification, tooltip
+from scaling.figures.report.charts import Chart, Key, Row, colour, log_ticks, rounded, specification, tooltip
 from scaling.figures.report.words import capital
 
 MARKS = {
@@ -16,7 +17,6 @@ MARKS = {
     "decoder": "cross",
 }
 PLACES = {name: place for place, name in enumerate(MARKS)}
-VIEWS = {"flops": "training FLOPs", "memory": "memory", "hours": "hours"}
 FORMATS = {"flops": "~s", "memory": ",.6~g", "hours": ",.6~g"}
 
 
@@ -48,7 +48,7 @@ def cost_chart(comparisons: tuple[Comparison, ...]) -> Chart | None:
         panel_question="Start from",
         panels=tuple(comparison.base.design for comparison in comparisons),
         view_question="Cost",
-        views={VIEWS[cost]: _view(cost, _title(comparisons, cost), comparisons[0]) for cost in costs},
+        views={COST_NAMES[cost]: _view(cost, _title(comparisons, cost), comparisons[0], rows) for cost in costs},
         data={"steps": rows},
         legend=tuple(legend),
     )
@@ -91,7 +91,7 @@ def _place(comparison: Comparison, candidate: Candidate, cost: str) -> Row:
     }
 
 
-def _view(cost: str, title: str, comparison: Comparison) -> Row:
+def _view(cost: str, title: str, comparison: Comparison, data: list[Row]) -> Row:
     outcome = comparison.field.outcome
     scale = alt.Scale(type="log", nice=False, padding=24)
     horizontal = alt.X(
@@ -100,11 +100,12 @@ def _view(cost: str, title: str, comparison: Comparison) -> Row:
         scale=scale,
         axis=alt.Axis(format=FORMATS[cost], tickCount=5, grid=False, labelOverlap="greedy"),
     )
+    heights = log_ticks(data, "value", "low", "high")
     vertical = alt.Y(
         "value:Q",
         title=value_label(outcome),
         scale=alt.Scale(type="log" if outcome.is_loss else "linear", zero=False, nice=False, padding=16),
-        axis=alt.Axis(format=".6~g", tickCount=6),
+        axis=alt.Axis(format=".6~g", tickCount=6, values=heights if outcome.is_loss else alt.Undefined),
     )
     shade, mark = alt.Color("colour:N", scale=None), alt.Shape("mark:N", scale=None)
     rows = alt.Chart(alt.NamedData(name="steps")).transform_filter(f"datum.cost == '{cost}'").encode(x=horizontal)

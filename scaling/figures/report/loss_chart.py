@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from scaling.figures.report.charts import Chart, Key, Row, colour, rounded, specification, tooltip
+from scaling.figures.report.charts import Chart, Key, Row, colour, log_ticks, rounded, specification, tooltip
 from scaling.figures.report.content import LOSS, Content, Curve
 from scaling.figures.report.words import capital, in_words, metric_words, names_of
 from scaling.laws import FitResult, usable
@@ -43,8 +43,8 @@ def loss_chart(content: Content) -> Chart | None:
         panels=tuple(panels),
         view_question="Vertical axis",
         views={
-            "log of loss": _view(content.x, "value", "Test loss", ticks),
-            "log of loss − E": _view(content.x, "above", "Test loss − fitted floor E", ticks),
+            "log of loss": _view(content.x, "value", "Test loss", ticks, data),
+            "log of loss − E": _view(content.x, "above", "Test loss − fitted floor E", ticks, data),
         },
         data=data,
         legend=tuple(legend),
@@ -122,7 +122,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _view(x: str, field: str, title: str, ticks: list[float]) -> Row:
+def _view(x: str, field: str, title: str, ticks: list[float], data: dict[str, list[Row]]) -> Row:
     placed = ticks if len(ticks) <= MOST_TICKS else alt.Undefined
     downwards = x == "patch_size"  # a smaller patch is more compute, to the right
     horizontal = alt.X(
@@ -134,7 +134,8 @@ def _view(x: str, field: str, title: str, ticks: list[float]) -> Row:
         ),
     )
     scale = alt.Scale(type="log", nice=False, padding=10)
-    axis = alt.Axis(format=".6~g", tickCount=6, labelOverlap="greedy")
+    heights = log_ticks([*data["points"], *data["laws"]], field, f"{field}_low", f"{field}_high")
+    axis = alt.Axis(format=".6~g", values=heights, labelOverlap="greedy")
     shade = alt.Color("colour:N", scale=None)
     law = alt.Chart(alt.NamedData(name="laws")).encode(x=horizontal, detail="curve:N", color=shade)
     band = law.mark_area(opacity=0.16, tooltip=False).encode(

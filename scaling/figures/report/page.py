@@ -10,7 +10,7 @@ import altair as alt
 import vl_convert
 
 from scaling.figures.report.charts import Chart
-from scaling.figures.report.content import Content, Drawn
+from scaling.figures.report.content import Content, Drawing
 from scaling.figures.report.cost_chart import cost_chart
 from scaling.figures.report.heat_map import heat_map
 from scaling.figures.report.loss_chart import loss_chart
@@ -100,7 +100,7 @@ def _figure(chart: Chart) -> str:
 </figure>"""
 
 
-def _drawing(drawn: Drawn) -> str:
+def _drawing(drawn: Drawing) -> str:
     title = capital(drawn.title)
     name = f"Figure {drawn.name}" if drawn.name.isdigit() else drawn.name.replace("-", " ").capitalize()
     return f"""<figure class="drawing"><div class="scroll" role="img" aria-label="{escape(title)}" tabindex="0">
