@@ -60,12 +60,14 @@ def table(
         raise UsageError("--y is of one table: give --number 1, 4 or 5")
     if not every:
         check_number(int(number))
-    records, tables = load_records(source), []
+    records, tables, left_out = load_records(source), [], {}
     for one in TABLES if every else [int(number)]:
         try:
             tables.append(paper_table(records, one, y))
         except FigureError as error:
-            message(f"{'left out' if every else 'error'}: table {one}: {error}")
+            left_out.setdefault(str(error), []).append(str(one))
+    for why, numbers in left_out.items():
+        message(f"{'left out' if tables else 'error'}: table{'s' * (len(numbers) > 1)} {', '.join(numbers)}: {why}")
     if not tables:
         raise typer.Exit(1)
     if every and output is TableFormat.CSV and out is not None:

@@ -329,6 +329,7 @@ FAILING = [
     ("records", "latin.csv"),
     ("records", "good.csv", "--export", "a-file/t.csv"),
     ("plot", "empty.csv"),
+    ("table", "plain.csv"),
     ("plot", "good.csv", "--out", "a-file/figures"),
 ]
 
@@ -342,6 +343,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "not.toml").write_text("= = =")
     (folder / "a-file").write_text("")
     (folder / "empty.csv").write_text("")
+    (folder / "plain.csv").write_text("patch_size,test_loss\n1,0.5\n")
     (folder / "latin.csv").write_bytes("patch_size,étape\n1,2\n".encode("latin-1"))
     table().to_csv(folder / "good.csv", index=False)
     table().head(2).to_csv(folder / "short.csv", index=False)

@@ -1,5 +1,6 @@
 """Interactive figures as Vega-Lite specifications whose data are kept once, beside them."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +57,20 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.5g}")
 
 
-def log_ticks(rows: list[Row], *fields: str) -> list[float]:
-    """Round values between the ends of each panel; left to itself, Vega has none from 1 to 2, or none at all."""
-    values: dict[int, list[float]] = {}
+def log_ticks(source: str, rows: list[Row], *fields: str) -> alt.ExprRef:
+    """Round values between the ends of each panel, for an axis; left to itself, Vega has none from 1 to 2.
+
+    Args:
+        source: name of the data that say which panel is shown.
+        rows: of all panels.
+        fields: of the rows, that are on the axis.
+    """
+    values: list[list[float]] = [[] for _ in range(1 + max((row["panel"] for row in rows), default=0))]
     for row in rows:
-        values.setdefault(row["panel"], []).extend(row[field] for field in fields if row.get(field))
-    ticks = {tick for known in values.values() if known for tick in nice_log_ticks(min(known), max(known))}
-    return sorted(float(f"{tick:.6g}") for tick in ticks)
+        values[row["panel"]] += [row[field] for field in fields if row.get(field)]
+    ticks = [nice_log_ticks(min(known), max(known)) if known else [] for known in values]
+    of_panel = json.dumps([[float(f"{tick:.6g}") for tick in each] for each in ticks])
+    return alt.ExprRef(f"{of_panel}[(data('{source}')[0] || {{panel: 0}}).panel]")
 
 
 def tooltip(**fields: str) -> list[alt.Tooltip]:

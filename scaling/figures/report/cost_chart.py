@@ -48,10 +48,16 @@ def cost_chart(comparisons: tuple[Comparison, ...]) -> Chart | None:
         panel_question="Start from",
         panels=tuple(comparison.base.design for comparison in comparisons),
         view_question="Cost",
-        views={COST_NAMES[cost]: _view(cost, _title(comparisons, cost), comparisons[0], rows) for cost in costs},
+        views={
+            COST_NAMES[cost]: _view(cost, _title(comparisons, cost), comparisons[0], _of(cost, rows)) for cost in costs
+        },
         data={"steps": rows},
         legend=tuple(legend),
     )
+
+
+def _of(cost: str, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["cost"] == cost]
 
 
 def _title(comparisons: tuple[Comparison, ...], cost: str) -> str:
@@ -98,9 +104,9 @@ def _view(cost: str, title: str, comparison: Comparison, data: list[Row]) -> Row
         "x:Q",
         title=title,
         scale=scale,
-        axis=alt.Axis(format=FORMATS[cost], tickCount=5, grid=False, labelOverlap="greedy"),
+        axis=alt.Axis(format=FORMATS[cost], values=log_ticks("steps", data, "x"), grid=False, labelOverlap="greedy"),
     )
-    heights = log_ticks(data, "value", "low", "high")
+    heights = log_ticks("steps", data, "value", "low", "high")
     vertical = alt.Y(
         "value:Q",
         title=value_label(outcome),

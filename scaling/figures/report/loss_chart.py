@@ -134,7 +134,7 @@ def _view(x: str, field: str, title: str, ticks: list[float], data: dict[str, li
         ),
     )
     scale = alt.Scale(type="log", nice=False, padding=10)
-    heights = log_ticks([*data["points"], *data["laws"]], field, f"{field}_low", f"{field}_high")
+    heights = log_ticks("points", [*data["points"], *data["laws"]], field, f"{field}_low", f"{field}_high")
     axis = alt.Axis(format=".6~g", values=heights, labelOverlap="greedy")
     shade = alt.Color("colour:N", scale=None)
     law = alt.Chart(alt.NamedData(name="laws")).encode(x=horizontal, detail="curve:N", color=shade)
