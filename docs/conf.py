@@ -24,7 +24,14 @@ extensions = [
 ]
 
 root_doc = "docs/index"
-include_patterns = ["docs/**", "analysis/**", "benchmarks/results/**", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = [
+    "docs/**",
+    "analysis/**",
+    "benchmarks/README.md",
+    "benchmarks/results/**",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
 exclude_patterns = [".*", "build", "demo", "runs", "scaling", "tests", "**/__pycache__"]
 
 highlight_language = "none"
