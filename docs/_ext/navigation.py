@@ -1,4 +1,4 @@
-"""What makes pages for a code host a site: navigation from lists and tables of links, titles, figures, links to folders."""
+"""What makes a site of pages for a code host: navigation from lists of links, titles, figures, links to folders."""
 
 import os
 import re
