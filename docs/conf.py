@@ -24,8 +24,8 @@ extensions = [
 ]
 
 root_doc = "docs/index"
-include_patterns = ["docs/**", "analysis/**", "benchmarks/results/**", "CHANGELOG.md", "CONTRIBUTING.md"]
-exclude_patterns = [".*", "build", "demo", "runs", "scaling", "tests", "**/__pycache__"]
+include_patterns = ["docs/**", "analysis/**", "benchmarks/**", "*.md"]
+exclude_patterns = [".*", "build", "demo", "runs", "scaling", "tests", "benchmarks/data", "**/__pycache__"]
 
 highlight_language = "none"
 smartquotes = False  # they would make one dash of the two before an option

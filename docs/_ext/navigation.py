@@ -1,4 +1,4 @@
-"""What makes pages for a code host a site: navigation from plain lists of links, titles, figures, links to folders."""
+"""What makes a site of pages for a code host: navigation from lists of links, titles, figures, links to folders."""
 
 import os
 import re
@@ -8,8 +8,8 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-LISTS = ("docs/index", "docs/findings", "docs/benchmarks", "docs/api/index")
-LINK = re.compile(r"(?m)^- \[(?P<title>[^\]]+)\]\((?P<page>[^)]+)\.md\)")
+LISTS = ("docs/index", "docs/findings", "benchmarks/README", "docs/api/index")
+LINK = re.compile(r"(?m)(?:^- |\| )\[(?P<title>[^\]]+)\]\((?P<page>[^)]+)\.md\)")
 PART = re.compile(r"(?m)^## (?P<title>.+)$")
 
 

@@ -57,7 +57,8 @@ def list_cells(
         ]
         for job in jobs
     ]
-    show_table(f"{study.name}: {len(jobs)} cells, {count} at a time on {place.kind}", columns, rows, left=2)
+    cells = f"{len(jobs)} cell{'s' * (len(jobs) != 1)}"
+    show_table(f"{study.name}: {cells}, {count} at a time on {place.kind}", columns, rows, left=2)
     for job in jobs:
         if job.status not in FINISHED and (misfit := job.misfit) is not None:
             message(f"would be {misfit.status}: {job.cell.name}: {misfit.error}")

@@ -18,6 +18,7 @@ from scaling.design.architectures import DesignError, find_architecture, find_sh
 from scaling.design.datasets import NOT_IDENTITY, Data, DigitsData
 from scaling.design.designs import Design, check_known, check_patch, divisors
 from scaling.design.hardware import Hardware
+from scaling.design.patterns import alternatives
 from scaling.design.pretraining import Pretraining, check_trainings
 from scaling.design.recipes import START_NAMES, Measure, Recipe
 from scaling.design.resources import Resources, check_images, check_resources
@@ -143,8 +144,9 @@ def with_earlier_stages(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a short name matches a shell pattern; the head may be left out of the pattern."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name.split("+")[0], pattern)
+    """Whether a short name matches a shell pattern, with alternatives in braces; it may leave the head out."""
+    names = (name, name.split("+")[0])
+    return any(fnmatchcase(each, one) for one in alternatives(pattern) for each in names)
 
 
 class Study(Section):

@@ -52,6 +52,13 @@ def test_exclusion_makes_an_impossible_combination_legal() -> None:
     assert len(study.cells()) == 3
 
 
+def test_a_rule_lists_alternatives_in_braces() -> None:
+    rule = {"design": "*-micro/{4,2}@*"}
+    study = small_study(grid__sizes=["nano", "micro"], grid__patch_sizes=[8, 4, 2], exclude=[rule])
+    names = [str(cell.design) for cell in study.cells()]
+    assert names == [*(f"deit-nano/{each}@16+linear" for each in (8, 4, 2)), "deit-micro/8@16+linear"]
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [

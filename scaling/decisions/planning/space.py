@@ -13,7 +13,6 @@ from scaling.design import (
     Design,
     DesignError,
     ModelSize,
-    alternatives,
     divisors,
     find_architecture,
     matches,
@@ -177,7 +176,7 @@ def _matching(names: list[str], option: str, patterns: tuple[str, ...]) -> Array
     """Which names match any of the patterns, (M,) of bool."""
     found = np.zeros(len(names), dtype=bool)
     for pattern in patterns:
-        each = np.array([any(matches(name, one) for one in alternatives(pattern)) for name in names])
+        each = np.array([matches(name, pattern) for name in names])
         if not each.any():
             raise UsageError(f"--{option} '{pattern}' matches no design of the search, such as {names[0]}")
         found |= each
