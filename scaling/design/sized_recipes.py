@@ -52,15 +52,25 @@ class StudyRecipe(Recipe):
 
 
 def _check_size(place: str, size: str) -> None:
-    architectures = known_architectures()
-    for name in architectures:
+    if _has_size(size):
+        return
+    from scaling.design.plugins import load_plugins  # late: few studies need it
+
+    load_plugins()
+    if not _has_size(size):
+        known = dict.fromkeys(each for architecture in known_architectures().values() for each in architecture.sizes)
+        raise ValueError(f"{place}: unknown size '{size}': {nearest(size, known)}")
+
+
+def _has_size(size: str) -> bool:
+    """Whether an architecture that is known by now has a size of this name."""
+    for name in known_architectures():
         try:
             find_shape(name, size)
         except DesignError:
             continue
-        return
-    known = dict.fromkeys(each for architecture in architectures.values() for each in architecture.sizes)
-    raise ValueError(f"{place}: unknown size '{size}': {nearest(size, known)}")
+        return True
+    return False
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -48,38 +48,54 @@ def test_the_page_shows_the_file_that_is_tested_here_and_it_is_short() -> None:
     assert len(text.splitlines()) < 60
 
 
-def errors_of(monkeypatch: pytest.MonkeyPatch, name: str, precision: Precision) -> set[float | None]:
-    """Of every quantity of a design, counted in this process."""
-    from scaling.training.check import check
-
-    monkeypatch.chdir(DOCS / "examples")
+@pytest.fixture
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers as they are without the user's own, before and after."""
     monkeypatch.setattr("scaling.design.architectures._ARCHITECTURES", dict(known_architectures()))
     monkeypatch.setattr("scaling.cost.architectures._BACKBONES", dict(architectures._BACKBONES))
+
+
+def errors_of(name: str, precision: Precision = "bf16") -> dict[str, float | None]:
+    """Of every quantity of a design, counted in this process; by fvcore too."""
+    from scaling.training.check import check
+
     design = Design.parse(name)
-    return {one.error for one in check(design, Head(10, design.head), Execution(precision))}
+    return {one.quantity: one.error for one in check(design, Head(10, design.head), Execution(precision))}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["mixer-nano/4@16", "mixer-48x2/8@16x24", "mixer-nano/8@16+linear"])
+@pytest.mark.usefixtures("nothing_registered")
 def test_closed_forms_are_what_is_counted(monkeypatch: pytest.MonkeyPatch, name: str, precision: Precision) -> None:
-    assert errors_of(monkeypatch, name, precision) == {0.0}
+    monkeypatch.chdir(DOCS / "examples")
+    errors = errors_of(name, precision)
+    assert set(errors.values()) == {0.0}
+    assert {"parameters: mixer", "forward FLOPs: mlp", "saved activation bytes"} <= errors.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["upernet", "cascade"])
+@pytest.mark.usefixtures("nothing_registered")
 def test_closed_forms_are_what_is_counted_with_large_heads(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
-    assert errors_of(monkeypatch, f"mixer-nano/8@16+{head}", "bf16") <= {0.0, None}
+    monkeypatch.chdir(DOCS / "examples")
+    assert set(errors_of(f"mixer-nano/8@16+{head}").values()) <= {0.0, None}
 
 
-def test_terms_that_disagree_with_the_model_are_named(tmp_path: Path) -> None:
-    project(tmp_path, mixer=("terms.mlp_flops(d, T, d // 2)", "terms.mlp_flops(d, T, d)"))
-    result = scaling_afresh("estimate", "mixer-nano/8@16", "--check", "--format", "json", cwd=tmp_path)
-    assert result.returncode == 1
-    quantity = "forward FLOPs: projections + attention + convolution + scan"
-    assert f"off by more than 0.5%: mixer-nano/8@16: {quantity};" in result.stderr
-    errors = {row["quantity"]: row["error"] for row in json.loads(result.stdout)}
-    assert errors[quantity] == 1
-    assert errors["forward FLOPs: mlp"] == 0
+@pytest.mark.usefixtures("nothing_registered")
+def test_terms_that_disagree_with_the_model_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project(tmp_path, mixer=("terms.mlp_flops(d, T, d // 2)", "terms.mlp_flops(d, T, d)")))
+    wrong = {quantity: error for quantity, error in errors_of("mixer-nano/8@16").items() if error != 0}
+    mixing = "forward FLOPs: projections + attention + convolution + scan"
+    assert wrong.keys() == {mixing, "forward FLOPs", "training FLOPs"}
+    assert wrong[mixing] == 1
+
+
+@pytest.mark.usefixtures("nothing_registered")
+def test_parts_with_names_of_their_own_are_compared_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project(tmp_path, mixer=("self.mixer", "self.over_tokens")))
+    errors = errors_of("mixer-nano/8@16")
+    assert errors["parameters: blocks"] == errors["forward FLOPs"] == 0
+    assert "parameters: mlp" not in errors
 
 
 def test_workers_train_it_and_the_run_keeps_its_code(tmp_path: Path) -> None:
@@ -147,4 +163,3 @@ def test_blocks_with_parameters_per_token_see_one_length(tmp_path: Path, change:
     refused = scaling("run-grid", "own.toml", "--device", "cpu", cwd=tmp_path)
     assert refused.returncode == 2
     assert "mixer-nano/8@16: the blocks of 'mixer' have parameters per token, and fit one length" in refused.stderr
-    assert not (tmp_path / "runs").exists()

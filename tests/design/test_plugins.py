@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from scaling.design.plugins import is_same_code
 from tests.cli.command import scaling, scaling_afresh
+from tests.conftest import study_values
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "architectures" / "mixer.py"
@@ -52,6 +54,15 @@ def test_modules_beside_the_folder_can_be_imported(project: Path) -> None:
     rewrite(project, ("4 * width", "FACTOR * width"), ("from scaling.cost", imported))
     rows = json.loads(scaling("estimate", DESIGN, "--format", "json", cwd=project).stdout)
     assert rows[0]["parameters"] < 66_987  # of an MLP twice as wide
+
+
+def test_settings_by_size_take_its_names(project: Path) -> None:
+    rewrite(project, ('"nano":', '"pico":'))
+    sized = [{"sizes": ["pico"], "steps": 3}]
+    values = study_values(grid__architectures=["mixer"], grid__sizes=["pico"], recipe__by_size=sized)
+    (project / "own.toml").write_text(tomli_w.dumps(values))
+    result = scaling("estimate", "--study", "own.toml", cwd=project)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
