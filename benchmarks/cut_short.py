@@ -121,7 +121,7 @@ def row(outcome: Outcome, others: Mapping[str, Losses]) -> tuple[str, ...]:
         f"{len(outcome.losses)}",
         f"{sum(outcome.cut_short.values())}",
         f"{len(outcome.cut_short)}, {often}",
-        f"{max(outcome.cut_short.values())}",
+        f"{max(outcome.cut_short.values(), default=0)}",
         f"{outcome.seconds:.0f} s",
         *compared,
     )
