@@ -33,6 +33,8 @@ def _bare(annotation: Any) -> str:
         return _bare(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(map(_bare, get_args(annotation)))
+    if get_origin(annotation) in (tuple, list, dict):
+        return f"{get_origin(annotation).__name__}[{', '.join(map(_bare, get_args(annotation)))}]"
     return stringify_annotation(annotation, "smart")
 
 
