@@ -78,7 +78,7 @@ def test_closed_forms_are_what_is_counted(monkeypatch: pytest.MonkeyPatch, name:
 @pytest.mark.usefixtures("nothing_registered")
 def test_closed_forms_are_what_is_counted_with_large_heads(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     monkeypatch.chdir(DOCS / "examples")
-    assert set(errors_of(f"mixer-nano/8@16+{head}").values()) <= {0.0, None}
+    assert set(errors_of(f"mixer-nano/8@16+{head}", "fp32").values()) <= {0.0, None}
 
 
 @pytest.mark.usefixtures("nothing_registered")
