@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
+from scaling import figure
 from scaling.design import load_study
 from scaling.records import RunDirectory, Status, load_records
 from tests.test_demo import halvings
@@ -41,3 +44,25 @@ def test_digits_quick_falls_at_every_halving_of_the_patch() -> None:
     assert max(ratios) < 0.95
     for _, curve in records.groupby("size"):
         assert curve.groupby("patch_size")["test_loss"].mean().is_monotonic_increasing
+
+
+def test_larger_inputs_help_up_to_the_scenes_own_pixels() -> None:
+    records = load_records(RUNS / "digits-input-size")
+    assert set(records["sequence_length"]) == {16}
+    losses = records.groupby(["size", "input_size"])["test_loss"].agg(["min", "max"])
+    for size in ("nano", "micro"):
+        at = losses.loc[size]
+        assert at["max"][16] < at["min"][8]
+        assert at["max"][32] < at["min"][64]
+        assert at["max"][64] < at["min"][128]
+
+
+def test_figure_4_shows_the_patch_embeddings_share_of_the_parameters_that_were_counted() -> None:
+    records = load_records(RUNS / "digits-input-size")
+    drawn = figure(RUNS / "digits-input-size", 4)
+    panels: dict[str, Axes] = dict(zip(("nano", "micro"), drawn.axes[2:], strict=True))
+    for size, width in (("nano", 32), ("micro", 64)):
+        rows = records[records["size"] == size].drop_duplicates("input_size").sort_values("input_size")
+        counted = 100 * (3 * rows["patch_size"] ** 2 + 1) * width / rows["parameters"]
+        (marked,) = (line for line in panels[size].lines if np.array_equal(line.get_xdata(), [8, 16, 32, 64, 128]))
+        assert np.asarray(marked.get_ydata()) == pytest.approx(counted.to_numpy())

@@ -46,7 +46,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
         (("paper", "--from", "adventurer-huge/16@224"), 2, "has no accuracy"),
         (("paper", "--y", "accurracy"), 2, "did you mean 'accuracy'?"),
         (("paper", "--seed-noise", "-1"), 2, "--seed-noise"),
-        (("paper", "--seed-noise", "inf"), 2, "no standard deviation"),
+        (("paper", "--seed-noise", "inf"), 2, "less than or equal to 100"),
         (("nowhere",), 1, "no such run directory"),
         (("alone.csv",), 1, "one axis alone"),
         (("oom.csv",), 1, "nothing to compare"),
