@@ -33,7 +33,7 @@ from scaling.cli.run_options import (
     Time,
     Workers,
     cluster_of,
-    gib_of,
+    part_of,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ def run_grid(
     """
     from scaling.cli.progress import progress
     from scaling.design import load_study, run_directory_of
-    from scaling.errors import UsageError
     from scaling.grid import find_device
     from scaling.grid import run_grid as run
     from scaling.grid.conduct import Conduct
@@ -107,18 +106,15 @@ def run_grid(
     values = _values(plan, chosen) if plan is not None else {}
     conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values, not no_wait)
     cluster = cluster_of(engine, address, partition, account, qos, constraint, time_limit, sbatch)
-    if cluster is not None and (cores is not None or memory is not None):
-        raise UsageError("--cores and --memory are of this machine; jobs ask for what [resources] of the study says")
-    memory_bytes = gib_of(memory)
+    part = part_of(cores, memory, cluster)
     if dry_run and cluster is not None:
         list_requests(cluster, chosen, folder, device, only, conduct, output)
         return
     if dry_run:
-        list_cells(chosen, folder, find_device(device.value).limited(cores, memory_bytes), workers, only, output, place)
+        list_cells(chosen, folder, find_device(device.value).limited(**part), workers, only, output, place)
         return
     started = time.monotonic()
     with progress() as observer:
-        part = {"cores": cores, "memory_bytes": memory_bytes}
         where = (chosen, folder, device.value, workers, only, observer)
         outcome = run(*where, conduct=conduct, cluster=cluster, tell=message, **part)
     if output is Format.JSON:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -146,13 +146,26 @@ def cluster_of(
     return Cluster(engine.value, address, partition, account, qos, constraint, seconds, further)
 
 
-def gib_of(memory: float | None) -> int | None:
-    """Bytes of `--memory`; raises UsageError for what is no size."""
+class Part(TypedDict):
+    """What of this machine may be used; None for all of it."""
+
+    cores: int | None
+    memory_bytes: int | None
+
+
+def part_of(cores: int | None, memory: float | None, cluster: "Cluster | None") -> Part:
+    """What `--cores` and `--memory`, in GiB, allow.
+
+    Raises:
+        UsageError: for what is no size, and for the jobs of a cluster.
+    """
     from scaling.errors import UsageError
 
+    if cluster is not None and (cores is not None or memory is not None):
+        raise UsageError("--cores and --memory are of this machine; jobs ask for what [resources] of the study says")
     if memory is not None and not 0 < memory < float("inf"):
         raise UsageError(f"--memory {memory:g}: give GiB above 0")
-    return round(memory * 2**30) if memory is not None else None
+    return Part(cores=cores, memory_bytes=round(memory * 2**30) if memory is not None else None)
 
 
 def _seconds(time: str) -> int:
