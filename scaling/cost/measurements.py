@@ -34,18 +34,24 @@ def _or_of_record(name: str, column: str) -> Any:
     return Field(validation_alias=AliasChoices(name, column))
 
 
-class _Row(BaseModel):
-    """One row; columns of other names are of no concern here."""
+class _HeadRow(BaseModel):
+    """What a row says of its head; columns of other names are of no concern here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     design: str
+    classes: Whole | None = None
+    auxiliary_loss: Annotated[float, Field(validation_alias="recipe.auxiliary_loss")] = 0.0
+
+
+class _Row(_HeadRow):
+    """What a row says of its training."""
+
     images_per_second: Positive | None = None
     gpu_hours_per_epoch: Positive | None = None
     gpus: Whole | None = None
     batch_size: Whole | None = None
     micro_batch_size: Whole | None = None
-    classes: Whole | None = None
     precision: str | None = None
     attention: str | None = None
     scan: str | None = None
@@ -134,13 +140,14 @@ def recorded_head(values: dict[Any, Any], classes: int = DEFAULT_CLASSES) -> Hea
         UsageError: for a design or a value that cannot be.
     """
     known = _known(values)
+    row = _valid(_HeadRow.model_validate, known)
     found = Head(
-        int(known.get("classes", classes)),
-        Design.parse(known["design"]).head,
-        auxiliary=known.get("recipe.auxiliary_loss", 0.0) > 0,
+        row.classes or classes,
+        Design.parse(row.design).head,
+        auxiliary=row.auxiliary_loss > 0,
         detector=_valid(Detector.model_validate, _under(OF_DETECTOR, known), OF_DETECTOR),
     )
-    if "classes" not in known and known.get("data.name") in DATA_SECTIONS:
+    if row.classes is None and known.get("data.name") in DATA_SECTIONS:
         data = _valid(parse_data, _under(OF_DATA, known), OF_DATA)
         return replace(found, classes=data.classes, label_sides=data.label_sides)
     return found

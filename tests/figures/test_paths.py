@@ -69,6 +69,13 @@ def test_figure_4_joins_designs_of_one_sequence_length() -> None:
     assert "not available as numbers" in drawn.get_supxlabel().replace("\n", " ")
 
 
+def test_a_count_of_classes_that_is_none_is_named() -> None:
+    two = table(sequence_length=16, classes="many")
+    two["input_size"], two["design"] = 4 * two["patch_size"], [f"deit-micro/{p}@{4 * p}" for p in two["patch_size"]]
+    with pytest.raises(UsageError, match="classes: 'many'"):
+        figure(two, 4)
+
+
 def test_what_is_missing_is_said_with_what_to_run() -> None:
     with pytest.raises(FigureError, match=r"grid\.designs"):
         figure(table(sequence_length=16), 4)
