@@ -121,8 +121,10 @@ def _show_rankings(found: "Comparison") -> None:
     rows = [
         [
             name,
-            f"{known.exponent.estimate:.3g} [{known.exponent.low:.2g}, {known.exponent.high:.2g}]",
-            known.fit.fitted.law.formula,
+            "-"
+            if known.turns
+            else f"{known.exponent.estimate:.3g} [{known.exponent.low:.2g}, {known.exponent.high:.2g}]",
+            "none: better, then worse, or the reverse" if known.turns else known.fit.fitted.law.formula,
             str(known.designs),
         ]
         for name, known in found.elasticities().items()

@@ -17,6 +17,7 @@ from scaling.cli.fit_output import (
 from scaling.cli.output import Format, message, print_json
 from scaling.errors import ScalingError, UsageError
 from scaling.names import source_name
+from scaling.outputs import check_output, write_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ def fit(
     x: given.Scales = None,
     y: Annotated[str, typer.Option(help="Column that is fitted.")] = "test_loss",
     group_by: given.Groups = None,
+    where: given.Where = None,
     hold_out: given.HoldOut = None,
     hold_out_compute: given.HoldOutCompute = None,
     link: given.LinkName = None,
@@ -59,6 +61,8 @@ def fit(
 
     scaling fit table.csv --law chinchilla --x parameters,tokens --y loss --loss huber:0.001
 
+    scaling fit runs/digits-quick --where 'patch_size <= 6'
+
     scaling fit runs/digits-quick --predict 1.5,1 --windows
 
     scaling fit runs/digits-quick --learning-curves --at 50%
@@ -66,10 +70,12 @@ def fit(
     scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
     """
     _check_used(learning_curves, at, checklist, output, {"--predict": predict, "--windows": windows})
+    if learning_curves and where is not None:
+        raise UsageError("--where does not go with --learning-curves: leave out one of them")
     if learning_curves:
         _forecast(source, at or "100%", level, output)
         return
-    from scaling.laws import check_windows, fit_groups, parse_share
+    from scaling.laws import check_windows, fit_groups, parse_share, rows_where
     from scaling.records import load_records, published_studies
 
     options = given.options_of(residual, loss, tail_weight, bound, intervals, noise, level)
@@ -77,7 +83,13 @@ def fit(
     places = given.places_of(predict, columns) if predict is not None else None
     if windows:
         check_windows(len(columns), options.method)
+    of_study = source.is_dir() or str(source) in published_studies()
+    file = out or (Path("analysis") / source_name(source) / "fit.json" if of_study else None)
+    if file is not None:
+        check_output(file)
     table = load_records(source)
+    if where is not None:
+        table = table[rows_where(table, where, "--where")]
     results = fit_groups(
         table,
         law,
@@ -93,7 +105,7 @@ def fit(
     )
     predicted = None if places is None else [_predictions(result, places) for result in results]
     windowed = [_windows(result) for result in results] if windows else None
-    found = {"source": str(source), "fits": _plain(results, predicted, windowed)}
+    found = {"source": str(source), "where": where, "fits": _plain(results, predicted, windowed)}
     if output is Format.JSON:
         print_json(found)
     elif checklist and fitted_of(results):
@@ -102,8 +114,8 @@ def fit(
         show_fits(results, y, predicted, windowed)
     _tell_of_published(table, y)
     _check_fitted(results)
-    of_study = source.is_dir() or str(source) in published_studies()
-    _save(found, out or (Path("analysis") / source_name(source) / "fit.json" if of_study else None))
+    if file is not None:
+        _save(found, file)
 
 
 def _tell_of_published(table: "pd.DataFrame", y: str) -> None:
@@ -192,16 +204,8 @@ def _forecast(source: Path, at: str, level: float, output: Format) -> None:
             message(f"no forecast: {result}")
 
 
-def _save(found: dict[str, Any], path: Path | None) -> None:
-    if path is None:
-        return
+def _save(found: dict[str, Any], path: Path) -> None:
     import json
 
-    from scaling.records import write_whole
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ScalingError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    write_output(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
     message(f"wrote {path}")

@@ -25,6 +25,10 @@ Groups = Annotated[
     list[str] | None,
     typer.Option(help="Columns that tell curves apart, with commas.", show_default="the design columns"),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(help="Condition, such as 'seed == 0'; other rows are left aside.", metavar="EXPRESSION"),
+]
 HoldOut = Annotated[
     str | None, typer.Option(help="Condition; its rows are predicted, not fitted.", metavar="EXPRESSION")
 ]

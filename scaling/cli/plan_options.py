@@ -14,7 +14,9 @@ from scaling.decisions.planning import (
     parse_inference,
     parse_target,
 )
+from scaling.design import check_new_study
 from scaling.errors import UsageError
+from scaling.outputs import check_output
 
 
 def _names(option: str) -> Callable[[str], tuple[str, ...]]:
@@ -89,6 +91,11 @@ def check_modes(options: Mapping[str, Any]) -> None:
         from scaling.figures import check_file
 
         check_file(options["figure"])
+    for name in ("figure", "save"):
+        if name in given:
+            check_output(options[name])
+    if "write" in given:
+        check_new_study(options["write"])
     others = [name for name in given if name not in OF_SCHEDULE]
     if "schedule" in given and others:
         raise UsageError(f"--schedule is planned from the curves of --study alone; leave out {_option(others[0])}")

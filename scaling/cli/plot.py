@@ -9,6 +9,7 @@ from scaling.cli.fit_options import LawName
 from scaling.cli.output import SOURCE_HELP, Format, message, print_json
 from scaling.errors import UsageError
 from scaling.names import source_name
+from scaling.outputs import check_output
 
 Figures = Annotated[
     str, typer.Option(help="Name of a figure, several with commas, or all that can be drawn; --list names them.")
@@ -39,7 +40,7 @@ def plot(
 
     scaling plot runs/labels runs/boxes --figure 1 --out analysis/dense
     """
-    from scaling.figures import FIGURES, Material, check_figure
+    from scaling.figures import FIGURES, Material, check_figure, file_name
 
     if list_:
         print("\n".join(f"{name:<16}{drawing.title}" for name, drawing in FIGURES.items()))
@@ -55,9 +56,11 @@ def plot(
     from scaling.figures.drawing import draw_all
     from scaling.records import load_all
 
+    folder = out or Path("analysis") / source_name(sources[0])
+    check_output(folder / f"{file_name(names[0])}.png")
     material = Material(load_all(sources), sources[0] if len(sources) == 1 else None, law, base)
     paths, missing = [], []
-    for drawn in draw_all(material, names, out or Path("analysis") / source_name(sources[0])):
+    for drawn in draw_all(material, names, folder):
         paths += drawn.paths
         if drawn.problem is not None:
             missing.append(drawn.name)

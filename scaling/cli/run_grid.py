@@ -144,7 +144,9 @@ def _end(outcome: "GridResult") -> None:
     if outcome.stopped:
         message("run again without --stop-hopeless to continue what was stopped")
     if outcome.held:
-        message(f"--max-gpu-hours: {len(outcome.held)} cells were not begun, since they would pass the limit")
+        count = len(outcome.held)
+        cells = "1 cell was not begun, since it" if count == 1 else f"{count} cells were not begun, since they"
+        message(f"--max-gpu-hours: {cells} would pass the limit")
     if outcome.interrupted:
         message(f"stopped; run the same command again to complete {outcome.path}")
         raise typer.Exit(INTERRUPTED)

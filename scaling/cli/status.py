@@ -96,8 +96,6 @@ def problem_lines(found: "GridStatus") -> list[str]:
     """One line per cell that did not finish or that its runner left behind."""
     open_cells = [cell for cell in found.cells if cell.problem and cell.test_loss is None]
     lines = [f"{cell.state}: {cell.name}: {cell.problem.splitlines()[0]}" for cell in open_cells if cell.problem]
-    left = [cell for cell in found.cells if cell.state == "abandoned"]
-    lines += [f"abandoned: {cell.name}: {cell.host}, process {cell.runner}, is gone" for cell in left]
     if len(lines) > NAMED:
         lines = [*lines[:NAMED], f"... and {len(lines) - NAMED} more; see --format json"]
     if any(cell.state in ("failed", "preempted", "abandoned") for cell in found.cells):

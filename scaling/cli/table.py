@@ -9,6 +9,7 @@ import typer
 
 from scaling.cli.output import SOURCE_HELP, message
 from scaling.errors import UsageError
+from scaling.outputs import check_output, write_output
 
 if TYPE_CHECKING:
     from scaling.figures.tables import Table
@@ -60,6 +61,8 @@ def table(
         raise UsageError("--y is of one table: give --number 1, 4 or 5")
     if not every:
         check_number(int(number))
+    if out is not None:
+        check_output(_file_of(1, out) if every and output is TableFormat.CSV else out)
     records, tables, left_out = load_records(source), [], {}
     for one in TABLES if every else [int(number)]:
         try:
@@ -72,7 +75,7 @@ def table(
         raise typer.Exit(1)
     if every and output is TableFormat.CSV and out is not None:
         for made in tables:
-            _write(_text([made], output, every), out / f"table{made.number}.csv")
+            _write(_text([made], output, every), _file_of(made.number, out))
     elif out is not None:
         _write(_text(tables, output, every), out)
     else:
@@ -89,12 +92,10 @@ def _text(tables: list["Table"], output: TableFormat, every: bool) -> str:
     return "\n".join(map(write, tables))
 
 
-def _write(text: str, path: Path) -> None:
-    from scaling.records import RecordError, write_whole
+def _file_of(number: int, folder: Path) -> Path:
+    return folder / f"table{number}.csv"
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+
+def _write(text: str, path: Path) -> None:
+    write_output(path, text)
     message(f"written to {path}")

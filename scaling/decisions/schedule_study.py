@@ -46,6 +46,7 @@ def write_schedule(schedule: PatchSchedule, path: Path) -> None:
 
     Raises:
         ScheduleError: as `schedule_study`.
-        StudyError: if the file exists or cannot be written.
+        StudyError: if the file exists.
+        OutputError: if it cannot be written.
     """
     write_new_study(path, study_to_toml(schedule_study(schedule)))

@@ -49,6 +49,7 @@ from scaling.design.study_files import (
     StudyError,
     build_study,
     builtin_studies,
+    check_new_study,
     load_study,
     parse_study,
     run_directory_of,
@@ -138,5 +139,6 @@ __all__ = [
     "study_to_toml",
     "with_processes",
     "with_earlier_stages",
+    "check_new_study",
     "write_new_study",
 ]

@@ -16,6 +16,7 @@ from scaling.design.recipe_files import with_base
 from scaling.design.sections import Section
 from scaling.design.studies import STUDY_NAME, Study
 from scaling.errors import UsageError, nearest
+from scaling.outputs import check_output, write_output
 
 SHOWN_PROBLEMS = 3
 
@@ -124,7 +125,8 @@ def start_study(path: Path, name: str, template: str) -> None:
     """Write a new study file from a built-in study or another file, under a new name.
 
     Raises:
-        StudyError: if the name or the template is not one, or the file exists or cannot be written.
+        StudyError: if the name or the template is not one, or the file exists.
+        OutputError: if it cannot be written.
     """
     if re.match(STUDY_NAME, name) is None:
         raise StudyError(f"'{name}' cannot name a study; use letters, digits, dots, dashes and underscores")
@@ -138,15 +140,18 @@ def write_new_study(path: Path, text: str) -> None:
     """Write the TOML of a study to a file that does not exist.
 
     Raises:
-        StudyError: if it exists or cannot be written.
+        StudyError: if it exists.
+        OutputError: if it cannot be written.
     """
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise StudyError(f"{path} exists already; choose another name") from None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
+    check_new_study(path)
+    write_output(path, text)
+
+
+def check_new_study(path: Path) -> None:
+    """Refuse a file that exists or could not be written; raises as `write_new_study` does."""
+    if path.exists():
+        raise StudyError(f"{path} exists already; choose another name")
+    check_output(path)
 
 
 def _explain(problem: Any) -> str:

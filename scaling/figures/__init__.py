@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import UsageError, nearest
 from scaling.figures.material import FigureError, Material
-from scaling.records import RecordError, load_records
+from scaling.outputs import output_file
+from scaling.records import load_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def file_name(name: str) -> str:
 def save_figure(drawn: "Figure", folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, without dates, so that the same figure is the same file."""
     paths = [folder / f"{name}.{kind}" for kind in FORMATS]
-    _write(drawn, paths, f"{folder}: cannot be written ({{}}); choose another --out")
+    _write(drawn, paths)
     return paths
 
 
@@ -89,10 +90,10 @@ def write_figure(drawn: "Figure", file: Path) -> None:
 
     Raises:
         UsageError: for a suffix of no format.
-        RecordError: if the file cannot be written.
+        OutputError: if the file cannot be written.
     """
     check_file(file)
-    _write(drawn, [file], f"{file}: cannot be written ({{}}); choose another file")
+    _write(drawn, [file])
 
 
 def check_file(file: Path) -> None:
@@ -104,19 +105,17 @@ def check_file(file: Path) -> None:
         )
 
 
-def _write(drawn: "Figure", paths: list[Path], problem: str) -> None:
+def _write(drawn: "Figure", paths: list[Path]) -> None:
     from scaling.figures.style import styled
 
     layout = drawn.get_layout_engine()
     try:
         with styled():
             for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix.lower()[1:])
-                drawn.savefig(path, metadata=dateless)
+                with output_file(path) as part:
+                    drawn.savefig(part, metadata=dateless)
                 drawn.set_layout_engine(None)  # the first has laid it out
-    except OSError as error:
-        raise RecordError(problem.format(error.strerror)) from None
     finally:
         drawn.set_layout_engine(layout)
 

@@ -33,7 +33,7 @@ def write_path_figure(path: "OptimalPath", file: Path) -> None:
 
     Raises:
         UsageError: for another suffix.
-        RecordError: if the file cannot be written.
+        OutputError: if the file cannot be written.
     """
     check_file(file)  # before anything is drawn
     write_figure(draw_path(path), file)

@@ -35,7 +35,7 @@ def write_plan_figure(plan: "Plan", file: Path) -> None:
 
     Raises:
         UsageError: for another suffix.
-        RecordError: if the file cannot be written.
+        OutputError: if the file cannot be written.
     """
     check_file(file)  # before anything is drawn
     write_figure(draw_plan(plan), file)

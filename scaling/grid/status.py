@@ -177,7 +177,7 @@ def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, trainin
         steps=steps,
         training_loss=loss,
         test_loss=record.test_loss if record else None,
-        problem=None if at_work else problem,
+        problem=None if at_work else _left_behind(found) if state == ABANDONED else problem,
         host=known and known.host,
         runner=known and known.runner,
         worker=known and known.worker,
@@ -190,6 +190,14 @@ def _cell_status(cell: Cell, run: RunDirectory, begun: bool, now: float, trainin
         timed_seconds=timed_seconds,
         record=record,
     )
+
+
+def _left_behind(found: Found) -> str:
+    """What is known of the runner of an abandoned cell."""
+    if found.holder is None or found.silent_seconds is None:
+        return "its runner is gone"
+    who = f"{found.holder.host}, process {found.holder.runner},"
+    return f"{who} is gone" if found.holder.is_gone else f"{who} gave no sign of life for {found.silent_seconds:.0f} s"
 
 
 def _state(record: Record | None, problem: str | None, found: Found) -> str:

@@ -153,8 +153,8 @@ def stating(table: "pd.DataFrame", y: str) -> "pd.DataFrame":
     return table[table[y].notna() | table["source"].eq(MEASURED)]
 
 
-def rows_where(table: "pd.DataFrame", expression: str) -> "pd.Series":
-    """Which rows an expression such as 'patch_size < 4' holds out, a Boolean column.
+def rows_where(table: "pd.DataFrame", expression: str, option: str = "--hold-out") -> "pd.Series":
+    """For which rows an expression such as 'patch_size < 4' holds, a Boolean column.
 
     Raises:
         UsageError: for one that is not a condition on rows, or holds for none.
@@ -164,12 +164,12 @@ def rows_where(table: "pd.DataFrame", expression: str) -> "pd.Series":
     try:
         found = table.eval(expression, engine="python")
     except Exception as error:  # a user's expression fails in any way
-        raise UsageError(f"--hold-out '{expression}': {type(error).__name__}: {error}") from None
+        raise UsageError(f"{option} '{expression}': {type(error).__name__}: {error}") from None
     if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
-        raise UsageError(f"--hold-out '{expression}' is not a condition on rows, such as 'patch_size < 4'")
+        raise UsageError(f"{option} '{expression}' is not a condition on rows, such as 'patch_size < 4'")
     found = found.fillna(False).astype(bool)
     if not found.any():
-        raise UsageError(f"--hold-out '{expression}': no row is so")
+        raise UsageError(f"{option} '{expression}': no row is so")
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cost import cost_of_cell
+from scaling.outputs import check_output, output_file
 from scaling.records.detectors import boxes_and_masks
 from scaling.records.published import published_studies, published_study
 from scaling.records.schema import Record
@@ -183,16 +184,9 @@ def check_results(table: "pd.DataFrame") -> None:
 
 
 def check_writable_table(path: Path) -> None:
-    """Raise RecordError, before long work, where a table could not be written to this path."""
+    """Raise RecordError or OutputError, before long work, where a table could not be written to this path."""
     _check_suffix(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        path.open("ab").close()
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
+    check_output(path)
 
 
 def _check_suffix(path: Path) -> None:
@@ -201,16 +195,18 @@ def _check_suffix(path: Path) -> None:
 
 
 def save_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table as CSV or Parquet, by the suffix of its path; RecordError where it cannot be written."""
+    """Write a table as CSV or Parquet, by the suffix of its path.
+
+    Raises:
+        RecordError: for another suffix.
+        OutputError: if it cannot be written.
+    """
     _check_suffix(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with output_file(path) as part:
         if path.suffix == ".csv":
-            table.to_csv(path, index=False)
+            table.to_csv(part, index=False)
         else:
-            table.to_parquet(path, index=False)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror})") from None
+            table.to_parquet(part, index=False)
 
 
 def _flat(record: Record) -> dict[str, Any]:

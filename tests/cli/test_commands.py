@@ -141,6 +141,20 @@ def test_predictions_and_windows_as_tables_and_json(run_path: Path, tmp_path: Pa
     assert not {"predictions", "windows"} & set(plain)
 
 
+def test_fit_takes_some_of_the_rows(run_path: Path, tmp_path: Path) -> None:
+    found = json.loads(scaling("fit", run_path, "--where", "patch_size < 8", "--format", "json", cwd=tmp_path).stdout)
+    assert found["where"] == "patch_size < 8"
+    (curve,) = found["fits"]
+    assert (curve["points_used"], curve["x_range"]) == (3, {"patch_size": [1.0, 4.0]})
+    for arguments, words in ((("--where", "patch_size < 0"), "no row is so"), (("--where", "1 +"), "SyntaxError")):
+        refused = scaling("fit", run_path, *arguments, cwd=tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"error: --where '{arguments[1]}'" in refused.stderr
+        assert words in refused.stderr
+    refused = scaling("fit", run_path, "--where", "seed == 0", "--learning-curves", cwd=tmp_path)
+    assert (refused.returncode, "--learning-curves" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "message"),
     [

@@ -117,7 +117,7 @@ def test_a_schedule_of_patches(tmp_path: Path) -> None:
         (("--budget", "1e21 flops", "--simulate", "nothing"), 2, "no built-in study 'nothing'"),
         (("--schedule", "deit-base/16@224"), 1, "no learning curves"),
         (("--schedule", "deit-base/16@224", "--gpus", "8"), 2, "leave out --gpus"),
-        (("--budget", "1e21 flops", "--save", "no/such/folder/plan.json"), 1, "cannot be written"),
+        (("--budget", "1e21 flops", "--save", "/dev/null/plan.json"), 1, "cannot be written"),
     ],
 )
 def test_bad_input_is_named_in_three_lines_at_most(

@@ -87,6 +87,19 @@ def test_an_elasticity_is_the_exponent_of_the_law() -> None:
     assert found["parameters"].exponent.estimate == pytest.approx(-0.05, abs=1e-4)
 
 
+@pytest.mark.parametrize(("bend", "turns"), [(0.0, False), (0.6, True), (-0.6, True)])
+def test_an_axis_that_turns_has_no_elasticity(bend: float, turns: bool) -> None:
+    """Losses that fall as a power, and such that bend at a patch of 4 pixels."""
+
+    def loss(parameters: float, patch: int) -> float:
+        return steep_patch(parameters, patch) + bend * abs(np.log2(patch / 4))
+
+    records = grid(loss, seeds=3, noise=0.005, generator=np.random.default_rng(5))
+    found = compare(records, "deit-nano/8@32")
+    assert {name: known.turns for name, known in found.elasticities().items()} == {"patch": turns, "parameters": False}
+    assert found.elasticities()["patch"].to_json()["turns"] is turns
+
+
 def test_costs_can_order_axes_differently() -> None:
     records = grid(steep_patch)
     of_size = records["size"].map({"nano": 1.0, "micro": 1.3, "tiny": 1.5})

@@ -20,6 +20,7 @@ from scaling.figures.report import report
 from scaling.figures.report.charts import log_ticks
 from scaling.figures.report.content import gather_content
 from scaling.laws import FitResult, fit_groups
+from scaling.outputs import OutputError
 from scaling.records import RecordError, load_records
 from tests.cli.command import scaling
 from tests.laws.test_tables import table
@@ -193,7 +194,7 @@ def test_only_records_that_cannot_be_read_or_a_place_that_cannot_be_written_are_
         report(tmp_path / "none.csv")
     (tmp_path / "file").write_text("")
     table().head(3).to_csv(tmp_path / "records.csv", index=False)
-    with pytest.raises(RecordError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         report(tmp_path / "records.csv", tmp_path / "file" / "report.html")
 
 

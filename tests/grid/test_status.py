@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ def test_every_state_is_seen(run: RunDirectory) -> None:
     assert running.silent_seconds == pytest.approx(7, abs=5)
     assert (running.runner, running.worker) == (os.getpid(), None)
     assert abandoned.silent_seconds == pytest.approx(70, abs=5)
+    assert abandoned.problem is not None
+    assert re.fullmatch(rf".+, process {os.getpid()}, gave no sign of life for 7\d s", abandoned.problem)
     assert (failed.problem, oom.problem, preempted.problem) == (
         "ValueError: no luck",
         "needs 99 GiB",
@@ -64,6 +67,16 @@ def test_every_state_is_seen(run: RunDirectory) -> None:
     assert (planned.host, planned.step, planned.problem) == (None, None, None)
     assert done.cpu_hours == pytest.approx(2 * 36 / 3600)
     assert not found.is_finished
+
+
+def test_a_runner_on_this_machine_that_ended_is_gone_at_once(run: RunDirectory) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    waiting = run.cell_folder(STUDY.cells()[-1].id)
+    waiting.mkdir()
+    assert take_lease(waiting, replace(Holder.here("cpu", 3, 60.0), runner=ended.pid), file_system_time(run.path))
+    cell = grid_status(run.path).cells[-1]
+    assert (cell.state, cell.problem) == ("abandoned", f"{cell.host}, process {ended.pid}, is gone")
 
 
 def test_the_end_is_foreseen_from_the_flops_done_per_second(run: RunDirectory) -> None:

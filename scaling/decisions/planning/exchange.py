@@ -11,7 +11,7 @@ import numpy as np
 from scaling.decisions.planning.evidence import PlanError
 from scaling.decisions.planning.question import Question
 from scaling.decisions.planning.words import sentences
-from scaling.records import write_whole
+from scaling.outputs import write_output
 
 if TYPE_CHECKING:
     from scaling.decisions.planning.plan import Plan
@@ -59,15 +59,8 @@ def to_json(plan: "Plan") -> dict[str, Any]:
 
 
 def save_plan(plan: "Plan", path: Path) -> None:
-    """Write a plan as JSON, whole or not at all.
-
-    Raises:
-        PlanError: if it cannot be written.
-    """
-    try:
-        write_whole(path, json.dumps(to_json(plan), indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be written ({error.strerror})") from None
+    """Write a plan as JSON, whole or not at all; raises OutputError if it cannot be written."""
+    write_output(path, json.dumps(to_json(plan), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

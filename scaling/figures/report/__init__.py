@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scaling.errors import ScalingError
 from scaling.names import source_name
-from scaling.records import RecordError, write_whole
+from scaling.outputs import check_output, write_output
 
 NEEDED = ("altair", "vl_convert")
 
@@ -21,7 +21,8 @@ def report(source: str | Path, out: str | Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        RecordError: if the records cannot be read, or the file cannot be written.
+        RecordError: if the records cannot be read.
+        OutputError: if the file cannot be written.
         ScalingError: if a package of the extra 'report' is missing.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -31,12 +32,9 @@ def report(source: str | Path, out: str | Path | None = None) -> Path:
     from scaling.figures.report.page import page
 
     path = Path(out) if out is not None else Path("analysis") / source_name(Path(source)) / "report.html"
+    check_output(path)
     text = page(gather_content(source))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    write_output(path, text)
     return path
 
 
