@@ -18,6 +18,7 @@ import pytest
 from scaling.design import Study, study_to_toml
 from scaling.grid.engines.journal import last_jobs
 from scaling.records import RunDirectory, Status
+from tests.cli.test_own_backbone import project
 from tests.conftest import small_study
 from tests.engines.ray_cluster import ray_cluster
 from tests.engines.slurm_server import install, missing, slurm_server
@@ -192,3 +193,19 @@ def test_no_cell_begins_that_passes_the_hours(place: Place, tmp_path: Path) -> N
     said = driver.finish(driver.start())
     assert "2 cells were not begun" in said
     assert sum(driver.run.record(cell) is not None for cell in driver.cells) == 1
+
+
+def test_jobs_find_an_architecture_of_ones_own(place: Place, tmp_path: Path) -> None:
+    project(tmp_path, mlp=("Mixer", "Mixer"))
+    command = [sys.executable, "-m", "scaling", "run-grid", "own.toml", "--out", "run", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--engine", place.engine, *place.options],
+        cwd=tmp_path,
+        env=os.environ | place.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = RunDirectory(tmp_path / "run").records()
+    assert (record.status, record.architecture) == (Status.DONE, "mlp")
