@@ -70,7 +70,7 @@ def write_page(name: str, title: str, tables: Sequence[Table], device: str = "cp
     cores = f"{find_device('cpu').count} cores"
     about = {
         "machine": f"{device_name(device)}, {cores}",
-        "commit": commit() or "none",
+        "commit": commit(but="benchmarks/results") or "none",
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python -m benchmarks.{name}",
         "load of the machine": f"{os.getloadavg()[2]:.1f} on {cores}, this benchmark included",

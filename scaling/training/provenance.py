@@ -47,12 +47,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
-    """Commit of the repository around the working directory, '+' for uncommitted changes."""
+def commit(but: str | None = None) -> str | None:
+    """Commit of the repository around the working directory, '+' for uncommitted changes, not those in folder `but`."""
+    paths = [":/"] if but is None else [":/", f":(top,exclude){but}"]
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", *paths],
             capture_output=True,
             text=True,
             timeout=10,

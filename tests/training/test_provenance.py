@@ -1,0 +1,33 @@
+"""What records and pages say of the code that made them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scaling.training.provenance import commit
+
+
+def test_changes_are_told_but_those_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        name = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *name, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "pages").mkdir()
+    code, page = tmp_path / "code.py", tmp_path / "pages" / "a.md"
+    code.touch()
+    page.touch()
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.chdir(tmp_path / "pages")
+    clean = commit()
+    assert clean is not None
+    assert len(clean) == 40
+    page.write_text("new")
+    assert commit() == f"{clean}+"
+    assert commit(but="pages") == clean
+    code.write_text("new")
+    assert commit(but="pages") == f"{clean}+"
+    monkeypatch.chdir("/")
+    assert commit() is None
