@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def fit(
+    context: typer.Context,
     source: given.Source,
     law: given.LawName = "auto",
     x: given.Scales = None,
@@ -70,9 +71,8 @@ def fit(
     scaling fit curves.csv --x images_seen --y loss --group-by model,task --hold-out 'images_seen > 3e8'
     """
     _check_used(learning_curves, at, checklist, output, {"--predict": predict, "--windows": windows})
-    if learning_curves and where is not None:
-        raise UsageError("--where does not go with --learning-curves: leave out one of them")
     if learning_curves:
+        _check_forecast(context)
         _forecast(source, at or "100%", level, output)
         return
     from scaling.laws import check_windows, fit_groups, parse_share, rows_where
@@ -140,9 +140,17 @@ def _check_used(
     if checklist and output is Format.JSON:
         raise UsageError("--checklist is Markdown; leave out --format json")
     for name, value in tables.items():
-        if value and (learning_curves or checklist):
-            other = "--learning-curves" if learning_curves else "--checklist"
-            raise UsageError(f"{name} does not go with {other}: leave out one of them")
+        if value and checklist:
+            raise UsageError(f"{name} does not go with --checklist: leave out one of them")
+
+
+def _check_forecast(context: typer.Context) -> None:
+    """Refuse what was typed and says nothing about forecasts."""
+    used = {"source", "learning_curves", "at", "level", "output"}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in used and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{option.opts[0]} does not go with --learning-curves: leave out one of them")
 
 
 def _predictions(result: "FitResult | Unfitted", places: "Array") -> "tuple[Prediction, ...]":

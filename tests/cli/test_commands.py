@@ -151,8 +151,6 @@ def test_fit_takes_some_of_the_rows(run_path: Path, tmp_path: Path) -> None:
         assert (refused.returncode, refused.stdout) == (2, "")
         assert f"error: --where '{arguments[1]}'" in refused.stderr
         assert words in refused.stderr
-    refused = scaling("fit", run_path, "--where", "seed == 0", "--learning-curves", cwd=tmp_path)
-    assert (refused.returncode, "--learning-curves" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +238,10 @@ def test_learning_curves_and_checklist(tmp_path: Path) -> None:
     listed = scaling("fit", run, "--checklist", cwd=tmp_path).stdout
     assert "- [x] What is the form? power: A * x^b" in listed
     assert "- [ ] Are code, records and fits public?" in listed
+    for option in (("--where", "seed == 0"), ("--law", "power"), ("--out", "fit.json"), ("--checklist",)):
+        refused = scaling("fit", few.path, *option, "--learning-curves", cwd=tmp_path)
+        said = f"error: {option[0]} does not go with --learning-curves: leave out one of them\n"
+        assert (refused.returncode, refused.stderr) == (2, said)
 
 
 def test_plot_draws_several_sources_together(run_path: Path, tmp_path: Path) -> None:
