@@ -207,5 +207,6 @@ def test_jobs_find_an_architecture_of_ones_own(place: Place, tmp_path: Path) -> 
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    (record,) = RunDirectory(tmp_path / "run").records()
-    assert (record.status, record.architecture) == (Status.DONE, "mlp")
+    (written,) = (tmp_path / "run").glob("cells/*/record.json")  # plain: this process does not know the architecture
+    record = json.loads(written.read_text())
+    assert (record["status"], record["architecture"]) == ("done", "mlp")
