@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
         (("estimated_gpu_hours_per_epoch",), "GPU-hours per epoch, estimated"),
     ),
 }
+OF_A_TRAINING = {"images_seen", "gpu_hours", "training_seconds"}  # a training that was cut short has a part of them
 PARAMETERS = ("parameters", "estimated_parameters")
 Record: TypeAlias = dict[str, Any]
 
@@ -109,13 +110,15 @@ def gather_candidates(table: "pd.DataFrame", outcome: Outcome, design: str | Non
         raise CompareError(f"no column '{missing[0]}' in the records: only designs can be compared")
     rows = _of_one_task(table[table[list(DESCRIBING)].notna().all(axis=1)], outcome, design)
     rows = _without_copies(rows, outcome)
-    columns = {cost: _source(rows, cost) for cost in COSTS}
+    finished = rows[_finished(rows, outcome)]
+    columns = {cost: _source(finished, cost) for cost in COSTS}
     words = {cost: source[1] for cost, source in columns.items() if source}
     parameters = max(PARAMETERS, key=lambda name: _known(rows, (name,)))
-    of_designs: dict[str, list[Record]] = {}
-    for record in rows.to_dict("records"):
-        of_designs.setdefault(str(record["design"]), []).append(record)  # pyright: ignore[reportArgumentType]
-    candidates = tuple(_candidate(name, found, outcome, columns, parameters) for name, found in of_designs.items())
+    results = _by_design(finished)
+    candidates = tuple(
+        _candidate(name, records, results.get(name, []), outcome, columns, parameters)
+        for name, records in _by_design(rows).items()
+    )
     task, dataset = (str(_plain(rows.iloc[0].get(key)) or "") for key in ("task", "dataset"))
     return Field(candidates, outcome, words, task, dataset)
 
@@ -161,6 +164,18 @@ def _without_copies(rows: "pd.DataFrame", outcome: Outcome) -> "pd.DataFrame":
     return rows
 
 
+def _by_design(rows: "pd.DataFrame") -> dict[str, list[Record]]:
+    of_designs: dict[str, list[Record]] = {}
+    for record in rows.to_dict("records"):
+        of_designs.setdefault(str(record["design"]), []).append(record)  # pyright: ignore[reportArgumentType]
+    return of_designs
+
+
+def _finished(rows: "pd.DataFrame", outcome: Outcome) -> "pd.Series[bool]":
+    done = rows["status"].fillna("done") == "done" if "status" in rows else True
+    return rows[outcome.column].notna() & done
+
+
 def _source(rows: "pd.DataFrame", cost: str) -> tuple[tuple[str, ...], str] | None:
     """Where a cost is known of most designs; one source, since costs of two kinds have no ratio."""
     known = [_known(rows, source[0]) for source in SOURCES[cost]]
@@ -178,16 +193,15 @@ def _known(rows: "pd.DataFrame", columns: tuple[str, ...]) -> int:
 def _candidate(
     name: str,
     records: list[Record],
+    results: list[Record],
     outcome: Outcome,
     columns: dict[str, tuple[tuple[str, ...], str] | None],
     parameters: str,
 ) -> Candidate:
-    results = [each for each in records if _number(each, outcome.column) is not None]
-    results = [each for each in results if each.get("status", "done") == "done"]
     values = np.array([_number(each, outcome.column) for each in results], float)
     possible = outcome.possible(values)
     used = [each for each, kept in zip(results, possible, strict=True) if kept]
-    costs = {cost: _mean(records, source[0]) for cost, source in columns.items() if source}
+    costs = {cost: _cost(source[0], results, records) for cost, source in columns.items() if source}
     reading = "test_loss_reading_error" if outcome.is_loss else "metric_reading_error"
     first = records[0]
     trained = used[0] if used else first
@@ -210,6 +224,11 @@ def _status(first: Record, values: Array, possible: Array, outcome: Outcome) -> 
     if len(values):
         return f"{outcome.label} {values[0]:g}"
     return str(first.get("status", "no result"))
+
+
+def _cost(columns: tuple[str, ...], finished: list[Record], records: list[Record]) -> float | None:
+    """Of finished trainings; of a design without one what holds of any, such as FLOPs per image."""
+    return _mean(finished if finished or OF_A_TRAINING & set(columns) else records, columns)
 
 
 def _mean(records: list[Record], columns: tuple[str, ...]) -> float | None:

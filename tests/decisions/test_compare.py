@@ -157,6 +157,20 @@ def test_unfinished_cells_stay_on_the_path_without_a_value() -> None:
     assert axis.steps[-1].candidate.design == "deit-nano/2@32"
 
 
+def test_costs_are_those_of_finished_trainings() -> None:
+    whole = grid(steep_patch).assign(images_seen=1000)
+    cut = [
+        row("nano", 4, seed=1, status=status, test_loss=None, images_seen=100, training_seconds=0.1)
+        for status in ("preempted", "diverged")
+    ]
+    never = row("nano", 1, status="preempted", test_loss=None, images_seen=100)
+    found = compare(pd.concat([whole, pd.DataFrame([*cut, never])], ignore_index=True), "deit-nano/8@32")
+    path = found.axes[0].path
+    assert [step.ratios for step in found.axes[0].steps] == [step.ratios for step in compare(whole).axes[0].steps]
+    (unfinished,) = path.unfinished
+    assert set(unfinished.costs) == {"memory"}  # of a part of a training no FLOPs and no hours are said
+
+
 def test_inputs_and_extensions_are_axes_of_their_own() -> None:
     records = [
         row(test_loss=1.0),
