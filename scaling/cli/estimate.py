@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,15 +23,18 @@ BatchSizeOption = Annotated[
     int | None, typer.Option(help="Global batch; 1024, or the recipe's, by default.", rich_help_panel=HOW)
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="fp32, bf16 or fp16; by default the device's best.", rich_help_panel=HOW)
+    str | None,
+    typer.Option(help="fp32, bf16 or fp16; by default the device's best, or the study's.", rich_help_panel=HOW),
 ]
 AttentionOption = Annotated[str, typer.Option(help="fused or materialised.", rich_help_panel=HOW)]
 ScanOption = Annotated[str, typer.Option(help="fused (mamba-ssm) or recomputed (torch).", rich_help_panel=HOW)]
 CheckpointingOption = Annotated[
-    bool, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
+    bool | None, typer.Option("--checkpointing", help="Keep only block inputs for backward.", rich_help_panel=HOW)
 ]
-EmaOption = Annotated[bool, typer.Option("--ema", help="Keep an average of the weights.", rich_help_panel=HOW)]
-ShardingOption = Annotated[str, typer.Option(help="ddp or fsdp.", rich_help_panel=HOW)]
+EmaOption = Annotated[bool | None, typer.Option("--ema", help="Keep an average of the weights.", rich_help_panel=HOW)]
+ShardingOption = Annotated[
+    str | None, typer.Option(help="ddp or fsdp; ddp, or the study's, by default.", rich_help_panel=HOW)
+]
 TrainImagesOption = Annotated[
     int, typer.Option(help="Images in one epoch; ImageNet-1k's by default.", rich_help_panel=HOW)
 ]
@@ -43,7 +46,8 @@ HardwareOption = Annotated[
     str, typer.Option(help="Device such as h100 or rtx-4090, or one that the study describes.", rich_help_panel=WHERE)
 ]
 GpusOption = Annotated[
-    int | None, typer.Option(help="By default whole nodes that hold the batch.", rich_help_panel=WHERE)
+    int | None,
+    typer.Option(help="By default whole nodes that hold the batch, or a study's processes.", rich_help_panel=WHERE),
 ]
 PriceOption = Annotated[float | None, typer.Option(help="Dollars per GPU-hour.", rich_help_panel=WHERE)]
 CalibrationOption = Annotated[
@@ -69,9 +73,9 @@ def estimate(
     precision: PrecisionOption = None,
     attention: AttentionOption = "fused",
     scan: ScanOption = "fused",
-    checkpointing: CheckpointingOption = False,
-    ema: EmaOption = False,
-    sharding: ShardingOption = "ddp",
+    checkpointing: CheckpointingOption = None,
+    ema: EmaOption = None,
+    sharding: ShardingOption = None,
     train_images: TrainImagesOption = 1_281_167,
     epochs: EpochsOption = None,
     recipe: RecipeOption = None,
@@ -105,16 +109,17 @@ def estimate(
         raise UsageError("--breakdown does not fit into a CSV table; use --format json")
     grid = load_study(study) if study is not None else None
     device = find_hardware(hardware, grid.hardware if grid else None)
-    chosen = precision if precision is not None else grid.recipe.precision if grid else device.default_precision
-    execution = Execution(chosen, attention, scan, checkpointing, ema, sharding)  # pyright: ignore[reportArgumentType]
+    asked = {"precision": precision, "checkpointing": checkpointing, "ema": ema, "sharding": sharding}
+    overrides: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     request = Request(
         device,
-        execution,
+        Execution(**{"precision": device.default_precision, "attention": attention, "scan": scan, **overrides}),
         head=Head(DEFAULT_CLASSES if classes is None else classes),
         batch_size=DEFAULT_BATCH if batch_size is None else batch_size,
         gpus=gpus,
         train_images=train_images,
         price_per_gpu_hour=price,
+        overrides=overrides,
     )
     if calibration is not None:
         request = replace(request, constants=_calibrate(calibration, request))

@@ -1,5 +1,6 @@
 """How `scaling estimate` prints its answer."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import RowFormat, amount, interval, message, print_csv, print_json, show_table, si, size
@@ -85,11 +86,27 @@ def _table(rows: list[Row], request: Request, budgeted: bool) -> None:
         else:
             cells.append(interval(known.gpu_hours_per_epoch))
         lines.append(cells)
-    execution = request.execution
-    how = [request.hardware.name, execution.precision, f"batch {rows[0].estimate.batch_size:,}", execution.sharding]
-    how += ["checkpointing"] * execution.checkpointing + ["EMA"] * execution.ema
-    how += [f"attention {execution.attention}"] * (execution.attention != "fused")
-    show_table(", ".join(how), columns, lines)
+    show_table(", ".join([request.hardware.name, *_how([row.estimate for row in rows])]), columns, lines)
+
+
+def _how(rows: list[CostEstimate]) -> Iterator[str]:
+    """How designs are trained; those of a study may differ."""
+    executions = [row.execution for row in rows]
+    yield _alternatives(execution.precision for execution in executions)
+    yield "batch " + _alternatives(f"{row.batch_size:,}" for row in rows)
+    yield _alternatives(execution.sharding for execution in executions)
+    for word, values in (
+        ("checkpointing", {execution.checkpointing for execution in executions}),
+        ("EMA", {execution.ema for execution in executions}),
+    ):
+        if any(values):
+            yield word if all(values) else f"{word} of some"
+    if executions[0].attention != "fused":
+        yield f"attention {executions[0].attention}"
+
+
+def _alternatives(words: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(words))
 
 
 def _nodes(known: CostEstimate) -> str:
@@ -128,7 +145,8 @@ def _breakdown_table(known: CostEstimate) -> None:
 def _notes(rows: list[Row], request: Request, of_study: bool) -> None:
     gpus = "GPUs: whole nodes that hold the batch without accumulation"
     if request.gpus or of_study:
-        gpus = f"each trains on {request.gpus or 1} GPU(s), accumulating as needed"
+        used = sorted({row.estimate.placement.gpus for row in rows if row.estimate.placement})
+        gpus = f"each trains on {' or '.join(map(str, used)) or request.gpus or 1} GPU(s), accumulating as needed"
     hardware, constants = rows[0].estimate.hardware, rows[0].estimate.constants
     message("exact: parameters, FLOPs per image (matrix products, 2 per multiply-add), bytes saved for backward")
     message(

@@ -1,9 +1,11 @@
 """A question to the estimator: many designs under one setting, each with its budget."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from scaling.cost.budget import Budget, budget
-from scaling.cost.cells import head_of
+from scaling.cost.cells import execution_of, head_of
 from scaling.cost.estimates import DEFAULT_BATCH, IMAGENET_IMAGES, CostEstimate, estimate
 from scaling.cost.roofline import Constants
 from scaling.cost.shapes import Execution, Head
@@ -37,6 +39,8 @@ class Request:
     train_images: int = IMAGENET_IMAGES
     price_per_gpu_hour: float | None = None
     constants: Constants | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the execution that hold for a study's cells in place of what the study says."""
 
     def rows(self, designs: list[Design], epochs: float | None = None, recipe: str | None = None) -> list[Row]:
         """A row for each design, with a budget for so many epochs or a recipe's stages.
@@ -49,8 +53,9 @@ class Request:
         return [self._row(design, self._stages(design, epochs, recipe)) for design in designs]
 
     def study_rows(self, study: Study) -> list[Row]:
-        """A row for each design of a study, budgeted for all its seeds; each cell trains on `gpus`, or one.
+        """A row for each design of a study, budgeted for all its seeds and executed as the study says.
 
+        Each cell trains on `gpus`, or on as many as it has processes. Attention and scan are those of the request.
         Pretrainings have rows of their own, since several designs may share one.
         """
         groups: dict[tuple[Design, str | None], list[Cell]] = {}
@@ -88,9 +93,11 @@ class Request:
             self.hardware,
             head=head_of(cell),
             batch_size=cell.recipe.batch_size,
-            gpus=self.gpus or 1,
+            gpus=self.gpus or cell.resources.processes,
             micro_batch_size=micro_batch_size,
-            execution=self.execution,
+            execution=replace(
+                execution_of(cell, self.execution.scan), attention=self.execution.attention, **self.overrides
+            ),
             train_images=self.train_images,
             constants=self.constants,
         )

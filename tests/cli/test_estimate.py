@@ -106,6 +106,23 @@ def test_a_study_and_its_own_device(tmp_path: Path) -> None:
     assert "all rows together" in scaling("estimate", "--study", path, "--hardware", "t4").stderr
 
 
+def test_a_study_is_executed_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    asked = {"processes": 4, "sharding": "fsdp", "activation_checkpointing": True}
+    path.write_text(study_to_toml(small_study(**{f"resources__{key}": value for key, value in asked.items()})))
+    planned = scaling("run-grid", path, "--dry-run", "--format", "json", "--device", "cpu", cwd=tmp_path)
+    options = ("--study", path, "--hardware", "a100-80gb")
+    rows = answer(*options)
+    assert [row["saved_activation_bytes_per_image"] for row in rows] == [
+        cell["activation_bytes_per_image"] for cell in json.loads(planned.stdout)
+    ]
+    assert {(row["gpus"], row["sharding"], row["checkpointing"]) for row in rows} == {(4, "fsdp", True)}
+    assert {(row["gpus"], row["sharding"]) for row in answer(*options, "--gpus", "2", "--sharding", "ddp")} == {
+        (2, "ddp")
+    }
+    assert "a100-80gb, fp32, batch 8, fsdp, checkpointing\n" in scaling("estimate", *options).stdout.replace("  ", "")
+
+
 def test_calibration_from_a_table(tmp_path: Path) -> None:
     slow = tmp_path / "measured.csv"
     slow.write_text("design,images_per_second\ndeit-base/16@224,100\n")
