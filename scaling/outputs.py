@@ -17,10 +17,14 @@ def check_output(path: Path) -> None:
     """Refuse a file that could not be written, before long work; nothing is made.
 
     Raises:
-        OutputError: for a folder in its place, a file among its folders, or a folder that does not let us write.
+        OutputError: for a folder in its place, a file among its folders, or what does not let us write.
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # a device or a pipe is written itself, not replaced
+        if not os.access(path, os.W_OK):
+            raise OutputError(f"{path}: cannot be written (no permission); choose another place")
+        return
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise OutputError(f"{path}: cannot be written ({folder} is no folder); choose another place")

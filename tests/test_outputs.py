@@ -6,6 +6,7 @@ import resource
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
     with pytest.raises(OutputError, match=r"/dev/full: cannot be written \(No space left on device\)"):
         write_output(Path("/dev/full"), "text")
+
+
+def test_a_device_needs_no_permission_in_its_folder() -> None:
+    child = os.fork()
+    if child == 0:  # as an ordinary user, where the tests are not run by one
+        with suppress(PermissionError):
+            os.setuid(65534)
+        try:
+            check_output(Path(os.devnull))
+        except OutputError:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_folder_and_a_file_among_the_folders_are_refused_before_the_work(tmp_path: Path) -> None:

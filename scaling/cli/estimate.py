@@ -7,11 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.output import RowFormat, message
+from scaling.cli.typed import refuse_others
 from scaling.errors import ScalingError, UsageError
 
 if TYPE_CHECKING:
     from scaling.cost import Constants, Request, Row
 
+OF_CHECK = {
+    "designs",
+    "study",
+    "classes",
+    "precision",
+    "attention",
+    "scan",
+    "checkpointing",
+    "hardware",
+    "check",
+    "output",
+}
 HOW, WHERE, SHOWN = "How it is trained", "Hardware and budget", "Output"
 
 DesignArguments = Annotated[
@@ -66,6 +79,7 @@ OutputOption = Annotated[RowFormat, typer.Option("--format", help="Output format
 
 
 def estimate(
+    context: typer.Context,
     designs: DesignArguments = None,
     study: StudyOption = None,
     classes: ClassesOption = None,
@@ -105,6 +119,8 @@ def estimate(
     from scaling.design import expand_designs, load_study
 
     _refuse_conflicts(designs, study, classes, batch_size, epochs, recipe)
+    if check:
+        refuse_others(context, "--check", OF_CHECK)
     if breakdown and output is RowFormat.CSV:
         raise UsageError("--breakdown does not fit into a CSV table; use --format json")
     grid = load_study(study) if study is not None else None

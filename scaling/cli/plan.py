@@ -210,8 +210,9 @@ def plan(
     scaling plan --budget '1e22 flops' --epochs 300 --path --figure path.pdf
     """
     from scaling.cli.plan_options import check_modes
+    from scaling.cli.typed import typed_options
 
-    check_modes(context.params)
+    check_modes(context.params, typed_options(context))
     if schedule is not None:
         _show_schedule(study, schedule, write, output)
     else:

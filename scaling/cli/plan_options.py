@@ -66,46 +66,45 @@ EITHER = (("epochs", "recipe"),)
 """Options of which the later question's one replaces the other."""
 
 
+COMPARES = "shows what becomes of the plan"
 MODES = ("path", "next_pilots", "simulate", "schedule")
-OF_SCHEDULE = ("study", "schedule", "write", "output", "top")
-NAMES = {"next_pilots": "--next", "output": "--format"}
+OF_SCHEDULE = ("study", "schedule", "write", "output")
 
 
-def check_modes(options: Mapping[str, Any]) -> None:
+def check_modes(options: Mapping[str, Any], typed: Mapping[str, str]) -> None:
     """Refuse options that cannot stand together, rather than ignore one.
+
+    Args:
+        options: values by name.
+        typed: names of those that were typed, with how.
 
     Raises:
         UsageError: for two further questions at once, or an option that only another one uses.
     """
-    given = [name for name, value in options.items() if value not in (None, [], (), False)]
-    modes = [name for name in given if name in MODES]
+    modes = [option for name, option in typed.items() if name in MODES]
     if len(modes) > 1:
-        raise UsageError(f"{_option(modes[0])} and {_option(modes[1])} are two questions; ask one at a time")
-    if ("next_pilots" in given) != ("pilot_budget" in given):
+        raise UsageError(f"{modes[0]} and {modes[1]} are two questions; ask one at a time")
+    if ("next_pilots" in typed) != ("pilot_budget" in typed):
         raise UsageError("--next and --pilot-budget belong together: --next 5 --pilot-budget '200 gpu-hours'")
-    if "write" in given and not {"next_pilots", "schedule"} & set(given):
+    if "write" in typed and not {"next_pilots", "schedule"} & set(typed):
         raise UsageError("--write is of the study file of --next or --schedule; --save writes the plan")
-    if "figure" in given and modes and modes[0] != "path":
-        raise UsageError(f"--figure draws the plan or its --path; {_option(modes[0])} has none")
-    if "figure" in given:
+    if "figure" in typed and modes and modes[0] != "--path":
+        raise UsageError(f"--figure draws the plan or its --path; {modes[0]} has none")
+    if "figure" in typed:
         from scaling.figures import check_file
 
         check_file(options["figure"])
     for name in ("figure", "save"):
-        if name in given:
+        if name in typed:
             check_output(options[name])
-    if "write" in given:
+    if "write" in typed:
         check_new_study(options["write"])
-    others = [name for name in given if name not in OF_SCHEDULE]
-    if "schedule" in given and others:
-        raise UsageError(f"--schedule is planned from the curves of --study alone; leave out {_option(others[0])}")
-    for name, option in (("against", "--against"), ("hold_out", "--hold-out")):
-        if name in given and modes:
-            raise UsageError(f"{option} shows what becomes of the plan; leave out {_option(modes[0])}")
-
-
-def _option(name: str) -> str:
-    return NAMES.get(name, f"--{name.replace('_', '-')}")
+    others = [option for name, option in typed.items() if name not in OF_SCHEDULE]
+    if "schedule" in typed and others:
+        raise UsageError(f"--schedule is planned from the curves of --study alone; leave out {others[0]}")
+    for name, use in (("against", COMPARES), ("hold_out", COMPARES), ("top", "lists designs of the plan")):
+        if name in typed and modes:
+            raise UsageError(f"{typed[name]} {use}; leave out {modes[0]}")
 
 
 def ask(options: Mapping[str, Any], asked: Question | None) -> Question:

@@ -7,6 +7,7 @@ import typer
 
 from scaling.cli.fit_options import LawName
 from scaling.cli.output import SOURCE_HELP, Format, message, print_json
+from scaling.cli.typed import typed_options
 from scaling.errors import UsageError
 from scaling.names import source_name
 from scaling.outputs import check_output
@@ -18,6 +19,7 @@ Base = Annotated[str | None, typer.Option("--from", help="Design that comparison
 
 
 def plot(
+    context: typer.Context,
     sources: Annotated[
         list[Path] | None, typer.Argument(help=f"{SOURCE_HELP} Several are drawn together.", metavar="SOURCE...")
     ] = None,
@@ -42,6 +44,9 @@ def plot(
     """
     from scaling.figures import FIGURES, Material, check_figure, file_name
 
+    if list_ and output is Format.JSON:
+        print_json({name: drawing.title for name, drawing in FIGURES.items()})
+        return
     if list_:
         print("\n".join(f"{name:<16}{drawing.title}" for name, drawing in FIGURES.items()))
         return
@@ -53,6 +58,11 @@ def plot(
     names = list(FIGURES) if "all" in asked else list(dict.fromkeys(asked))
     for name in names:
         check_figure(name)
+    used = {FIGURES[name].uses for name in names}
+    for name, option in typed_options(context).items():
+        if name in ("law", "base") and name not in used:
+            users = " and ".join(each for each, drawing in FIGURES.items() if drawing.uses == name)
+            raise UsageError(f"{option} is for figures {users}; leave it out for --figure {figure}")
     from scaling.figures.drawing import draw_all
     from scaling.records import load_all
 

@@ -23,19 +23,23 @@ class Drawing:
 
     module: str
     title: str
+    uses: str | None = None
+    """The option it is drawn by: law or base."""
 
 
 FIGURES = {
-    "1": Drawing("figure1", "test loss against patch size, with the fitted laws"),
+    "1": Drawing("figure1", "test loss against patch size, with the fitted laws", "law"),
     "2": Drawing("figure2", "the decoder's impact on segmentation: UperNet against the linear head"),
-    "3": Drawing("figure3", "patch scaling against parameter scaling and other axes, over training FLOPs"),
+    "3": Drawing("figure3", "patch scaling against parameter scaling and other axes, over training FLOPs", "base"),
     "4": Drawing("figure4", "input-size scaling at fixed sequence length, and the share of the patch embedding"),
-    "equal-cost": Drawing("equal_cost", "every axis from one design over FLOPs, memory and hours"),
+    "equal-cost": Drawing("equal_cost", "every axis from one design over FLOPs, memory and hours", "base"),
     "heatmap": Drawing("heatmap", "result by patch size and model size (Table 4)"),
     "cost": Drawing("costs", "memory and training time against sequence length (Table 6)"),
     "extension": Drawing("extension", "extended tokens against smaller patches (Table 5)"),
     "isoflop": Drawing("isoflop", "patch size against model size along equal training FLOPs"),
-    "residuals": Drawing("residuals", "how far points are from their law, and the bands of the law and of a new run"),
+    "residuals": Drawing(
+        "residuals", "how far points are from their law, and the bands of the law and of a new run", "law"
+    ),
     "learning-curves": Drawing("learning_curves", "training loss against images seen, of a run directory"),
 }
 """What `figure` draws, by name; numbers are those of the paper."""

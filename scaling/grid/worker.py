@@ -73,6 +73,7 @@ def work(task: Assignment, pipe: Connection) -> None:
         with suppress(OSError):  # a full disk must not hide the first error
             run.finish(record) if record.status in FINISHED else run.fail(record, traceback.format_exc())
     tracking.finish(record, lambda: TRACKERS_HURRY_SECONDS if stopping.asked or try_.hopeless else TRACKERS_SECONDS)
+    heartbeat.stop()  # a late beat would renew what was released, or take it for lost
     with suppress(OSError):
         lease.remove() if record.status in FINISHED else lease.release()
     pipe.send(Ended(record, full))

@@ -322,6 +322,8 @@ WRONG = [
     ("fit", "good.csv", "--law", "chinchilla", "--x", "patch_size"),
     ("plot", "good.csv", "--figure", "9"),
     ("plot", "good.csv", "empty.csv"),
+    ("plot", "good.csv", "--figure", "1", "--from", "deit-nano/4@8"),
+    ("plot", "good.csv", "--figure", "3,heatmap", "--law", "power"),
     ("init", "a/b"),
     ("init", "new", "--from", "nothing"),
     ("nonsense",),

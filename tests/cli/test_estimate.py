@@ -243,6 +243,7 @@ def test_what_does_not_fit_keeps_its_counts_and_fails() -> None:
         (("deit-base/16@224", "--epochs", "1", "--price", "-2"), "the price of a GPU-hour must be positive"),
         (("--study", "digits", "--classes", "5"), "--classes: the study's data say it"),
         (("--study", "digits", "--batch-size", "7"), "--batch-size: the study says"),
+        (("deit-base/16@224", "--check", "--epochs", "3"), "--epochs does not go with --check: leave out one of them"),
         (("--study", "", "deit-base/16@224"), "give either designs"),
         (("deit-base/16@224", "--recipe", "deit", "--batch-size", "7"), "--batch-size: the recipe says"),
         (("deit-base/16@224", "--precision", ""), "unknown precision ''"),

@@ -53,6 +53,18 @@ def test_a_measured_run_with_its_own_speeds() -> None:
     assert "images, as the records were" in result.stderr
 
 
+def test_a_calibration_is_read_as_by_estimate(tmp_path: Path) -> None:
+    (tmp_path / "measured.csv").write_text("design,gpu_hours_per_epoch,gpus\ndeit-base/16@224,0.0045,8\n")
+    epoch = ("--train-images", "12812", "--epochs", "300", "--calibration", "measured.csv", "--batch-size", "512")
+    epoch += ("--gpus", "8", "--format", "json")
+    (estimated,) = json.loads(scaling("estimate", "deit-base/16@224", *epoch, cwd=tmp_path).stdout)
+    planned = scaling("plan", "--budget", "50 gpu-hours", "--only", "deit-base/16@224", *epoch, cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    (found,) = json.loads(planned.stdout)["designs"]
+    assert found["gpu_hours"]["estimate"] == pytest.approx(estimated["gpu_hours"])
+    assert estimated["gpu_hours"] == pytest.approx(300 * 0.0045, rel=0.01)
+
+
 def test_a_path_and_the_figures(tmp_path: Path) -> None:
     path = scaling("plan", "--budget", "1e21 flops", "--path", "--figure", "path.png", cwd=tmp_path)
     assert path.returncode == 0, path.stderr
@@ -117,6 +129,9 @@ def test_a_schedule_of_patches(tmp_path: Path) -> None:
         (("--budget", "1e21 flops", "--simulate", "nothing"), 2, "no built-in study 'nothing'"),
         (("--schedule", "deit-base/16@224"), 1, "no learning curves"),
         (("--schedule", "deit-base/16@224", "--gpus", "8"), 2, "leave out --gpus"),
+        (("--schedule", "deit-base/16@224", "--seed-noise", "0"), 2, "leave out --seed-noise"),
+        (("--schedule", "deit-base/16@224", "--no-checkpointing"), 2, "leave out --"),
+        (("--budget", "1e21 flops", "--path", "--top", "3"), 2, "--top lists designs of the plan; leave out --path"),
         (("--budget", "1e21 flops", "--save", "/dev/null/plan.json"), 1, "cannot be written"),
     ],
 )

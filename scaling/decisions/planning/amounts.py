@@ -12,8 +12,11 @@ BudgetUnit: TypeAlias = Literal["gpu_hours", "flops", "dollars"]
 UNIT_NAMES: dict[BudgetUnit, str] = {"gpu_hours": "GPU-hours", "flops": "training FLOPs", "dollars": "dollars"}
 
 _AMOUNT = re.compile(
-    r"(\$?)\s*([0-9][0-9,_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmb](?![a-z]))?\s*(.*)", re.IGNORECASE
-)
+    r"(\$?)\s*"
+    r"([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*"
+    r"([kmb](?![a-z]))?\s*([^,]*)",
+    re.IGNORECASE,
+)  # commas only before thousands: '1,5' is no number here, rather than 15
 _THOUSANDS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
 

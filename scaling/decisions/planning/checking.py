@@ -8,7 +8,7 @@ import numpy as np
 
 from scaling.decisions.candidates import gather_candidates
 from scaling.decisions.outcomes import Array
-from scaling.decisions.planning.evidence import Evidence, PlanError, places_of_designs
+from scaling.decisions.planning.evidence import Evidence, PlanError, of_data, places_of_designs
 from scaling.decisions.planning.outlook import Prediction, predictions
 from scaling.laws import rows_where
 
@@ -54,9 +54,7 @@ def check_held_out(evidence: Evidence, table: "pd.DataFrame", expression: str) -
     Raises:
         PlanError: if none of them has a result and a kind that the surface knows.
     """
-    rows = table[rows_where(table, expression)]
-    if evidence.task and "task" in rows:
-        rows = rows[rows["task"] == evidence.task]
+    rows = of_data(table[rows_where(table, expression)], evidence.task, evidence.dataset)
     rows = rows[rows[evidence.outcome.column].notna()]
     if rows.empty:
         raise PlanError(f"--hold-out '{expression}': no row of it has a {evidence.outcome.label}")
@@ -78,7 +76,10 @@ def check_held_out(evidence: Evidence, table: "pd.DataFrame", expression: str) -
     )
 
 
-def _spearman(first: Array, second: Array) -> float:
+def _spearman(first: Array, second: Array) -> float | None:
+    """None where one side is the same throughout."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
     return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 

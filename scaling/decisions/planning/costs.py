@@ -126,6 +126,8 @@ def decide_setting(question: "Question", evidence: "Evidence") -> Setting:
             load_records(Path(question.calibration), each_stage=True),
             hardware,
             execution=execution,
+            batch_size=question.batch_size or DEFAULT_BATCH,
+            train_images=question.train_images,
             classes=evidence.head.classes,
         )
         constants = calibrate(measured, f"{question.calibration}: {len(measured)} measured")

@@ -208,10 +208,7 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
 
 def other_outcomes(table: "pd.DataFrame", question: "Question", main: Evidence) -> list[Evidence]:
     """Evidence on the other outcomes of the same task, of those that records can carry; loss beside accuracy."""
-    same = table
-    for key, value in (("task", main.task), ("dataset", main.dataset)):
-        same = same[same[key] == value] if value and key in same else same
-    found = []
+    same, found = of_data(table, main.task, main.dataset), []
     for column in OUTCOMES:
         if column == main.outcome.column or column not in same or not same[column].notna().any():
             continue
@@ -222,6 +219,14 @@ def other_outcomes(table: "pd.DataFrame", question: "Question", main: Evidence) 
         except ScalingError:  # too few of them: the outcome is not shown
             continue
     return found
+
+
+def of_data(table: "pd.DataFrame", task: str, dataset: str) -> "pd.DataFrame":
+    """The rows of a task and data set; of all where the table does not tell them apart."""
+    for key, value in (("task", task), ("dataset", dataset)):
+        if value and key in table:
+            table = table[table[key] == value]
+    return table
 
 
 def held_in(table: "pd.DataFrame", question: "Question") -> "pd.DataFrame":
@@ -238,9 +243,7 @@ def parameters_of(design: Design) -> float:
 def _rows_of(table: "pd.DataFrame", tried: Field, outcome: Outcome) -> "pd.DataFrame":
     """The rows that candidates were made of: of their task and data set, with a result."""
     rows = table[table[outcome.column].notna() & table["design"].isin([each.design for each in tried.candidates])]
-    for key, value in (("task", tried.task), ("dataset", tried.dataset)):
-        if value and key in rows:
-            rows = rows[rows[key] == value]
+    rows = of_data(rows, tried.task, tried.dataset)
     if "images_seen" in rows and rows["images_seen"].notna().any():
         lengths = rows.groupby("design")["images_seen"]
         twice = lengths.max() > SAME_DATA * lengths.min()

@@ -24,6 +24,7 @@ from scaling.errors import UsageError
         ("$20000", 20000, "dollars"),
         ("$20k", 20000, "dollars"),
         ("20,000 dollars", 20000, "dollars"),
+        ("1,234,567.5 gpu-hours", 1234567.5, "gpu_hours"),
         ("$ 5 usd", 5, "dollars"),
     ],
 )
@@ -52,6 +53,9 @@ def test_small_sums_are_not_rounded_to_nothing() -> None:
         ("5 hours", "a time on how many GPUs? Write '5 gpu-hours'"),
         ("$5 gpu-hours", "in dollars and in gpu-hours at once"),
         ("lots", "cannot be read"),
+        ("1,5 gpu-hours", "cannot be read"),
+        ("5000,5 gpu-hours", "cannot be read"),
+        ("2,5e3 flops", "cannot be read"),
         ("-3 gpu-hours", "cannot be read"),
         ("0 flops", "more than nothing"),
         ("1e400 flops", "finite"),

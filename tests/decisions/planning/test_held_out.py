@@ -1,6 +1,9 @@
 """The published accuracies at small patches, foreseen from the larger ones."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.decisions.planning.checking import HeldOut, check_held_out
@@ -20,6 +23,38 @@ def foreseen(seed: int, tables: bool) -> HeldOut:
     evidence = gather_evidence(records, Question(hold_out=HELD_OUT, seed=seed))
     assert min(evidence.places.scales["patch"]) == 4
     return check_held_out(evidence, records, HELD_OUT)
+
+
+def two_data_sets(tied: bool = False) -> pd.DataFrame:
+    """Losses of a grid on one data set; on another, with other losses, more of the small patches."""
+    rows = []
+    for dataset, factor, seeds in (("one", 1.0, 1), ("two", 3.0, 2)):
+        for size, width in (("nano", 1.0), ("micro", 2.0), ("tiny", 4.0)):
+            for patch in (16, 8, 4, 2) if dataset == "one" else (2,):
+                loss = 0.5 if tied and patch == 2 else factor * 0.2 * patch**0.5 * width**-0.2
+                rows += [
+                    {
+                        **{"design": f"deit-{size}/{patch}@64", "architecture": "deit", "size": size, "seed": seed},
+                        **{"patch_size": patch, "input_size": 64, "task": "classification", "dataset": dataset},
+                        **{"test_loss": loss * (1 + 0.001 * seed), "status": "done", "images_seen": 1000},
+                    }
+                    for seed in range(seeds)
+                ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_only_the_data_set_that_laws_are_of_is_held_out(tied: bool) -> None:
+    records = two_data_sets(tied)
+    question = Question(hold_out=HELD_OUT, outcome="test_loss", seed_noise=0.01, epochs=1)
+    evidence = gather_evidence(records, question)
+    found = check_held_out(evidence, records, HELD_OUT)
+    assert evidence.dataset == "one"
+    assert set(found.designs) == {f"deit-{size}/2@64" for size in ("nano", "micro", "tiny")}
+    of_one = records[(records["dataset"] == "one") & (records["patch_size"] == 2)].set_index("design")["test_loss"]
+    assert list(found.reached) == pytest.approx([of_one[design] for design in found.designs])
+    assert (found.rank_correlation is None) == tied  # of results that are all the same there is none
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize(("tables", "seed"), [(True, 0), (True, 1), (False, 0), (False, 1)])
