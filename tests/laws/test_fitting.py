@@ -238,6 +238,9 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
         ({"bounds": {"E": (1, 0)}}, "bounds of E: 1 is above 0"),
         ({"bounds": {"A": (1, 2)}}, "bounds of A mix with other parameters"),
         ({"intervals": "group"}, "need the column of the groups"),
+        ({"intervals": "residual", "noise": "repeats"}, "noise 'repeats' with intervals 'residual'"),
+        ({"intervals": "pairs", "noise": "pooled"}, "noise 'pooled' with intervals 'pairs'"),
+        ({"loss": Loss("huber", 0.01), "noise": "repeats"}, "noise 'repeats' with intervals 'pairs'"),
         ({"bounds": {"E": (np.inf, np.inf)}}, "no value to fix it at"),
         ({"resamples": 0}, "0 resamples are too few"),
     ],
@@ -245,6 +248,13 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         result_of(PATCHES, saturating(PATCHES), **options)
+
+
+@pytest.mark.parametrize("intervals", ["auto", "profile", "residual", "pairs", "none"])
+def test_clusters_without_their_bootstrap_are_refused(intervals: str) -> None:
+    points, options = gather(PATCHES, saturating(PATCHES)), Options(intervals=intervals)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match=r"clusters with intervals '(profile|residual|pairs|none)'"):
+        fit_points(points, "power", options, np.array(["a", "b", "c", "c", "b"]))
 
 
 def test_bounds_that_mix_with_other_parameters_are_refused() -> None:

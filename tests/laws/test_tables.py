@@ -176,6 +176,7 @@ def test_training_flops_are_made_of_their_parts_beyond_64_bits() -> None:
         ({"hold_out": "patch_siz < 2"}, "--hold-out 'patch_siz < 2'"),
         ({"hold_out": "patch_size + 2"}, "is not a condition on rows"),
         ({"hold_out_compute": 1.5}, "not between 0 % and 100 %"),
+        ({"clusters": "seed"}, "clusters with intervals 'profile'"),
         ({"link": "logit"}, "unknown link 'logit'"),
         ({"hold_out": "patch_size < 0"}, "no row is so"),
         ({"law": "additive", "x": ["patch_size", "input_size"]}, "patch_size is its p"),
