@@ -24,7 +24,6 @@ def resample(
     count: int,
     seed: int,
     clusters: Array | None = None,
-    parameters: int | None = None,
 ) -> Solutions:
     """Fits to `count` resamples of one problem (B = 1) with solution `values` (P,).
 
@@ -37,14 +36,13 @@ def resample(
         count: R.
         seed: of the draws.
         clusters: (N,) labels, for 'group'.
-        parameters: different points that every resample needs; P by default.
     """
     rng = np.random.default_rng(seed)
     if kind == "residual":
         resampled = replace(problem, y=_residual_draws(problem, values, count, rng))
     else:
         labels = clusters if kind == "group" and clusters is not None else np.arange(problem.y.shape[1])
-        weights = _pair_weights(problem, labels, count, rng, len(values) if parameters is None else parameters)
+        weights = _pair_weights(problem, labels, count, rng)
         resampled = replace(problem, weights=problem.weights * weights)
     return fit_many(resampled, values)
 
@@ -63,23 +61,21 @@ def _residual_draws(problem: Problem, values: Array, count: int, rng: np.random.
     residuals, slopes = (each[0] for each in problem.residuals(values[None]))
     root = np.sqrt(problem.weights[0])
     # Residuals shrink by 1 - leverage; a point that the law passes through says nothing of the noise.
-    basis, _ = np.linalg.qr(slopes * root[:, None])
+    basis, _ = np.linalg.qr(slopes[:, problem.free] * root[:, None])
     leverage = np.minimum(np.sum(basis**2, axis=1), 0.95)
     whitened = residuals * root / np.sqrt(1 - leverage)
     whitened = whitened - whitened.mean()
-    freedom = max(len(residuals) - len(values), 1)
+    freedom = max(len(residuals) - int(problem.free.sum()), 1)
     scale = np.sqrt(freedom / rng.chisquare(freedom, size=(count, 1)))
     drawn = rng.choice(whitened, size=(count, len(residuals))) * scale / root
     fitted = problem.law.predict(problem.scales, values[None])
     return fitted * np.exp(drawn) if problem.residual == "log" else fitted + drawn
 
 
-def _pair_weights(
-    problem: Problem, labels: Sequence | Array, count: int, rng: np.random.Generator, parameters: int
-) -> Array:
+def _pair_weights(problem: Problem, labels: Sequence | Array, count: int, rng: np.random.Generator) -> Array:
     """How often each point is drawn (R, N); resamples that cannot carry the law are drawn again."""
     _, place = np.unique(np.asarray(labels), return_inverse=True)
-    clusters = int(place.max()) + 1
+    clusters, parameters = int(place.max()) + 1, int(problem.free.sum())
     _, where = np.unique(problem.scales, axis=1, return_inverse=True)
     at_place = (where.ravel()[:, None] == np.arange(where.max() + 1)).astype(float)
     weights = np.zeros((count, len(place)))

@@ -9,7 +9,7 @@ from scaling.laws.catalogue import LAWS
 from scaling.laws.fitting import ROUNDING, Fitted, Options, fit_points, refit
 from scaling.laws.intervals import Estimate, parameter_intervals
 from scaling.laws.law import Array, Law
-from scaling.laws.points import Points
+from scaling.laws.points import Points, distance_from_end
 
 FOR_ONE_SCALE = ("power", "saturating", "M3", "M4", "broken")
 FOR_MODEL_AND_PATCH = ("additive", "multiplicative", "interaction")
@@ -183,9 +183,8 @@ def _candidate(fitted: Fitted, criterion: float, weight: float) -> Candidate:
         predicted = fitted.predict(fitted.points.scales, refit(fitted, weights).values)[place, np.arange(len(place))]
         error = _errors(fitted, predicted)
         left_out_error = float(np.sqrt(np.mean(error**2)))
-        end = place == _end(fitted, place)
         points = fitted.points
-        end_error = float(np.mean((points.from_link(predicted) - points.from_link(points.y))[end]))
+        end_error = float(np.mean((points.from_link(predicted) - points.from_link(points.y))[_at_end(points)]))
     return Candidate(fitted.law.name, fitted.free_parameters, criterion, weight, left_out_error, end_error)
 
 
@@ -194,9 +193,12 @@ def _errors(fitted: Fitted, predicted: Array) -> Array:
     return np.log(predicted / y) if fitted.problem.residual == "log" else predicted - y
 
 
-def _end(fitted: Fitted, place: Array) -> int:
-    """The place with the lowest mean y: the largest model, the smallest patch."""
-    return int(np.argmin(np.bincount(place, fitted.points.y) / np.bincount(place)))
+def _at_end(points: Points) -> Array:
+    """Which points (N,) are at the end of the first scale with the lower y; of places there, at the lowest mean."""
+    _, place = np.unique(points.scales, axis=1, return_inverse=True)
+    place = place.ravel()
+    means = np.bincount(place, points.y) / np.bincount(place)
+    return place == place[np.lexsort((means[place], distance_from_end(points)))[0]]
 
 
 def _reasons(best: str, candidates: tuple[Candidate, ...], points: Points, floor: Estimate | None) -> tuple[str, ...]:
@@ -211,7 +213,7 @@ def _reasons(best: str, candidates: tuple[Candidate, ...], points: Points, floor
     reason = _reason(chosen, rival, floor)
     if rival.end_error is None or chosen.end_error is None or len(points.scales) > 1:
         return (reason,)
-    end = points.scales[0, int(np.argmin(points.y))]
+    end = points.scales[0, _at_end(points)][0]
     errors = f"{rival.law} misses it by {rival.end_error:+.2g}, {best} by {chosen.end_error:+.2g}"
     return reason, f"fitted without x = {end:g}, {errors}"
 

@@ -70,6 +70,11 @@ class Options:
             raise UsageError(
                 "noise 'pooled' is of logarithmic residuals of equal weight: take no other residual or tail"
             )
+        if self.noise != "residuals" and self.method in get_args(Bootstrap):
+            raise UsageError(
+                f"noise '{self.noise}' with intervals '{self.method}': a bootstrap takes the noise from the points; "
+                "say --intervals profile, or leave out --noise"
+            )
         if self.resamples < FEWEST_RESAMPLES:
             raise UsageError(f"{self.resamples} resamples are too few for an interval; at least {FEWEST_RESAMPLES}")
         if not (np.isfinite(self.tail_weight) and self.tail_weight >= 0):
@@ -110,12 +115,12 @@ class Fitted:
     @property
     def fixed(self) -> Array:
         """Which parameters the options fix, (P,)."""
-        return self.problem.lower == self.problem.upper
+        return ~self.problem.free
 
     @property
     def free_parameters(self) -> int:
         """Parameters that were fitted."""
-        return int(np.sum(~self.fixed))
+        return int(self.problem.free.sum())
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -160,13 +165,14 @@ def fit_points(points: Points, law: str | Law, options: Options | None = None, c
 
     Raises:
         FitError: for fewer points than parameters + 1, or fewer different x than parameters.
-        UsageError: for an unknown law, or bounds that do not exist.
+        UsageError: for an unknown law, bounds that do not exist, or clusters without their bootstrap.
     """
     law, options = find_law(law) if isinstance(law, str) else law, options or Options()
+    _check_clusters(clusters, options.method)
     if len(points.scales) != len(law.symbols):
         raise UsageError(f"the {law.name} law takes {len(law.symbols)} columns for x: {', '.join(law.symbols)}")
     problem, units, unit = _problem(points, law, options)
-    parameters = int(np.sum(problem.lower < problem.upper))
+    parameters = int(problem.free.sum())
     if len(points.y) <= parameters or points.different < parameters:
         raise FitError(
             f"{len(points.y)} points at {points.different} different x; "
@@ -176,7 +182,7 @@ def fit_points(points: Points, law: str | Law, options: Options | None = None, c
     values, objective = found.values[0], float(found.objective[0])
     repeats = pure_error(problem)
     noise = _noise(problem, objective, len(points.y) - parameters, repeats, options)
-    drawn = _resampled(problem, values, options, clusters, parameters)
+    drawn = _resampled(problem, values, options, clusters)
     result = Fitted(
         law, points, problem, values, objective, bool(found.converged[0]), units, unit, noise, repeats, drawn, options
     )
@@ -249,16 +255,21 @@ def _noise(problem: Problem, objective: float, freedom: int, repeats: PureError 
     return Noise(max(variance, ROUNDING**2), freedom, float(special.fdtri(1, freedom, options.level)))
 
 
-def _resampled(
-    problem: Problem, values: Array, options: Options, clusters: Array | None, parameters: int
-) -> Array | None:
+def _check_clusters(clusters: Array | None, intervals: IntervalKind) -> None:
+    if intervals == "group" and clusters is None:
+        raise UsageError("intervals 'group' need the column of the groups (--clusters)")
+    if intervals != "group" and clusters is not None:
+        raise UsageError(
+            f"clusters with intervals '{intervals}' have no effect: say --intervals group, or leave out --clusters"
+        )
+
+
+def _resampled(problem: Problem, values: Array, options: Options, clusters: Array | None) -> Array | None:
     if options.method not in get_args(Bootstrap):
         return None
-    if options.method == "group" and clusters is None:
-        raise UsageError("intervals 'group' need the column of the groups (--clusters)")
     if clusters is not None and len(np.unique(clusters)) < FEWEST_CLUSTERS:
         raise FitError(f"{len(np.unique(clusters))} clusters: a bootstrap of groups needs at least {FEWEST_CLUSTERS}")
-    given = options.resamples, options.seed, clusters, parameters
+    given = options.resamples, options.seed, clusters
     drawn = resample(problem, values, options.method, *given)  # pyright: ignore[reportArgumentType]
     return drawn.values[np.isfinite(drawn.objective)]
 

@@ -66,7 +66,7 @@ def gather(
         scales: (N,) or (S, N).
         y: (N,) losses; with a link rates, which become the odds of an error, so that no law predicts more
             than 100 %: shares with 'error' or 'accuracy', percentages with '-percent' behind it.
-        errors: (N,) standard errors of y; points weigh by the inverse square of the relative ones.
+        errors: (N,) standard errors of y; points weigh by the inverse squares of those of the residuals.
         link: see y.
         tail_weight: q; for extrapolation, points also weigh ``|x / x_end|^q`` on the first scale, where x_end is
             the end with the lower y (the largest model, the smallest patch).
@@ -86,12 +86,9 @@ def gather(
         raise FitError("a scaling law needs positive y; use linear residuals for others")
     weights = np.ones_like(values)
     if errors is not None:
-        given = np.asarray(y, dtype=float) / _whole(link)
         with np.errstate(divide="ignore", over="ignore"):
-            relative = np.asarray(errors, dtype=float) / _whole(link) / np.abs(given)
-        relative = relative if link == "none" else relative / (1 - given)  # of the odds
-        with np.errstate(divide="ignore", over="ignore"):
-            weights = relative**-2
+            deviations = np.asarray(errors, dtype=float) * _link_slope(values, link)
+            weights = (deviations if signed else deviations / values) ** -2
         if not np.all(np.isfinite(weights) & (weights > 0)):
             raise FitError("standard errors must be finite and positive, and not absurdly small or large")
     order = np.lexsort((values, *x[::-1]))
@@ -124,3 +121,8 @@ def _linked(values: Array, link: Link) -> Array:
     if not np.all((share > 0) & (share < 1)):
         raise FitError(f"link '{link}': rates lie between 0 and {_whole(link):g}, without the ends")
     return share / (1 - share) if link.startswith("error") else (1 - share) / share
+
+
+def _link_slope(values: Array, link: Link) -> ArrayLike:
+    """How much the linked values change with what was given, up to the sign; the same for errors and accuracies."""
+    return 1.0 if link == "none" else (1 + values) ** 2 / _whole(link)

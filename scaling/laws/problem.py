@@ -67,6 +67,11 @@ class Problem:
     loss: Loss = SQUARES
 
     @property
+    def free(self) -> Array:
+        """Which parameters are not fixed by their bounds, (P,)."""
+        return self.lower < self.upper
+
+    @property
     def projects(self) -> bool:
         """Whether the linear parameters are free to follow from the shape."""
         return True

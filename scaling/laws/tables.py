@@ -105,7 +105,7 @@ def fit_groups(
         group_by: columns that tell curves apart; by default the design columns that the table has,
             without those that move along x.
         hold_out: expression over columns, such as 'patch_size < 4'; its rows are predicted, not fitted.
-        hold_out_compute: share of each curve's rows, those with the most training FLOPs, that are predicted.
+        hold_out_compute: share of each curve's usable rows, those with the most training FLOPs, that are predicted.
         link: 'error' or 'accuracy' for rates, 'error-percent' or 'accuracy-percent' for percentages, fitted by
             their odds; by default accuracies are known by the name of y.
         errors: column of standard errors of y, for weights.
@@ -127,13 +127,13 @@ def fit_groups(
     question = replace(question, link=decide_link(table[y], y, link))
     table = stating(table, y)
     group_by = default_groups(table, question.x) if group_by is None else list(group_by)
-    table = table.assign(__held=_held_out(table, group_by, hold_out, hold_out_compute))
+    table = _with_held_out(table, hold_out, hold_out_compute)
     groups = [({}, table)]
     if group_by:
         found = table.groupby(group_by, sort=False, dropna=False)
         groups = [(_shared(group_by, key), rows) for key, rows in found]
     _check_one_task(rows for _, rows in groups)
-    curves = [_gather_curve(group, rows, question, options) for group, rows in groups]
+    curves = [_gather_curve(group, rows, question, options, hold_out_compute) for group, rows in groups]
     if options.noise == "pooled":
         options = _with_pooled_noise(curves, question, options)
     return [_fit_curve(curve, question, options) for curve in curves]
@@ -173,22 +173,23 @@ def rows_where(table: "pd.DataFrame", expression: str, option: str = "--hold-out
     return found
 
 
-def _held_out(table: "pd.DataFrame", group_by: list[str], expression: str | None, share: float | None) -> "pd.Series":
-    """Which rows are held out, a Boolean column."""
+def _with_held_out(table: "pd.DataFrame", expression: str | None, share: float | None) -> "pd.DataFrame":
+    """The table with what says which rows are held out: the expression's truth, and compute for a share of it."""
     import pandas as pd
 
-    held = pd.Series(False, index=table.index)
-    if expression is not None:
-        held |= rows_where(table, expression)
-    if share is not None:
-        if not 0 < share < 1:
-            raise UsageError(f"--hold-out-compute: {share:.0%} is not between 0 % and 100 %")
-        compute = training_flops(table)
-        keys = [table[column] for column in group_by]
-        groups = compute.groupby(keys, dropna=False) if keys else None
-        threshold = groups.transform("quantile", 1 - share) if groups is not None else compute.quantile(1 - share)
-        held |= compute >= threshold
-    return held
+    held = pd.Series(False, index=table.index) if expression is None else rows_where(table, expression)
+    if share is None:
+        return table.assign(__held=held)
+    if not 0 < share < 1:
+        raise UsageError(f"--hold-out-compute: {share:.0%} is not between 0 % and 100 %")
+    return table.assign(__held=held, __compute=training_flops(table))
+
+
+def _held_out(rows: "pd.DataFrame", share: float | None) -> "pd.Series":
+    """Which of a curve's usable rows are held out, a Boolean column."""
+    if share is None:
+        return rows["__held"]
+    return rows["__held"] | (rows["__compute"] >= rows["__compute"].quantile(1 - share))
 
 
 def _shared(columns: list[str], key: tuple[Any, ...]) -> dict[str, Any]:
@@ -213,12 +214,12 @@ class _Curve:
 
 
 def _gather_curve(
-    group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options
+    group: dict[str, Any], rows: "pd.DataFrame", question: Question, options: Options, share: float | None
 ) -> _Curve | Unfitted:
     kept, left_out = usable(rows, *question.x, question.y, *([question.errors] if question.errors else []))
     try:
-        held = kept[kept["__held"]]
-        seen = kept[~kept["__held"]]
+        mask = _held_out(kept, share)
+        held, seen = kept[mask], kept[~mask]
         if held.empty and rows["__held"].any():
             raise FitError("no row that is held out has a value")
         if seen.empty and not held.empty:

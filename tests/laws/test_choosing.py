@@ -125,3 +125,31 @@ def test_end_errors_are_in_the_unit_of_y() -> None:
     power = result.choice.candidates[0]
     assert power.end_error is not None
     assert -0.2 < power.end_error < 0.2
+
+
+def test_the_end_is_that_of_the_scale_and_not_the_lowest_row() -> None:
+    """What is said of the end is what a fit without it misses there, whichever row is lowest."""
+    x = np.repeat(2.0 ** np.arange(5), 2)
+    loss = np.array([0.30, 0.40, 0.345, 0.345, 0.45, 0.45, 0.60, 0.60, 0.80, 0.81])
+    result = chosen(x, loss)  # lowest row at x = 1, lowest mean at x = 2
+    assert result.choice is not None
+    others = pd.DataFrame({"x": x, "loss": loss, "row": range(10)})[2:]
+    errors = {
+        candidate.law: fit(others, candidate.law, "x", "loss").predict([1.0])[0] - 0.35
+        for candidate in result.choice.candidates
+    }
+    assert {each.law: each.end_error for each in result.choice.candidates} == pytest.approx(errors, rel=1e-4)
+    assert f"fitted without x = 1, saturating misses it by {errors['saturating']:+.2g}" in result.choice.verdict
+    assert f"power by {errors['power']:+.2g}" in result.choice.verdict
+
+
+def test_the_end_of_two_scales_is_the_largest_model_where_it_is_best() -> None:
+    table = pd.DataFrame([(n, p) for n in (1e6, 4e6, 2e7, 1e8) for p in (2, 4, 8, 16)], columns=["parameters", "patch"])
+    table["loss"] = 0.3 + 40 * table["parameters"] ** -0.4 + 0.02 * table["patch"] ** 0.9
+    table.loc[0, "loss"] = 0.3  # the smallest model was lucky
+    result = fit(table, "auto", ["parameters", "patch"], "loss")
+    assert result.choice is not None
+    additive = result.choice.candidates[0]
+    alone = fit(table.drop(index=12), "additive", ["parameters", "patch"], "loss")
+    expected = alone.predict(np.array([[1e8], [2.0]]))[0] - table["loss"][12]
+    assert additive.end_error == pytest.approx(expected, rel=1e-3)

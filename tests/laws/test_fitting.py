@@ -154,6 +154,33 @@ def test_points_weigh_by_their_standard_errors() -> None:
     assert heavy.parameters["b"].estimate == pytest.approx(without.parameters["b"].estimate, rel=1e-4)
 
 
+@pytest.mark.parametrize("deviations", [np.full(6, 0.5), np.geomspace(0.2, 1.5, 6)], ids=["equal", "different"])
+def test_errors_of_linear_residuals_weigh_absolutely(deviations: np.ndarray) -> None:
+    """Against weighted least squares in closed form, through a y of zero and a negative one."""
+    x, y = np.geomspace(1, 32, 6), np.array([10.1, 7.8, 6.6, 3.5, 0.0, -0.4])
+    table = pd.DataFrame({"x": x, "y": y, "s": deviations})
+    result = fit(table, "log-linear", "x", "y", errors="s", options=Options(residual="linear"))
+    b, a = np.polyfit(np.log(x), y, 1, w=1 / deviations)
+    assert [value.estimate for value in result.parameters.values()] == pytest.approx([a, b], rel=1e-8)
+
+
+@pytest.mark.parametrize("link", ["error", "accuracy-percent"])
+@pytest.mark.parametrize("residual", ["log", "linear"])
+def test_errors_of_rates_weigh_by_those_of_the_residuals(link: str, residual: str) -> None:
+    """The weights are inverse squares of what a standard error changes in the odds, by finite differences."""
+    errors = np.array([0.003, 0.01, 0.02])
+    rates = np.array([0.1, 0.4, 0.7])
+    given = rates if link == "error" else 100 * (1 - rates)
+    points = gather([1, 2, 4], given, errors * (1 if link == "error" else 100), link, signed=residual == "linear")  # pyright: ignore[reportArgumentType]
+
+    def inner(rate: np.ndarray) -> np.ndarray:
+        odds = rate / (1 - rate)
+        return np.log(odds) if residual == "log" else odds
+
+    expected = (errors * (inner(rates + 1e-6) - inner(rates - 1e-6)) / 2e-6) ** -2
+    assert points.weights == pytest.approx(expected / expected.mean(), rel=1e-6)
+
+
 def test_a_tail_weight_follows_the_end() -> None:
     """A curve that only becomes a power law later: the weight finds the later exponent, in either direction."""
     x = np.geomspace(1, 1e4, 40)
@@ -211,6 +238,9 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
         ({"bounds": {"E": (1, 0)}}, "bounds of E: 1 is above 0"),
         ({"bounds": {"A": (1, 2)}}, "bounds of A mix with other parameters"),
         ({"intervals": "group"}, "need the column of the groups"),
+        ({"intervals": "residual", "noise": "repeats"}, "noise 'repeats' with intervals 'residual'"),
+        ({"intervals": "pairs", "noise": "pooled"}, "noise 'pooled' with intervals 'pairs'"),
+        ({"loss": Loss("huber", 0.01), "noise": "repeats"}, "noise 'repeats' with intervals 'pairs'"),
         ({"bounds": {"E": (np.inf, np.inf)}}, "no value to fix it at"),
         ({"resamples": 0}, "0 resamples are too few"),
     ],
@@ -218,6 +248,13 @@ def test_values_that_cannot_be_fitted_are_refused(x: list[float], y: list[float]
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         result_of(PATCHES, saturating(PATCHES), **options)
+
+
+@pytest.mark.parametrize("intervals", ["auto", "profile", "residual", "pairs", "none"])
+def test_clusters_without_their_bootstrap_are_refused(intervals: str) -> None:
+    points, options = gather(PATCHES, saturating(PATCHES)), Options(intervals=intervals)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match=r"clusters with intervals '(profile|residual|pairs|none)'"):
+        fit_points(points, "power", options, np.array(["a", "b", "c", "c", "b"]))
 
 
 def test_bounds_that_mix_with_other_parameters_are_refused() -> None:

@@ -155,6 +155,17 @@ def test_lack_of_fit_is_rarely_claimed_of_the_true_law() -> None:
     assert kstest(chances, "uniform").pvalue > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["residual", "pairs", "profile"])
+def test_a_fixed_parameter_is_none_of_the_fit(kind: str) -> None:
+    """A saturating law without its floor is the power law, intervals included."""
+    y = noisy(0.3 * PATCHES**0.4, 0.05, 1)
+    power = result_of(PATCHES, y, "power", intervals=kind, resamples=200)
+    fixed = result_of(PATCHES, y, bounds={"E": (0, 0)}, intervals=kind, resamples=200)
+    for name in ("A", "b"):
+        ends = [(result.parameters[name].low, result.parameters[name].high) for result in (power, fixed)]
+        assert ends[0] == pytest.approx(ends[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["pairs", "group"])
 def test_resampled_intervals_widen_with_the_clusters(kind: str) -> None:
     """Points of one cluster share an error; resampling whole clusters sees it."""
@@ -166,7 +177,8 @@ def test_resampled_intervals_widen_with_the_clusters(kind: str) -> None:
     y = 2 * x**-0.3 * np.exp(0.1 * rng.standard_normal(8)[clusters] + 0.005 * rng.standard_normal(96))
     points = gather(x, y)
     labels = clusters[np.lexsort((y, x))]
-    fitted = fit_points(points, "power", Options(intervals=kind, resamples=400), labels)  # pyright: ignore
+    options = Options(intervals=kind, resamples=400)  # pyright: ignore[reportArgumentType]
+    fitted = fit_points(points, "power", options, labels if kind == "group" else None)
     low, high = FitResult(fitted, ("x",), "loss", {}, ()).band(10.0)
     share = float(np.log(high[0] / low[0]))
     assert share > 0.09 if kind == "group" else share < 0.06

@@ -176,6 +176,7 @@ def test_training_flops_are_made_of_their_parts_beyond_64_bits() -> None:
         ({"hold_out": "patch_siz < 2"}, "--hold-out 'patch_siz < 2'"),
         ({"hold_out": "patch_size + 2"}, "is not a condition on rows"),
         ({"hold_out_compute": 1.5}, "not between 0 % and 100 %"),
+        ({"clusters": "seed"}, "clusters with intervals 'profile'"),
         ({"link": "logit"}, "unknown link 'logit'"),
         ({"hold_out": "patch_size < 0"}, "no row is so"),
         ({"law": "additive", "x": ["patch_size", "input_size"]}, "patch_size is its p"),
@@ -220,6 +221,20 @@ def test_compute_is_held_out_of_every_curve() -> None:
     records.loc[records["size"] == "nano", "training_flops"] *= 100
     results = fitted(fit_groups(records, "saturating", hold_out_compute=0.2))
     assert [result.points_used for result in results] == [4, 4]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_rows_that_cannot_be_used_take_no_share_of_compute(share: float) -> None:
+    """The dearest cells run out of memory; what is held out is as if they had not been tried."""
+    records = held_table()
+    dear = records[records["patch_size"] == 1].assign(patch_size=0.5, training_flops=4e15)
+    oom, unknown = dear.assign(status="oom", test_loss=np.nan), dear.assign(test_loss=np.inf)
+    copies = records[records["patch_size"] == 1]
+    with_them = fitted(fit_groups(pd.concat([records, oom, unknown, copies]), "power", hold_out_compute=share))
+    for result, expected in zip(with_them, fitted(fit_groups(records, "power", hold_out_compute=share)), strict=True):
+        assert result.extrapolation == expected.extrapolation
+        assert result.parameters == expected.parameters
+        assert len(result.left_out) == 3
 
 
 def test_a_curve_whose_rows_are_all_held_out_says_so() -> None:
