@@ -15,6 +15,7 @@ from scaling.cli.fit_output import (
     show_forecasts,
 )
 from scaling.cli.output import Format, message, print_json
+from scaling.cli.typed import refuse_others
 from scaling.errors import ScalingError, UsageError
 from scaling.names import source_name
 from scaling.outputs import check_output, write_output
@@ -72,7 +73,7 @@ def fit(
     """
     _check_used(learning_curves, at, checklist, output, {"--predict": predict, "--windows": windows})
     if learning_curves:
-        _check_forecast(context)
+        refuse_others(context, "--learning-curves", {"source", "learning_curves", "at", "level", "output"})
         _forecast(source, at or "100%", level, output)
         return
     from scaling.laws import check_windows, fit_groups, parse_share, rows_where
@@ -142,15 +143,6 @@ def _check_used(
     for name, value in tables.items():
         if value and checklist:
             raise UsageError(f"{name} does not go with --checklist: leave out one of them")
-
-
-def _check_forecast(context: typer.Context) -> None:
-    """Refuse what was typed and says nothing about forecasts."""
-    used = {"source", "learning_curves", "at", "level", "output"}
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name not in used and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{option.opts[0]} does not go with --learning-curves: leave out one of them")
 
 
 def _predictions(result: "FitResult | Unfitted", places: "Array") -> "tuple[Prediction, ...]":

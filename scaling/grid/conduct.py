@@ -29,7 +29,7 @@ class Conduct:
     """Experiment trackers that are told losses and results: 'tensorboard', 'wandb', 'mlflow', 'trackio'."""
     stop_hopeless: bool = False
     """Run the cheapest cells first, and stop those that are heading for a higher loss than a design that costs no more;
-    see docs/running.md."""
+    see docs/hopeless.md."""
     max_hours: float | None = None
     """Begin no cell that would bring the hours of the run directory above this, by what is foreseen: of GPUs, or
     of cores where cells run on CPUs."""

@@ -1,4 +1,4 @@
-"""Looking at running cells now and then, and finding those that cannot matter; see docs/running.md."""
+"""Looking at running cells now and then, and finding those that cannot matter; see docs/hopeless.md."""
 
 import math
 from collections.abc import Iterable
