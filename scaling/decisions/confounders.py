@@ -1,9 +1,11 @@
 """What else differs between designs that are compared, so that a gain may not be the design's alone."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from scaling.decisions.candidates import Candidate
 from scaling.decisions.outcomes import SeedNoise
+from scaling.design import Recipe
 
 # Settings that follow from the machine, not from the experiment.
 NO_SETTING = ("recipe.micro_batch_size",)
@@ -33,8 +35,14 @@ def differing_settings(base: Candidate, other: Candidate) -> str:
     if named[0] != named[1]:
         return f"the recipe: {named[1] or 'not known'}"
     keys = sorted(set(base.recipe) | set(other.recipe))
-    found = [key for key in keys if key not in NO_SETTING and base.recipe.get(key) != other.recipe.get(key)]
+    found = [key for key in keys if key not in NO_SETTING and _setting(base, key) != _setting(other, key)]
     return f"the recipe's {', '.join(key.removeprefix('recipe.') for key in found)}" if found else ""
+
+
+def _setting(candidate: Candidate, key: str) -> Any:
+    """What a record says, or the default where it is older than the setting."""
+    known = Recipe.model_fields.get(key.removeprefix("recipe."))
+    return candidate.recipe.get(key, known.default if known is not None else None)
 
 
 def _names(designs: list[str]) -> str:

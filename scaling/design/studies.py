@@ -143,9 +143,12 @@ def with_earlier_stages(cells: Iterable[Cell]) -> list[Cell]:
     return [cell for stage in stages for cell in stage]
 
 
+_HEAD = re.compile(r"\+(?!extend=)\w+")
+
+
 def matches(name: str, pattern: str) -> bool:
     """Whether a short name matches a shell pattern, with alternatives in braces; it may leave the head out."""
-    names = (name, name.split("+")[0])
+    names = (name, _HEAD.sub("", name))
     return any(fnmatchcase(each, one) for one in alternatives(pattern) for each in names)
 
 

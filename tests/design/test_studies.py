@@ -12,6 +12,7 @@ from scaling.design import (
     start_study,
     study_to_toml,
 )
+from scaling.design.studies import matches
 from tests.conftest import small_study, study_values
 
 
@@ -50,6 +51,20 @@ def test_exclusion_by_length_and_pattern() -> None:
 def test_exclusion_makes_an_impossible_combination_legal() -> None:
     study = small_study(grid__input_sizes=[16, 24], grid__patch_sizes=[8, 3], exclude=[{"design": "*/3@16"}])
     assert len(study.cells()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "found"),
+    [
+        ("deit-nano/8@16+linear", "deit-*/8@16", True),
+        ("deit-nano/8@16+linear", "*+upernet", False),
+        ("deit-nano/8@16+linear+extend=16", "deit-nano/8@16", False),
+        ("deit-nano/8@16+linear+extend=16", "deit-nano/8@16+extend=16", True),
+        ("deit-nano/8@16+extend=16", "deit-nano/8@16*", True),
+    ],
+)
+def test_a_pattern_may_leave_the_head_out_and_nothing_else(name: str, pattern: str, found: bool) -> None:
+    assert matches(name, pattern) == found
 
 
 def test_a_rule_lists_alternatives_in_braces() -> None:
