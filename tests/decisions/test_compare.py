@@ -193,7 +193,8 @@ def test_confounders_are_named() -> None:
     records = grid(steep_patch)
     records["recipe.learning_rate"] = np.where(records["size"] == "tiny", 1e-4, 1e-3)
     records["recipe.micro_batch_size"] = range(len(records))
-    records["recipe.new_head"] = np.where(records["size"] == "micro", np.nan, 0).astype(object)  # older than the setting
+    older = records["size"] == "micro"  # than the setting
+    records["recipe.new_head"] = np.where(older, np.nan, 0).astype(object)
     found = compare(records, "deit-nano/8@32")
     assert found.confounders == (
         "deit-tiny/8@32 and deit-nano/8@32 differ in the recipe's learning_rate",
