@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from scaling.figures.layout import COLUMNS, look, panels
 from scaling.figures.material import FigureError, Material
-from scaling.figures.results import TOLD_APART, Result, model_name, plain, results, size_rank, varying
+from scaling.figures.results import TOLD_APART, Result, model_name, plain, results, varying
+from scaling.figures.sizes import size_rank
 from scaling.figures.style import log_axis, nice_log_ticks, styled
 from scaling.figures.tables.costs import hours, memory, spent
 from scaling.figures.values import Value

@@ -13,7 +13,7 @@ from scaling.figures.material import Material
 from scaling.figures.panels import Panel, Y, blank, panels_of
 from scaling.figures.scales import floor_of, loss_axis, patch_axis
 from scaling.figures.style import COLOURS, LAW_SIZE, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, styled
-from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank
+from scaling.figures.words import SCALE_LABELS, add_caption, loss_label
 from scaling.laws import FitResult, FitStatus, Unfitted
 from scaling.records import count_records
 
@@ -53,7 +53,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.set_ylabel(loss_label(panel.rows))
     around, handles, lines_of_lost = bar_ends(panel.rows, Y), [], 0
     for curve in panel.curves:
-        place = rank(curve.group.get("size"))
+        place = panel.place(curve)
         if isinstance(curve, FitResult):
             around.append(draw_law(axis, place, curve))
         alone = panel.alone(curve)

@@ -1,6 +1,7 @@
 """Figure 2: the decoder's impact on segmentation: two heads against patch size, and the gap between them."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,9 @@ from scipy import special
 from scaling.figures.marks import bars_caption, draw_points, half_widths, mark
 from scaling.figures.material import FigureError, Material
 from scaling.figures.scales import loss_axis, patch_axis
+from scaling.figures.sizes import MIDDLE, size_places
 from scaling.figures.style import COLOURS, MARKERS, PANEL_WIDTH, styled
-from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank, titles, words, written
+from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, titles, words, written
 from scaling.laws import default_groups, usable
 
 X = "patch_size"
@@ -36,6 +38,17 @@ class Column:
     title: str
     metric: str
     rows: pd.DataFrame
+    places: Mapping[str, int]
+    """In the palette, of each model size of the figure."""
+
+    def by_size(self) -> Iterator[tuple[str, int, pd.DataFrame]]:
+        """Model sizes from small to large, places in the palette and rows; '' where sizes are not told."""
+        if not self.places:
+            yield "", MIDDLE, self.rows
+        for size, place in self.places.items():
+            rows = self.rows[self.rows["size"] == size]
+            if len(rows):
+                yield size, place, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,12 @@ def _columns(table: pd.DataFrame) -> list[Column]:
     keys = [key for key in default_groups(segmented, X) if key not in ("size", "head")]
     groups = list(segmented.groupby(keys, dropna=False, sort=False)) if keys else [((), segmented)]
     names = titles(words(dict(zip(keys, key, strict=True))) for key, _ in groups)
-    found = []
+    found, places = [], size_places(segmented)
     for title, (_, rows) in zip(names, groups, strict=True):
         for metric, factor in FACTORS.items():
             known = usable(rows, X, metric)[0] if metric in rows else rows[:0]
             if len(known):
-                found.append(Column(title, metric, _scaled(known, metric, factor)))
+                found.append(Column(title, metric, _scaled(known, metric, factor), places))
     if not found:
         raise FigureError("no finished record with a head has a mean IoU or a test loss; nothing to draw")
     return found
@@ -100,16 +113,10 @@ def _check_heads(table: pd.DataFrame) -> None:
     raise FigureError(text)
 
 
-def _by_size(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    groups = rows.groupby("size", sort=False) if "size" in rows else [("", rows)]
-    return sorted(((str(size), group) for size, group in groups), key=lambda group: rank(group[0]))
-
-
 def _draw_column(above: Axes, below: Axes, column: Column) -> list[Gap]:
     rows, metric = column.rows, column.metric
-    gaps, sizes = [], _by_size(rows)
-    for place, (size, group) in enumerate(sizes):
-        index = rank(size)
+    gaps, sizes = [], list(column.by_size())
+    for place, (_, index, group) in enumerate(sizes):
         for head in (DECODER, LINEAR):
             of_head = group[group["head"].eq(head)]
             if draw_points(above, index, of_head, X, metric, hollow=head == DECODER):
@@ -140,14 +147,14 @@ def _line(head: str) -> Literal[":", "-"]:
 
 def _handles(columns: list[Column]) -> list[Line2D]:
     """Entries of the legend: what tells heads apart, then what tells sizes apart."""
-    sizes = dict.fromkeys(size for column in columns for size, _ in _by_size(column.rows) if size)
+    sizes = {size: place for column in columns for size, place, _ in column.by_size() if size}
     heads = [
         Line2D([], [], color=GREY, linestyle=_line(head), linewidth=1, marker="o", mfc=face, label=written(head))
         for head, face in ((DECODER, "white"), (LINEAR, GREY))
     ]
     return heads + [
-        Line2D([], [], color=COLOURS[rank(size)], linestyle="", marker=MARKERS[rank(size)], label=size)
-        for size in sorted(sizes, key=rank)
+        Line2D([], [], color=COLOURS[place], linestyle="", marker=MARKERS[place], label=size)
+        for size, place in sorted(sizes.items(), key=lambda each: each[1])
     ]
 
 
@@ -225,7 +232,7 @@ def _blank(column: Column) -> list[str]:
     """Such as 'UperNet at patch 8, 4, 2 (tiny, base)', of the patch sizes that the column shows."""
     patches = sorted(set(column.rows[X]), reverse=True)
     sizes: dict[str, list[str]] = {}
-    for size, rows in _by_size(column.rows):
+    for size, _, rows in column.by_size():
         for head in (DECODER, LINEAR):
             there = set(rows.loc[rows["head"].eq(head), X])
             missing = [f"{patch:g}" for patch in patches if patch not in there]

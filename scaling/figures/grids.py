@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from scaling.figures.material import FigureError
-from scaling.figures.results import TOLD_APART, Result, choose_metric, each_trained, plain, size_rank, varying
+from scaling.figures.results import TOLD_APART, Result, choose_metric, each_trained, plain, varying
+from scaling.figures.sizes import size_rank
 from scaling.figures.values import Metric, Value, level
 
 

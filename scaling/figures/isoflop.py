@@ -1,7 +1,9 @@
 """IsoFLOP profiles: the result of every model size at the patch size with which it spends the same training FLOPs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -19,6 +21,8 @@ from scaling.figures.words import add_caption
 
 MOST_BUDGETS = 6
 LEGEND_HEIGHT = 0.5  # inches
+NAME_HEIGHT = 0.05  # of a curve's name, as a share of the panel
+PANEL_POINTS = 0.8 * 72 * PANEL_HEIGHT  # what axes take of a panel, about
 SHADES = colormaps["cividis"]
 
 
@@ -99,8 +103,6 @@ def _draw_panel(axis: Axes, curves: Sequence[Curve], budgets: Sequence[float], m
             markersize=3,
             zorder=1,
         )
-        end = (curve.patches[-1], curve.values[-1])
-        axis.annotate(curve.size, end, (4, 0), textcoords="offset points", fontsize=6.5, color="0.4", va="center")
     for place, budget in enumerate(budgets):
         colour = SHADES(0.85 * (1 - place / max(1, len(budgets) - 1)))
         reached = [(index, *curve.at(budget)) for index, curve in enumerate(curves) if curve.reaches(budget)]
@@ -113,10 +115,24 @@ def _draw_panel(axis: Axes, curves: Sequence[Curve], budgets: Sequence[float], m
         axis.plot(*best[1:], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=colour)
     axis.set(xscale="log", xlabel="Patch size (pixels)", ylabel=metric.title)
     axis.margins(x=0.14, y=0.06)
+    _name_ends(axis, curves)
     axis.invert_xaxis()
     log_axis(axis.xaxis, sorted({patch for curve in curves for patch in curve.patches}))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "ncols": 3}  # where no curve is hidden
     axis.legend(title="Training FLOPs per image", title_fontsize=7, **below)
+
+
+def _name_ends(axis: Axes, curves: Sequence[Curve]) -> None:
+    """Write each model size beside the end of its curve, above that of a curve that ends just below."""
+    low, high = axis.get_ylim()
+    written: dict[float, float] = {}
+    for curve in sorted(curves, key=lambda curve: curve.values[-1]):
+        patch, end = curve.patches[-1], curve.values[-1]
+        height = max(end, written.get(patch, -math.inf) + NAME_HEIGHT * (high - low))
+        written[patch] = height
+        up = PANEL_POINTS * (height - end) / (high - low)
+        where: dict[str, Any] = {"xytext": (4, up), "textcoords": "offset points", "va": "center"}
+        axis.annotate(curve.size, (patch, end), fontsize=6.5, color="0.4", **where)
 
 
 def _flops(result: Result) -> float | None:

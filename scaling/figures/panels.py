@@ -1,10 +1,12 @@
 """Records as panels: one per task, architecture, head and input size, or those of a published figure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scaling.figures.material import FigureError, Material
-from scaling.figures.words import rank, titles, words
+from scaling.figures.sizes import MIDDLE, size_places
+from scaling.figures.words import titles, words
 from scaling.laws import FitResult, Options, Unfitted, default_groups, fit_groups, usable
 from scaling.records import published_studies, published_study
 
@@ -31,6 +33,12 @@ class Panel:
     """One per model size, from small to large."""
     published_floor: float | None
     """What the published figure's own loss axis subtracts, where the law is fixed to it."""
+    places: Mapping[str, int]
+    """In the palette, of each model size of the figure."""
+
+    def place(self, curve: FitResult | Unfitted) -> int:
+        """A curve's place in the palette, by its model size."""
+        return _place(curve, self.places)
 
     def alone(self, curve: FitResult | Unfitted) -> "Panel":
         """The panel with one of its curves only."""
@@ -68,7 +76,11 @@ def panels_of(material: Material, x: str) -> list[Panel]:
     )  # stable: those without a letter keep their order, at the end
     shared = [dict(zip(keys, key, strict=False)) for key, _ in groups]
     names = titles(words(group, _only_size(rows)) for group, (_, rows) in zip(shared, groups, strict=True))
-    return [_panel(name, str(key[-1]), rows, x, material) for name, (key, rows) in zip(names, groups, strict=True)]
+    places = size_places(table)
+    return [
+        _panel(name, str(key[-1]), rows, x, material.law, places)
+        for name, (key, rows) in zip(names, groups, strict=True)
+    ]
 
 
 def _only_size(rows: "pd.DataFrame") -> str | None:
@@ -76,16 +88,20 @@ def _only_size(rows: "pd.DataFrame") -> str | None:
     return str(sizes[0]) if len(sizes) == 1 else None
 
 
-def _panel(title: str, letter: str, rows: "pd.DataFrame", x: str, material: Material) -> Panel:
-    floor = _published_floor(rows, letter) if material.law == "auto" else None
+def _panel(title: str, letter: str, rows: "pd.DataFrame", x: str, law: str, places: Mapping[str, int]) -> Panel:
+    floor = _published_floor(rows, letter) if law == "auto" else None
     if floor is None:
-        curves = fit_groups(rows, material.law, x, Y)
+        curves = fit_groups(rows, law, x, Y)
     else:  # on the published axis half a pixel is the same everywhere, so points weigh by it
         options = Options(bounds={"E": (floor, floor)})
         curves = fit_groups(rows, "saturating", x, Y, errors=READING_ERROR, options=options)
     lost = rows[rows["status"].isin(WITHOUT_LOSS) & rows[x].notna()] if "status" in rows else rows[:0]
-    curves.sort(key=lambda curve: rank(curve.group.get("size")))
-    return Panel(title, letter, usable(rows, x, Y)[0], lost, tuple(curves), floor)
+    curves.sort(key=lambda curve: _place(curve, places))
+    return Panel(title, letter, usable(rows, x, Y)[0], lost, tuple(curves), floor, places)
+
+
+def _place(curve: FitResult | Unfitted, places: Mapping[str, int]) -> int:
+    return places.get(str(curve.group.get("size")), MIDDLE)
 
 
 def _published_floor(rows: "pd.DataFrame", letter: str) -> float | None:

@@ -12,7 +12,7 @@ from scaling.figures.material import FigureError, Material
 from scaling.figures.panels import Panel, Y, panels_of
 from scaling.figures.scales import floor_of, loss_axis, patch_axis
 from scaling.figures.style import LAW_SIZE, PANEL_WIDTH, styled
-from scaling.figures.words import SCALE_LABELS, add_caption, loss_label, rank
+from scaling.figures.words import SCALE_LABELS, add_caption, loss_label
 from scaling.laws import FitResult, default_x
 
 MOST, COLUMNS = 9, 3
@@ -55,7 +55,7 @@ def draw(material: Material) -> Figure:
 
 
 def _draw_law(axis: Axes, panel: Panel, curve: FitResult, x: str) -> None:
-    place, rows = rank(curve.group.get("size")), panel.rows
+    place, rows = panel.place(curve), panel.rows
     if panel.letter:
         axis.set_title(panel.letter, loc="left", fontweight="bold")
     axis.set_ylabel(loss_label(panel.rows))
@@ -82,7 +82,7 @@ def _title(panel: Panel, curve: FitResult) -> str:
 
 
 def _draw_residuals(axis: Axes, panel: Panel, curve: FitResult, x: str) -> None:
-    place, rows = rank(curve.group.get("size")), panel.rows
+    place, rows = panel.place(curve), panel.rows
     law = curve.predict(rows[x].to_numpy(float))
     axis.axhline(0, color="0.4", linewidth=0.8)
     mark(axis, place, rows[x], PERCENT * (rows[Y] / law - 1), PERCENT * half_widths(rows, Y) / law)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scaling.design import known_architectures
-from scaling.design.architectures import DesignError, find_shape
 from scaling.errors import UsageError, nearest
 from scaling.figures.material import FigureError
+from scaling.figures.sizes import size_rank
 from scaling.figures.values import CHOSEN_FROM, METRICS, Metric, Value, certain
 from scaling.figures.words import NAMES
 from scaling.records import BOXES, MASKS
@@ -171,12 +171,3 @@ def _rank(result: Result) -> tuple[Any, ...]:
         -result["patch_size"],
         result["extended_length"] or 0,
     )
-
-
-def size_rank(architecture: str, size: str) -> float:
-    """Weights of the blocks, roughly; a size that is not known comes last."""
-    try:
-        shape = find_shape(architecture, size)
-    except DesignError:
-        return math.inf
-    return shape.depth * shape.width**2

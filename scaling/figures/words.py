@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from scaling.design import known_architectures
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,7 +17,6 @@ NAMES = {
     "coco": "COCO",
     "upernet": "UperNet",
 }
-SIZES = tuple(dict.fromkeys(size for known in known_architectures().values() for size in known.sizes))
 LOSS_UNITS = {"classification": "nats", "segmentation": "nats per pixel"}  # other tasks add up losses of several kinds
 SCALE_LABELS = {
     "patch_size": "Patch size (pixels)",
@@ -75,11 +72,6 @@ def loss_label(table: "pd.DataFrame", loss: str = "Test loss") -> str:
     tasks = set(table["task"]) if "task" in table else set()
     unit = LOSS_UNITS.get(str(tasks.pop())) if len(tasks) == 1 else None
     return f"{loss} ({unit})" if unit else loss
-
-
-def rank(size: str | None) -> int:
-    """Place of a size from small to large; a size of its own gets the middle of the palette."""
-    return SIZES.index(size) if size in SIZES else len(SIZES) // 2
 
 
 def add_caption(figure: Figure, parts: Iterable[str], columns: float) -> None:
