@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
@@ -55,6 +56,18 @@ def test_larger_inputs_help_up_to_the_scenes_own_pixels() -> None:
         assert at["max"][16] < at["min"][8]
         assert at["max"][32] < at["min"][64]
         assert at["max"][64] < at["min"][128]
+
+
+def test_figure_4_keeps_studies_apart() -> None:
+    records = load_records(RUNS / "digits-input-size")
+    other = records.assign(study="other", test_loss=10 * records["test_loss"])
+    alone, joined = (figure(table, 4) for table in (records, pd.concat([records, other], ignore_index=True)))
+    panels = [axis for axis in joined.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == [
+        f"deit-{size} linear\n{study}" for study in ("digits-input-size", "other") for size in ("nano", "micro")
+    ]
+    first = next(axis for axis in alone.axes if axis.get_title())
+    assert np.array_equal(np.asarray(first.lines[-1].get_ydata()), np.asarray(panels[0].lines[-1].get_ydata()))
 
 
 def test_figure_4_shows_the_patch_embeddings_share_of_the_parameters_that_were_counted() -> None:

@@ -47,9 +47,10 @@ def records(
 
 
 def _without_gaps(row: dict[Any, Any]) -> dict[str, Any]:
-    """JSON knows no NaN and no infinity: they become null, and dates text."""
+    """JSON knows no NaN, no infinity and no missing dates: they become null, and dates text."""
     finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+        key: None if value != value or (isinstance(value, float) and math.isinf(value)) else value
+        for key, value in row.items()
     }
     return {str(key): value if isinstance(value, JSON_KINDS) else str(value) for key, value in finite.items()}
 

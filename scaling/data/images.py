@@ -19,6 +19,7 @@ from PIL import Image
 from scaling.errors import UsageError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+SIXTEEN_TO_EIGHT_BITS = 257  # 65,535 becomes 255
 # What Pillow raises for files that are no images, or are cut off or broken inside.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -117,10 +118,23 @@ class Images(ABC):
             with warnings.catch_warnings():  # Pillow warns of odd metadata, which change no pixel
                 warnings.simplefilter("ignore", UserWarning)
                 opened = Image.fromarray(found) if isinstance(found, np.ndarray) else Image.open(io.BytesIO(found))
-                return opened.convert("RGB")
+                return _eight_bits(opened).convert("RGB")
         except BROKEN as error:
             reason = str(error).partition("<")[0].strip() or type(error).__name__  # without the buffer's address
             raise UnreadableImageError(reason) from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image with 8 bits a channel; Pillow would cut off what is brighter than its 255.
+
+    Raises:
+        UnreadableImageError: for pixels without a known range.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # older versions of Pillow
+        return Image.fromarray(np.round(np.asarray(image) / SIXTEEN_TO_EIGHT_BITS).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UnreadableImageError(f"pixels of mode {image.mode} have no known range; save 8 or 16 bits a channel")
+    return image
 
 
 class ArrayImages(Images):

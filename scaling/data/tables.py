@@ -22,7 +22,8 @@ class TableImages(Images):
         for key in ("image_column", "label_column"):
             if (column := getattr(data, key)) not in table.column_names:
                 raise DataError(f"data.{key}: {where} has no column '{column}'; {nearest(column, table.column_names)}")
-        labels = np.asarray(table.with_format("numpy")[:][data.label_column])
+        # Of this column alone: `datasets` would decode all images too.
+        labels = np.asarray(table.select_columns(data.label_column).with_format("numpy")[:][data.label_column])
         if not np.issubdtype(labels.dtype, np.integer):
             raise DataError(f"data.label_column: '{data.label_column}' of {where} holds {labels.dtype}, not numbers")
         names = getattr(table.features[data.label_column], "names", None)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scaling.figures.layout import COLUMNS, look, panels
 from scaling.figures.material import FigureError, Material
-from scaling.figures.results import TOLD_APART, Result, model_name, plain, results, varying
+from scaling.figures.results import TOLD_APART, Result, each_trained, model_name, plain, results, varying
 from scaling.figures.sizes import size_rank
 from scaling.figures.style import log_axis, nice_log_ticks, styled
 from scaling.figures.tables.costs import hours, memory, spent
@@ -43,7 +43,7 @@ def draw(material: Material) -> Figure:
     Raises:
         FigureError: if no model has costs at two sequence lengths or more.
     """
-    found = [result for result in plain(results(material.table)) if result["sequence_length"]]
+    found = [result for result in each_trained(plain(results(material.table))) if result["sequence_length"]]
     timed = HOURS if any(hours(result).known for result in found) else SPENT
     models = [members for members in _models(found) if any(len(_stated(members, cost)) > 1 for cost in (MEMORY, timed))]
     if not models:

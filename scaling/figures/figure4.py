@@ -14,6 +14,7 @@ from scaling.design import Design
 from scaling.errors import UsageError
 from scaling.figures.material import FigureError, Material
 from scaling.figures.paths import value_label
+from scaling.figures.results import TOLD_APART
 from scaling.figures.style import COLOURS, LINES, MARKERS, PANEL_HEIGHT, PANEL_WIDTH, log_axis, nice_log_ticks, styled
 from scaling.figures.words import add_caption
 from scaling.records import is_published
@@ -21,7 +22,8 @@ from scaling.records import is_published
 FURTHER = 4  # times the largest input, up to which the share is drawn
 MOST_PANELS = 4
 NEEDED = ("design", "architecture", "size", "input_size", "sequence_length")
-Key = tuple[str, str, str, str]  # architecture, size, head, data set
+KEYS = ("architecture", "size", "head", *(column for column in TOLD_APART if column != "head"))
+Key = tuple[str, ...]  # values of KEYS, '' where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,10 @@ def draw(material: Material) -> Figure:
         width = PANEL_WIDTH if len(shown) < 3 else 0.8 * PANEL_WIDTH
         figure = Figure(figsize=(width * len(shown), 1.75 * PANEL_HEIGHT), layout="constrained")
         axes = figure.subplots(2, len(shown), squeeze=False, sharex="col", height_ratios=(1.25, 1))
-        for column, ((architecture, size, head, _), lines) in enumerate(shown.items()):
+        for column, (title, lines) in enumerate(zip(_titles(list(shown)), shown.values(), strict=True)):
             _draw_results(axes[0][column], lines, outcome, lengths)
             _draw_share(axes[1][column], lines, lengths)
-            axes[0][column].set_title(" ".join(filter(None, (f"{architecture}-{size}", head))))
+            axes[0][column].set_title(title)
             if column == 0:
                 axes[0][0].set_ylabel(value_label(outcome))
                 axes[1][0].set_ylabel("Share of parameters in\nthe patch embedding (%)")
@@ -84,16 +86,23 @@ def _panels(table: pd.DataFrame, outcome: Outcome) -> dict[Key, list[Line]]:
         used = used[used["extended_length"].isna()]
     if "status" in used:
         used = used[used["status"] == "done"]
-    keys = ["architecture", "size", *(key for key in ("head", "dataset") if key in used)]
+    known = used.reindex(columns=list(KEYS)).astype(object)
+    known = known.where(known.notna(), "").astype(str)
     panels: dict[Key, list[Line]] = {}
-    for key, rows in used.groupby(keys, dropna=False, sort=False):
+    for key, rows in used.groupby([known[name] for name in KEYS], sort=False):
         lines = [_line(each, outcome) for _, each in rows.groupby("sequence_length")]
         lines = [line for line in lines if len(line.inputs) > 1]
         if lines:
-            words = [str(part) if part == part and part is not None else "" for part in key]
-            architecture, size, head, dataset = (*words, "", "")[:4]
-            panels[architecture, size, head, dataset] = lines
+            panels[tuple(map(str, key))] = lines
     return dict(sorted(panels.items(), key=lambda item: -sum(len(line.inputs) for line in item[1])))
+
+
+def _titles(keys: list[Key]) -> list[str]:
+    """Model and head, and on a second line what else tells panels apart."""
+    apart = [place for place in range(3, len(KEYS)) if len({key[place] for key in keys}) > 1]
+    names = [" ".join(filter(None, (f"{architecture}-{size}", head))) for architecture, size, head, *_ in keys]
+    others = [", ".join(key[place] for place in apart if key[place]) for key in keys]
+    return [f"{name}\n{other}" if other else name for name, other in zip(names, others, strict=True)]
 
 
 def _line(rows: pd.DataFrame, outcome: Outcome) -> Line:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scaling.laws.hopeless import Rival
 
 LOOKS = 10  # at a cell in its whole training, evenly
-SHAPES_LOSS = (*Augmentation.model_fields, "label_smoothing", "drop_path", "ema_decay")
+SHAPES_LOSS = (*Augmentation.model_fields, "label_smoothing", "drop_path", "ema_decay", "auxiliary_loss", "detector")
 """Keys of a recipe with which training losses mean something else, or else of the test loss."""
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -275,6 +276,14 @@ def test_records_table_json_and_export(run_path: Path, tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "all.csv")) == 5
     result = scaling("records", run_path, tmp_path / "all.csv", "--export", tmp_path / "both.csv")
     assert "10 records written" in result.stderr
+
+
+def test_gaps_of_any_kind_are_null_in_json(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"design": ["a", "b"], "when": [pd.Timestamp("2026-01-02"), pd.NaT], "loss": [np.inf, np.nan]})
+    rows.to_parquet(tmp_path / "t.parquet")
+    found = json.loads(scaling("records", "t.parquet", "--format", "json", cwd=tmp_path).stdout)
+    assert [row["when"] for row in found] == ["2026-01-02 00:00:00", None]
+    assert [row["loss"] for row in found] == [None, None]
 
 
 def test_init_then_dry_run(tmp_path: Path) -> None:

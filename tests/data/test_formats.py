@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from scaling.data import DataError, data_fingerprint, open_data
@@ -24,7 +25,7 @@ def files(name: str, path: Path, **changes: Any) -> Files:
     return parse_data({"name": name, "path": str(path)} | counted | changes)  # pyright: ignore[reportReturnType]
 
 
-def save_arrow(root: Path) -> Path:
+def save_arrow(root: Path, broken: bool = False) -> Path:
     import datasets
 
     label = datasets.ClassLabel(names=list(made.CLASSES))
@@ -33,6 +34,10 @@ def save_arrow(root: Path) -> Path:
         split: datasets.Dataset.from_dict(made.rows(name), features=features)
         for split, name in (("train", "train"), ("validation", "val"))
     }
+    if broken:
+        rows = made.rows("train")
+        rows["image"][0]["bytes"] = b"no image"
+        splits["train"] = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict(**splits).save_to_disk(str(root))
     return root
 
@@ -288,6 +293,32 @@ def test_grey_and_transparent_images_are_rgb(tmp_path: Path) -> None:
         image.save(path, "TIFF" if mode == "CMYK" else "PNG")
     images = open_data(files("image-folder", root)).train
     assert all(images.image(index).mode == "RGB" for index in range(4))
+
+
+def test_opening_a_data_set_decodes_no_image(tmp_path: Path) -> None:
+    images = open_data(files("huggingface", save_arrow(tmp_path / "saved", broken=True))).train
+    assert len(images) == len(made.rows("train")["label"])
+    with pytest.raises(UnreadableImageError):
+        images.image(0)
+    assert images.image(1).mode == "RGB"
+
+
+def test_sixteen_bits_become_eight_and_other_depths_are_refused(tmp_path: Path) -> None:
+    root = made.make_folder(tmp_path, ending="tiff")
+    ants = sorted((root / "train" / "ant").iterdir())
+    dark_to_bright = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(dark_to_bright).save(ants[0], "PNG")
+    Image.fromarray(dark_to_bright).save(ants[1])
+    for path, kind in ((ants[2], np.int32), (ants[3], np.float32)):
+        Image.fromarray(dark_to_bright.astype(kind)).save(path)
+    images = open_data(files("image-folder", root)).train
+    for index in range(2):
+        pixels = np.asarray(images.image(index))
+        assert np.array_equal(pixels[..., 0], np.round(dark_to_bright / 257))
+        assert (pixels == pixels[..., :1]).all()
+    for index, mode in ((2, "I"), (3, "F")):
+        with pytest.raises(UnreadableImageError, match=f"mode {mode} have no known range"):
+            images.image(index)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,14 @@ def test_slopes_are_drawn_as_steep_as_growth_is(paper: pd.DataFrame) -> None:
             (x0, y0), (x1, y1) = np.asarray(key.get_xydata(), float)
             rise = (y1 - y0) * math.log(top / bottom) / ((x1 - x0) * math.log(right / left))
             assert rise == pytest.approx(slope)
+
+
+def test_a_detector_is_one_model_with_one_cost() -> None:
+    records = load_records(Path(__file__).parents[2] / "runs" / "digits-detection")
+    assert records.groupby("cell")["task"].nunique().eq(2).all()
+    for axis in figure(records, "cost").axes:
+        labels = [str(line.get_label()) for line in axis.lines if not str(line.get_label()).startswith("_")]
+        assert len({label.removesuffix(", estimated") for label in labels}) == 1
 
 
 def test_a_measured_study_has_bytes_and_milliseconds() -> None:

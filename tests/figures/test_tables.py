@@ -71,7 +71,7 @@ def test_several_seeds_give_a_mean_and_its_spread() -> None:
     assert [cell.text for cell in micro.cells][-2:] == ["oom", "64"]
     notes = paper_table(study(), 1).notes
     assert "Mean ± standard deviation over 2 to 3 seeds." in notes
-    assert {"oom: out of memory.", "diverged: the loss became infinite or NaN."} <= set(notes)
+    assert {"oom: out of memory.", "diverged: the loss exploded or was no number."} <= set(notes)
     assert "±" not in to_markdown(paper_table(study(seeds=1), 1))
 
 
@@ -89,6 +89,13 @@ def test_digits_follow_the_uncertainty() -> None:
     assert cells(paper_table(sampled, 4), 0)[2:4] == ["0.56", "0.48"]
     assert cells(paper_table(study("test_loss", seeds=1), 4), 0)[2:4] == ["0.558", "0.478"]
     assert Value(56.84, 1, 0.32, 2).text == "56.8 ± 0.3"
+
+
+def test_hours_have_the_digits_they_are_known_to() -> None:
+    table = study("test_loss", seeds=1)
+    first, second, *_ = table.index
+    table.loc[first, "gpu_hours_per_epoch"], table.loc[second, "gpu_hours_per_epoch"] = 1.2e-5, 1234567.0
+    assert [cells(paper_table(table, 6), row)[-1] for row in range(2)] == ["0.000012", "1,234,567"]
 
 
 def test_a_table_of_losses_has_the_lowest_bold() -> None:

@@ -157,6 +157,7 @@ def test_each_tenth_from_the_half_on_is_looked_at_once(tmp_path: Path) -> None:
 def test_only_comparable_losses_of_cells_that_stand_alone_are_judged(tmp_path: Path) -> None:
     changes = {
         "smoothed": {"recipe": "label_smoothing", "value": 0.1},
+        "with another loss beside it": {"recipe": "auxiliary_loss", "value": 0.4},
         "checkpoint": {"recipe": "start_from", "value": "some.safetensors"},
         "schedule": {"recipe": "stages", "value": (PatchStage(patch_size=8, share=0.5),)},
     }

@@ -1,6 +1,7 @@
 """Tables 6 and 7: cost against sequence length, and the shapes of the models."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from scaling.design.architectures import DesignError, find_shape
@@ -87,7 +88,10 @@ def memory(result: Result) -> Value:
 def hours(result: Result) -> Value:
     """GPU-hours of an epoch, as printed."""
     found = result.mean("gpu_hours_per_epoch")
-    return Value() if found is None else Value(found, len(f"{found:.6g}".partition(".")[2]))
+    if found is None:
+        return Value()
+    exponent = Decimal(f"{found:.6g}").as_tuple().exponent
+    return Value(found, max(0, -int(exponent)))
 
 
 def spent(result: Result) -> Value:

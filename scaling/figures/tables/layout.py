@@ -104,6 +104,6 @@ def notes_on(rows: Iterable[Row], published: bool, bold: str = "", metric: Metri
         found.append(f"Mean ± standard deviation over {' to '.join(map(str, {counts[0]: 0, counts[-1]: 0}))} seeds.")
     if any(not cell.known and not cell.note for cell in cells):
         found.append(f"-: {'not reported' if published else 'no finished record'}.")
-    told = {"oom": "out of memory", "diverged": "the loss became infinite or NaN", "failed": "stopped with an error"}
+    told = {"oom": "out of memory", "diverged": "the loss exploded or was no number", "failed": "stopped with an error"}
     found += [f"{name}: {meaning}." for name, meaning in told.items() if any(name in cell.note for cell in cells)]
     return tuple(found)
