@@ -53,7 +53,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
     """A process's micro-batches of a cell's training stream, in order and without end.
 
     Image i of the stream, and what augmentation makes of it, follow from the cell alone, however many `workers` load
-    it (None for as many as its cores) and however steps are cut and dealt.
+    it (None for as many as its share of all cores) and however steps are cut and dealt.
 
     Raises:
         DataError: for data that are not what the study says, or with too many images that cannot be decoded.
