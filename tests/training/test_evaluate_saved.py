@@ -19,6 +19,7 @@ from scaling.training.cells import EVALUATION_BATCHES, model_of
 from scaling.training.evaluate_saved import SavedResult, evaluate_saved
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
+from tests.data import made
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 METRICS = ("accuracy", "accuracy_top5", "calibration_error", "mean_iou", "pixel_accuracy")
@@ -145,7 +146,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
             find_saved(folder, design=asked)
     other = tmp_path / "classes.toml"
     other.write_text(study_to_toml(small_study(data__task="classification", data__digits=1)))
-    with pytest.raises(CheckpointError, match="tells 11 classes apart, and the data have 10"):
+    with pytest.raises(CheckpointError, match=r"is of deit-nano/8@16\+linear, and has no head for classification"):
         result_of(find_saved(weights, study=str(other)))
     headless = tmp_path / "headless.pth"
     torch.save({"cls_token": torch.zeros(1)}, headless)
@@ -154,6 +155,23 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"not tensors")
     with pytest.raises(CheckpointError, match="is not a safetensors file"):
         find_saved(folder)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_a_classifier_has_no_head_for_a_dense_task(task: str, tmp_path: Path) -> None:
+    run, cell = untrained(tmp_path, data__task="classification", data__digits=1)
+    dense = tmp_path / "dense.toml"
+    dense.write_text(study_to_toml(small_study(data__task=task)))
+    with pytest.raises(CheckpointError, match=rf"is of deit-nano/8@16, and has no head for {task}; give data of class"):
+        result_of(find_saved(run.cell_folder(cell.id), study=str(dense)))
+
+
+def test_a_classifier_of_other_classes_is_refused(tmp_path: Path) -> None:
+    run, cell = untrained(tmp_path, data__task="classification", data__digits=1)
+    insects = tmp_path / "insects.toml"
+    insects.write_text(study_to_toml(made.image_study(tmp_path)))
+    with pytest.raises(CheckpointError, match=f"tells 10 classes apart, and the data have {len(made.CLASSES)}"):
+        result_of(find_saved(run.cell_folder(cell.id), study=str(insects)))
 
 
 def test_what_is_not_there_or_not_clear_is_named(tmp_path: Path) -> None:
