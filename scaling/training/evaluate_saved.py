@@ -24,7 +24,8 @@ class SavedResult:
     Args:
         result: loss and metrics.
         positions: how the position embeddings were fitted to the input.
-        missing_classes: classes of which the test set has no label; they are in no mean over classes.
+        missing_classes: classes of which the test set has no label. Average precision is of the others; in mean IoU one
+            that is predicted nevertheless counts as 0.
     """
 
     result: Evaluation

@@ -19,7 +19,7 @@ from scaling.training.cells import EVALUATION_BATCHES, model_of
 from scaling.training.evaluate_saved import SavedResult, evaluate_saved
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
-from tests.data import made
+from tests.data import made, made_dense
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 METRICS = ("accuracy", "accuracy_top5", "calibration_error", "mean_iou", "pixel_accuracy")
@@ -227,6 +227,25 @@ def test_the_command_prints_json_and_its_errors(tmp_path: Path) -> None:
     missing = scaling("evaluate", tmp_path / "none")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr.startswith("error: ")
+
+
+def test_images_of_any_sides_are_tested_one_at_a_time_and_absent_classes_are_told(tmp_path: Path) -> None:
+    import json
+
+    data = {"name": "segmentation-folder", "path": str(made_dense.make_maps(tmp_path / "maps")), "train_images": 6}
+    run, cell = untrained(tmp_path, data=data | {"classes": made_dense.CLASSES + 1}, resources__data_workers=0)
+    command = ("evaluate", run.cell_folder(cell.id), "--format", "json", "--device", "cpu")
+    whole = scaling(*command)
+    assert whole.returncode == 0, whole.stderr
+    told = json.loads(whole.stdout)
+    assert (told["batch_size"], told["missing_classes"]) == (1, [4])
+    assert "no example of class 4; in mean IoU it counts as 0 where it is predicted" in whole.stderr
+    refused = scaling(*command, "--batch-size", "4")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--batch-size 4: images of segmentation keep their sides, and are tested one at a time" in refused.stderr
+    windows = scaling(*command, "--batch-size", "4", "--data", "inference=slide")
+    assert windows.returncode == 0, windows.stderr
+    assert json.loads(windows.stdout)["batch_size"] == 4
 
 
 def test_a_record_of_a_failed_cell_does_not_hide_its_checkpoint(tmp_path: Path) -> None:
