@@ -14,9 +14,13 @@ def usable_cores() -> int:
     return max(1, min(cores, int(quota) // int(period))) if quota.isdigit() else cores
 
 
-def loaders_of_each(processes: int) -> int:
+def loaders_of_each(processes: int, cores: int | None = None) -> int:
     """Loader processes of each of so many training processes of this machine, where nobody says how many.
 
     One for each core of its share, at least 1 and at most 8.
+
+    Args:
+        processes: that train at once.
+        cores: that they share; all that this process may use by default.
     """
-    return max(1, min(MOST_LOADERS, usable_cores() // processes))
+    return max(1, min(MOST_LOADERS, (cores or usable_cores()) // processes))

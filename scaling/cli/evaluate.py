@@ -9,6 +9,7 @@ import typer
 
 from scaling.cli.output import Format, duration, message, number, print_json, show_table
 from scaling.cli.run_grid import DeviceChoice
+from scaling.errors import UsageError
 
 if TYPE_CHECKING:
     from scaling.grid.saved_models import SavedModel
@@ -32,6 +33,12 @@ METRICS = {
     "mask AP50": "mask_ap50",
     "mask AP75": "mask_ap75",
 }
+ABSENT = {
+    "classification": "",
+    "segmentation": "; in mean IoU it counts as 0 where it is predicted, and else not at all",
+    "detection": "; average precision is of the others",
+}
+"""What a class without examples does to means over classes."""
 
 
 def evaluate(
@@ -59,7 +66,7 @@ def evaluate(
         typer.Option(help="Share of the resized short side that is kept, or 'paper'.", show_default="the recipe's"),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images at once.", show_default="as in training, else 64")
+        int | None, typer.Option(min=1, help="Images, or windows, at once.", show_default="as in training, else 64")
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Where to evaluate.")] = DeviceChoice.AUTO,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
@@ -95,11 +102,9 @@ def evaluate(
     if place.kind == "cpu" and saved.cell.recipe.precision == "fp16":
         message("tested in fp32: fp16 needs a CUDA device")
         saved = replace(saved, cell=replace(saved.cell, recipe=saved.cell.recipe.model_copy(update=SINGLE)))
-    from scaling.training.cells import EVALUATION_BATCHES
     from scaling.training.evaluate_saved import evaluate_saved
 
-    trained = saved.record.micro_batch_size if saved.record else None
-    size = batch_size or EVALUATION_BATCHES * (trained or 16)
+    size = _at_once(saved, batch_size)
     _use_threads_of(saved, place.count)
     started = time.perf_counter()
     tested = evaluate_saved(saved.cell, saved.weights, place.kind, size)
@@ -111,7 +116,22 @@ def evaluate(
         message(f"{tested.result.test_images:,} images in {duration(seconds)} on {place.kind}")
     if tested.missing_classes:
         names = ", ".join(map(str, tested.missing_classes[:10])) + ", ..." * (len(tested.missing_classes) > 10)
-        message(f"the test set has no example of class {names}; means over classes are of the others")
+        message(f"the test set has no example of class {names}{ABSENT[saved.cell.data.task]}")
+
+
+def _at_once(saved: "SavedModel", asked: int | None) -> int:
+    """Images, or windows of one image, that are tested at once."""
+    from scaling.data.streams import tested_at_once
+    from scaling.training.cells import EVALUATION_BATCHES
+    from scaling.training.evaluate import windows_of
+
+    cell, trained = saved.cell, saved.record.micro_batch_size if saved.record else None
+    size = asked or EVALUATION_BATCHES * (trained or 16)
+    used = size if windows_of(cell, size) else tested_at_once(cell, size)
+    if asked is not None and used != asked:
+        told = f"images of {cell.data.task} keep their sides, and are tested one at a time"
+        raise UsageError(f"--batch-size {asked}: {told}; leave it out")
+    return used
 
 
 def _use_threads_of(saved: "SavedModel", cores: int) -> None:

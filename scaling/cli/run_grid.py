@@ -101,7 +101,7 @@ def run_grid(
     folder = out or run_directory_of(study) or Path("runs") / chosen.name
     if (place := find_place()) is not None and place.rank:  # the first process speaks for all
         if not dry_run:
-            run(chosen, folder, device.value, workers)
+            run(chosen, folder, device.value, workers, cores=cores)
         return
     values = _values(plan, chosen) if plan is not None else {}
     conduct = Conduct(retries, grace, dead_after, log or (), stop_hopeless, max_gpu_hours, values, not no_wait)

@@ -53,7 +53,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
     """A process's micro-batches of a cell's training stream, in order and without end.
 
     Image i of the stream, and what augmentation makes of it, follow from the cell alone, however many `workers` load
-    it (None for as many as its cores) and however steps are cut and dealt.
+    it (None for as many as its share of all cores) and however steps are cut and dealt.
 
     Raises:
         DataError: for data that are not what the study says, or with too many images that cannot be decoded.
@@ -72,9 +72,7 @@ def training_batches(cell: Cell, share: Share, workers: int | None = None) -> It
 
 
 def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) -> Iterator[Scenes]:
-    """The test set of a cell in batches; the last one may be short, and for dense tasks each is of one image.
-
-    So nothing is padded that a loss would depend on.
+    """The test set of a cell in batches of `tested_at_once` images; the last one may be short.
 
     Raises:
         DataError: as `training_batches`.
@@ -83,9 +81,17 @@ def held_out_batches(cell: Cell, batch_size: int, workers: int | None = None) ->
         yield from held_out_scenes(cell.data, cell.design.input_size, batch_size)
         return
     images = open_data(cell.data).test
-    batch_size = batch_size if cell.data.task == "classification" else 1  # images keep their proportions
+    batch_size = tested_at_once(cell, batch_size)
     stream = HeldOutImages(images, batch_size, _transform(cell, training=False))
     yield from load(stream, range(0, len(images), batch_size), images, cell.data.max_corrupt_share, _count(workers))
+
+
+def tested_at_once(cell: Cell, batch_size: int) -> int:
+    """Images of a test batch where so many are asked for: one of those in files for dense tasks.
+
+    They keep their proportions, and so nothing is padded that a loss would depend on.
+    """
+    return batch_size if isinstance(cell.data, DigitsData) or cell.data.task == "classification" else 1
 
 
 def _transform(cell: Cell, training: bool) -> LabelledTransform:

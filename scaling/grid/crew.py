@@ -4,14 +4,13 @@ import signal
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from scaling.cores import loaders_of_each
-from scaling.design import Cell, DigitsData
+from scaling.design import Cell
 from scaling.grid.devices import Device
 from scaling.grid.engine import Begun, Ended, Lost, Moved, News
 from scaling.grid.jobs import Job, Memory
@@ -98,8 +97,9 @@ class Crew:
         self._context = self._context or fork_server(["scaling.grid.worker"])
         slot = min(set(range(self.size)) - {worker.slot for worker in self.workers.values()})
         speed = job.images_per_second.estimate if job.images_per_second else None
+        processes = self.place.local_world_size if self.place else job.cell.resources.processes
         task = Assignment(
-            self._with_loaders(job.cell),
+            self.device.with_loaders(job.cell, self.size * processes),
             self.run.path,
             lease,
             self.device.kind,
@@ -137,13 +137,6 @@ class Crew:
         """Ask one worker to save and stop, since its cell cannot matter."""
         with suppress(OSError):  # it has ended; `news` tells how
             self.workers[cell].pipe.send(why)
-
-    def _with_loaders(self, cell: Cell) -> Cell:
-        """The cell with its share of the loader processes, where cells run beside each other and nobody says."""
-        if self.size == 1 or cell.resources.data_workers is not None or isinstance(cell.data, DigitsData):
-            return cell
-        count = loaders_of_each(self.size * cell.resources.processes)
-        return replace(cell, resources=cell.resources.model_copy(update={"data_workers": count}))
 
     def stop(self) -> None:
         """Ask all to save and stop."""

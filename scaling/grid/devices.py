@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scaling.cores import usable_cores
+from scaling.cores import loaders_of_each, usable_cores
 from scaling.cost import Scan
+from scaling.design import Cell, DigitsData
 from scaling.errors import ScalingError, UsageError, nearest
 
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
@@ -27,15 +28,17 @@ class Device:
     name: str | None = None
     machine_bytes: int | None = None
     """Of the whole machine, where cells may use a part of its memory only."""
+    loading_cores: int | None = None
+    """Beside GPUs, for images in files; all by default. On a CPU, `count` is of its cores."""
 
     def limited(self, cores: int | None, memory_bytes: int | None) -> "Device":
-        """The part of it that may be used, of a CPU; GPUs are chosen by CUDA_VISIBLE_DEVICES.
+        """The part of it that may be used; of GPUs, which CUDA_VISIBLE_DEVICES chooses, only the cores beside them.
 
         Raises:
-            UsageError: if there is less.
+            UsageError: if a CPU has less.
         """
         if self.kind != "cpu":
-            return self
+            return replace(self, loading_cores=cores and min(cores, usable_cores()))
         if cores is not None and not 1 <= cores <= self.count:
             raise UsageError(f"--cores {cores}: this machine has {self.count}")
         if memory_bytes is not None and not 0 < memory_bytes <= self.memory_bytes:
@@ -45,6 +48,13 @@ class Device:
         if memory_bytes is None:
             return part
         return replace(part, memory_bytes=memory_bytes, machine_bytes=self.machine_bytes or self.memory_bytes)
+
+    def with_loaders(self, cell: Cell, processes: int) -> Cell:
+        """The cell with its share of the loader processes, so many training at once, where nobody says how many."""
+        if cell.resources.data_workers is not None or isinstance(cell.data, DigitsData):
+            return cell
+        count = loaders_of_each(processes, self.count if self.kind == "cpu" else self.loading_cores)
+        return replace(cell, resources=cell.resources.model_copy(update={"data_workers": count}))
 
 
 def find_device(choice: str) -> Device:

@@ -105,7 +105,7 @@ def _take_part(
     told: dict[str, Any],
 ) -> None:
     """One cell; what goes wrong here is the first process's to record."""
-    cell = cells[told["cell"]]
+    cell = device.with_loaders(cells[told["cell"]], place.local_world_size)
     arguments = (cell, run.cell_folder(cell.id), device.kind, told["micro_batch_size"], time.time())
 
     def is_over() -> Record | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from scaling.data import held_out_batches
-from scaling.design import Cell
+from scaling.design import Cell, task_of_head
 from scaling.errors import ScalingError
 from scaling.models import CheckpointError, load_checkpoint
 from scaling.models.checkpoints import HEAD, read_weights
@@ -24,7 +24,8 @@ class SavedResult:
     Args:
         result: loss and metrics.
         positions: how the position embeddings were fitted to the input.
-        missing_classes: classes of which the test set has no label; they are in no mean over classes.
+        missing_classes: classes of which the test set has no label. Average precision is of the others; in mean IoU one
+            that is predicted nevertheless counts as 0.
     """
 
     result: Evaluation
@@ -36,12 +37,12 @@ def evaluate_saved(cell: Cell, weights: Path, device_kind: str, batch_size: int)
     """Test weights with the data, the input and the precision of a cell; positions are resampled to its input.
 
     Raises:
-        CheckpointError: for a file that is no checkpoint, of another design, or with other classes than the data.
+        CheckpointError: for no checkpoint, one of another design or task, or with other classes than the data.
         ScalingError: for data with more classes than they say.
     """
+    _check_outputs(weights, cell)
     accelerator = build_accelerator(cell, device_kind, cell.recipe.batch_size)
     model = model_of(cell)
-    _check_outputs(weights, cell)
     loaded = load_checkpoint(model, weights)
     if loaded.head != "loaded":
         raise CheckpointError(f"{weights}: is a classifier's checkpoint, and has no head for {cell.data.task}")
@@ -54,6 +55,9 @@ def evaluate_saved(cell: Cell, weights: Path, device_kind: str, batch_size: int)
 
 
 def _check_outputs(path: Path, cell: Cell) -> None:
+    task = task_of_head(cell.design.head)
+    if task != cell.data.task:
+        raise CheckpointError(f"{path}: is of {cell.design}, and has no head for {cell.data.task}; give data of {task}")
     bias, classes = read_weights(path)[0].get(f"{HEAD}bias"), cell.data.classes
     if bias is None and cell.design.head is None:
         raise CheckpointError(f"{path}: has no classifier to evaluate")

@@ -7,9 +7,10 @@ import pytest
 from scaling.cores import loaders_of_each
 from scaling.errors import UsageError
 from scaling.grid import run_grid
-from scaling.grid.devices import find_device
+from scaling.grid.devices import Device, find_device
 from scaling.grid.jobs import check_same_data, plan_jobs, with_status
 from scaling.records import Record, RunDirectory, Status, describe
+from tests.conftest import small_study
 from tests.data import made
 
 
@@ -49,9 +50,29 @@ def test_a_stopped_cell_is_not_continued_on_other_images(tmp_path: Path) -> None
                 check_same_data(jobs, run)
 
 
-def test_cells_at_once_share_the_cores_for_loading_and_records_say_how(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "cores", "loaders"), [(2, None, loaders_of_each(2)), (1, 1, 1)])
+def test_cells_at_once_share_the_cores_for_loading_and_records_say_how(
+    workers: int, cores: int | None, loaders: int, tmp_path: Path
+) -> None:
     study, out = made.image_study(made.make_folder(tmp_path / "images")), tmp_path / "run"
-    records = run_grid(study, out, device="cpu", workers=2).records
+    records = run_grid(study, out, device="cpu", workers=workers, cores=cores).records
     assert [(record.status, (record.resources or {}).get("data_workers")) for record in records] == [
-        (Status.DONE, loaders_of_each(2))
+        (Status.DONE, loaders)
     ] * 2
+
+
+def test_images_are_loaded_on_the_cores_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("scaling.cores", "scaling.grid.devices"):
+        monkeypatch.setattr(f"{module}.usable_cores", lambda: 64)
+    (cell, *_) = made.image_study(tmp_path).cells()
+
+    def loaders(device: Device, cores: int | None, processes: int) -> int | None:
+        return device.limited(cores, None).with_loaders(cell, processes).resources.data_workers
+
+    cpu, gpus = Device("cpu", 64, 1 << 40), Device("cuda", 2, 80 << 30)
+    assert [loaders(cpu, cores, 2) for cores in (1, 2, 6, None)] == [1, 1, 3, 8]
+    assert [loaders(gpus, cores, 2) for cores in (1, 8, 99, None)] == [1, 4, 8, 8]
+    (said, *_) = made.image_study(tmp_path, resources__data_workers=0).cells()
+    assert cpu.with_loaders(said, 1) == said
+    drawn = small_study().cells()[0]
+    assert cpu.with_loaders(drawn, 1) == drawn

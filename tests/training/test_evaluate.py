@@ -49,6 +49,18 @@ def test_classification_loss_equals_numpy_for_any_batch_size() -> None:
         assert result.test_images == 37
 
 
+@pytest.mark.parametrize("guessed", [0, 2])
+def test_a_class_without_examples_counts_in_mean_iou_where_it_is_predicted(guessed: int) -> None:
+    labels = torch.tensor([[0, 0], [0, 1]]).repeat(2, 1, 1)
+    labels[0, 0, 0] = IGNORED_LABEL
+    found = labels.clamp(min=0)
+    found[1, 1, 1] = guessed
+    logits = F.one_hot(found, 3).permute(0, 3, 1, 2).float()
+    result = evaluate(Replay(logits), batches(labels, 2), 3, "segmentation", CPU)
+    overlap = [5 / (6 if guessed == 0 else 5), 1 / 2, *([0.0] if guessed == 2 else [])]
+    assert result.mean_iou == pytest.approx(sum(overlap) / len(overlap))
+
+
 def test_segmentation_metrics_equal_numpy() -> None:
     random = torch.Generator().manual_seed(1)
     logits = torch.randn(9, 4, 6, 6, generator=random)

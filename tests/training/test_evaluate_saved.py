@@ -19,6 +19,7 @@ from scaling.training.cells import EVALUATION_BATCHES, model_of
 from scaling.training.evaluate_saved import SavedResult, evaluate_saved
 from tests.cli.test_commands import scaling
 from tests.conftest import small_study
+from tests.data import made, made_dense
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 METRICS = ("accuracy", "accuracy_top5", "calibration_error", "mean_iou", "pixel_accuracy")
@@ -145,7 +146,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
             find_saved(folder, design=asked)
     other = tmp_path / "classes.toml"
     other.write_text(study_to_toml(small_study(data__task="classification", data__digits=1)))
-    with pytest.raises(CheckpointError, match="tells 11 classes apart, and the data have 10"):
+    with pytest.raises(CheckpointError, match=r"is of deit-nano/8@16\+linear, and has no head for classification"):
         result_of(find_saved(weights, study=str(other)))
     headless = tmp_path / "headless.pth"
     torch.save({"cls_token": torch.zeros(1)}, headless)
@@ -154,6 +155,23 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"not tensors")
     with pytest.raises(CheckpointError, match="is not a safetensors file"):
         find_saved(folder)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_a_classifier_has_no_head_for_a_dense_task(task: str, tmp_path: Path) -> None:
+    run, cell = untrained(tmp_path, data__task="classification", data__digits=1)
+    dense = tmp_path / "dense.toml"
+    dense.write_text(study_to_toml(small_study(data__task=task)))
+    with pytest.raises(CheckpointError, match=rf"is of deit-nano/8@16, and has no head for {task}; give data of class"):
+        result_of(find_saved(run.cell_folder(cell.id), study=str(dense)))
+
+
+def test_a_classifier_of_other_classes_is_refused(tmp_path: Path) -> None:
+    run, cell = untrained(tmp_path, data__task="classification", data__digits=1)
+    insects = tmp_path / "insects.toml"
+    insects.write_text(study_to_toml(made.image_study(tmp_path)))
+    with pytest.raises(CheckpointError, match=f"tells 10 classes apart, and the data have {len(made.CLASSES)}"):
+        result_of(find_saved(run.cell_folder(cell.id), study=str(insects)))
 
 
 def test_what_is_not_there_or_not_clear_is_named(tmp_path: Path) -> None:
@@ -209,6 +227,25 @@ def test_the_command_prints_json_and_its_errors(tmp_path: Path) -> None:
     missing = scaling("evaluate", tmp_path / "none")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr.startswith("error: ")
+
+
+def test_images_of_any_sides_are_tested_one_at_a_time_and_absent_classes_are_told(tmp_path: Path) -> None:
+    import json
+
+    data = {"name": "segmentation-folder", "path": str(made_dense.make_maps(tmp_path / "maps")), "train_images": 6}
+    run, cell = untrained(tmp_path, data=data | {"classes": made_dense.CLASSES + 1}, resources__data_workers=0)
+    command = ("evaluate", run.cell_folder(cell.id), "--format", "json", "--device", "cpu")
+    whole = scaling(*command)
+    assert whole.returncode == 0, whole.stderr
+    told = json.loads(whole.stdout)
+    assert (told["batch_size"], told["missing_classes"]) == (1, [4])
+    assert "no example of class 4; in mean IoU it counts as 0 where it is predicted" in whole.stderr
+    refused = scaling(*command, "--batch-size", "4")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--batch-size 4: images of segmentation keep their sides, and are tested one at a time" in refused.stderr
+    windows = scaling(*command, "--batch-size", "4", "--data", "inference=slide")
+    assert windows.returncode == 0, windows.stderr
+    assert json.loads(windows.stdout)["batch_size"] == 4
 
 
 def test_a_record_of_a_failed_cell_does_not_hide_its_checkpoint(tmp_path: Path) -> None:
