@@ -122,9 +122,9 @@ def _show_rankings(found: "Comparison") -> None:
         [
             name,
             "-"
-            if known.turns
+            if known.doubt
             else f"{known.exponent.estimate:.3g} [{known.exponent.low:.2g}, {known.exponent.high:.2g}]",
-            "none: better, then worse, or the reverse" if known.turns else known.fit.fitted.law.formula,
+            f"none: {known.doubt}" if known.doubt else known.fit.fitted.law.formula,
             str(known.designs),
         ]
         for name, known in found.elasticities().items()

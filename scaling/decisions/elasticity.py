@@ -28,9 +28,19 @@ class Elasticity:
     turns: bool
     """Whether results surely get better and worse again along the axis, or the reverse: then no power describes it."""
 
+    @property
+    def doubt(self) -> str | None:
+        """Why the exponent must not be used, if so."""
+        if self.turns:
+            return "better, then worse, or the reverse"
+        if np.isinf([self.exponent.low, self.exponent.high]).any():
+            return "not identified by these designs"
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return self.exponent.to_json() | {"law": self.law, "designs": self.designs, "turns": self.turns}
+        plain = {"law": self.law, "designs": self.designs, "turns": self.turns, "doubt": self.doubt}
+        return self.exponent.to_json() | plain
 
 
 def elasticity_of(line: Sequence[Candidate], cost: str, outcome: Outcome) -> Elasticity | None:

@@ -100,6 +100,19 @@ def test_an_axis_that_turns_has_no_elasticity(bend: float, turns: bool) -> None:
     assert found.elasticities()["patch"].to_json()["turns"] is turns
 
 
+def test_an_exponent_that_no_data_bound_is_not_shown_as_one() -> None:
+    losses = {16: 0.7, 8: 0.30, 4: 0.31}
+    rows = [
+        row("nano", patch, test_loss=loss * factor, seed=seed, training_flops_per_image=16.0 / patch)
+        for patch, loss in losses.items()
+        for seed, factor in enumerate((0.9, 1.1))
+    ]
+    (known,) = compare(pd.DataFrame(rows), "deit-nano/16@32").elasticities().values()
+    assert (known.turns, known.doubt) == (False, "not identified by these designs")
+    assert np.isinf([known.exponent.low, known.exponent.high]).any()
+    assert known.to_json()["doubt"] == known.doubt
+
+
 def test_costs_can_order_axes_differently() -> None:
     records = grid(steep_patch)
     of_size = records["size"].map({"nano": 1.0, "micro": 1.3, "tiny": 1.5})
