@@ -13,7 +13,8 @@ from scaling.figures.style import log_axis, styled
 from scaling.figures.values import Metric, Value
 from scaling.figures.words import add_caption
 
-SMALL: dict[str, Any] = {"fontsize": 6.5, "textcoords": "offset points", "ha": "right"}
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.4}  # behind words, over lines
+SMALL: dict[str, Any] = {"fontsize": 6.5, "textcoords": "offset points", "ha": "right", "bbox": PAPER}
 
 
 def draw(material: Material) -> Figure:
@@ -75,10 +76,10 @@ def _points(values: dict[int, Value]) -> dict[int, Value]:
 
 
 def _draw_gap(axis: Axes, length: int, scaling: Value, extending: Value, metric: Metric) -> None:
-    """A double arrow between the two ways, with their difference as printed."""
-    upper, lower = float(scaling.digits), float(extending.digits)
+    """A double arrow between the two ways, with their difference, to the digits that both are known to."""
+    upper, lower = scaling.number, extending.number
     arrow = {"arrowstyle": "<->", "color": "0.3", "linewidth": 0.8, "shrinkA": 4, "shrinkB": 4}
     axis.annotate("", (length, upper), (length, lower), arrowprops=arrow)
-    words = f"{upper - lower:+.{max(scaling.decimals, extending.decimals)}f}" + (" points" if metric.percent else "")
+    words = f"{upper - lower:+.{min(scaling.decimals, extending.decimals)}f}" + (" points" if metric.percent else "")
     words = words.replace("-", "−")
     axis.annotate(words, (length, (upper + lower) / 2), (-4, 0), va="center", **SMALL)
