@@ -66,7 +66,9 @@ def measure(
             _save(rows, out)
     _show(rows, output)
     if out is not None:
-        message(f"{len(rows)} row(s) written to {out}; estimate with --calibration {out}")
+        message(
+            f"{len(rows)} row(s) written to {out}; estimate with --calibration {out}, and --hardware for this device"
+        )
     if any(row.status != "done" for row in rows):
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """`scaling run-grid`."""
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -160,7 +161,7 @@ def _end(outcome: "GridResult") -> None:
 
 def _report(outcome: "GridResult", seconds: float) -> None:
     from scaling.cli.records import show_records
-    from scaling.records import RecordError, load_records
+    from scaling.records import RecordError, Status, load_records
 
     try:
         if len(outcome.records) <= SHOWN:
@@ -171,7 +172,9 @@ def _report(outcome: "GridResult", seconds: float) -> None:
         return  # stopped before the first cell was finished
     ran = len(outcome.ran)
     message(f"{ran} cell{'s' * (ran != 1)} run in {duration(seconds)}; records in {outcome.path}")
-    message(f"next: scaling fit {outcome.path}    scaling plot {outcome.path} --figure 1")
+    if any(record.status is Status.DONE for record in outcome.records):
+        path = shlex.quote(str(outcome.path))
+        message(f"next: scaling fit {path}    scaling plot {path} --figure 1")
 
 
 def _as_json(outcome: "GridResult") -> dict[str, Any]:

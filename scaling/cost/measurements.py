@@ -122,7 +122,7 @@ def read_measurements(
         except UsageError as error:
             raise UsageError(f"calibration, row {number}: {error}") from None
     if not measured:
-        where = f"; they ran on {', '.join(sorted(map(str, elsewhere)))}" if elsewhere else ""
+        where = f"; they ran on {', '.join(sorted(map(str, elsewhere)))}: give its --hardware" if elsewhere else ""
         raise UsageError(
             f"calibration: none of the {len(table)} rows is a finished run on {device.name or 'the device'}{where}"
         )

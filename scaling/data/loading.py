@@ -177,10 +177,11 @@ def load(
                 unreadable[index] = reason
                 logger.warning("%s cannot be used: %s", images.name(index), reason)
         if len(unreadable) > max_corrupt_share * len(images):
-            names = shown(images.name(index) for index in unreadable)
+            names, (first, reason) = shown(images.name(index) for index in unreadable), next(iter(unreadable.items()))
             raise DataError(
                 f"data.max_corrupt_share: {len(unreadable):,} of {len(images):,} images of {images.where} cannot be "
-                f"used, more than {max_corrupt_share:g} of them; repair or remove {names}"
+                f"used, more than {max_corrupt_share:g} of them, such as {images.name(first)}: {reason}; "
+                f"mend or remove them, or what the study says of them: {names}"
             )
         if batch.failure:
             raise batch.failure

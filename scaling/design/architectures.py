@@ -81,7 +81,8 @@ def _adventurer(width: int, depth: int) -> ModelSize:
 def _check_multiple(width: int, unit: int) -> None:
     if width % unit:
         below = width // unit * unit
-        raise DesignError(f"width {width} is not a multiple of {unit}; use {below or unit} or {below + unit}")
+        near = f"{below} or {below + unit}" if below else unit
+        raise DesignError(f"width {width} is not a multiple of {unit}; use {near}")
 
 
 _ARCHITECTURES = {

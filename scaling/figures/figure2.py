@@ -107,6 +107,8 @@ def _check_heads(table: pd.DataFrame) -> None:
     missing = [head for head in (DECODER, LINEAR) if head not in heads]
     if not missing:
         return
+    if not heads:
+        raise FigureError(f"figure 2 compares the heads {DECODER} and {LINEAR} of segmentation; no record has a head")
     cells = " and ".join(f"'*+{head}'" for head in missing)
     text = f"figure 2 compares the heads {DECODER} and {LINEAR}; no record has {' or '.join(missing)}. "
     text += f"The cells that fill it: scaling run-grid STUDY --only {cells}"

@@ -15,7 +15,7 @@ from scaling.figures.grids import grids_of, shown_by
 from scaling.figures.layout import COLUMNS, panel_title, panels
 from scaling.figures.material import FigureError, Material
 from scaling.figures.results import Result, results
-from scaling.figures.style import MARKERS, PANEL_HEIGHT, log_axis, nice_log_ticks, styled
+from scaling.figures.style import MARKERS, PANEL_HEIGHT, log_axis, nice_log_ticks, power_of_ten, styled
 from scaling.figures.values import Metric
 from scaling.figures.words import add_caption
 
@@ -106,7 +106,7 @@ def _draw_panel(axis: Axes, curves: Sequence[Curve], budgets: Sequence[float], m
     for place, budget in enumerate(budgets):
         colour = SHADES(0.85 * (1 - place / max(1, len(budgets) - 1)))
         reached = [(index, *curve.at(budget)) for index, curve in enumerate(curves) if curve.reaches(budget)]
-        axis.plot([x for _, x, _ in reached], [y for _, _, y in reached], color=colour, label=_power(budget))
+        axis.plot([x for _, x, _ in reached], [y for _, _, y in reached], color=colour, label=power_of_ten(budget))
         for index, x, y in reached:
             axis.plot(
                 x, y, marker=MARKERS[index % len(MARKERS)], color=colour, markeredgecolor="white", markeredgewidth=0.4
@@ -137,13 +137,6 @@ def _name_ends(axis: Axes, curves: Sequence[Curve]) -> None:
 
 def _flops(result: Result) -> float | None:
     return result.mean("training_flops_per_image") or result.mean("estimated_training_flops_per_image")
-
-
-def _power(budget: float) -> str:
-    """Such as 3·10¹¹."""
-    mantissa, exponent = f"{budget:.2e}".split("e")
-    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}\cdot"
-    return rf"${factor}10^{{{int(exponent)}}}$"
 
 
 def _caption(found: Sequence[Result]) -> str:

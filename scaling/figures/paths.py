@@ -1,16 +1,19 @@
 """Paths of designs along the axes of a comparison, drawn over one cost. Shared by Figure 3 and others."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter
 
 from scaling.decisions import AxisResult, Candidate, Comparison, Outcome, differing_settings
-from scaling.figures.style import log_axis, nice_log_ticks
+from scaling.figures.style import log_axis, nice_log_ticks, power_of_ten
 from scaling.figures.words import written
 
 # Colour, mark and dashes by axis.
+FEW_POWERS = 200  # below so many times the lowest cost there are ticks between the powers of ten
 LOOKS = {
     "patch": ("#2f4b7c", "o", "-"),
     "parameters": ("#b5523b", "s", (0, (6, 1.5))),
@@ -63,11 +66,24 @@ def draw_paths(axis: Axes, comparison: Comparison, cost: str, title: str) -> Non
     axis.set(xscale="log", title=title, xlabel=cost_label(cost, comparison.field.cost_words[cost]))
     axis.set_ylabel(value_label(comparison.field.outcome))
     axis.margins(x=0.12, y=0.12)
-    if cost != "flops":  # of which powers of ten are read more easily
-        log_axis(axis.xaxis, nice_log_ticks(*axis.get_xlim()))
+    low, high = axis.get_xlim()
+    if cost == "flops":  # of which powers of ten are read more easily
+        _powers_of_ten(axis, low, high)
+    else:
+        log_axis(axis.xaxis, nice_log_ticks(low, high))
     if comparison.field.outcome.is_loss:
         axis.set_yscale("log")
         log_axis(axis.yaxis, nice_log_ticks(*sorted(axis.get_ylim())))
+
+
+def _powers_of_ten(axis: Axes, low: float, high: float) -> None:
+    """Ticks at powers of ten, and at twice and five times those where few are in sight; no labels between them."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    digits = (1, 2, 5) if high / low < FEW_POWERS else (1,)
+    ticks = [digit * 10.0**exponent for exponent in exponents for digit in digits]
+    axis.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.xaxis.set_major_formatter(lambda value, _: power_of_ten(value))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def value_label(outcome: Outcome) -> str:

@@ -71,3 +71,10 @@ def plain_number(value: float) -> str:
         if value >= max(unit, 1e4):
             return f"{value / unit:.10g}{letter}"
     return f"{value:.10g}"
+
+
+def power_of_ten(value: float) -> str:
+    """Such as 3·10¹¹."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}\cdot"
+    return rf"${factor}10^{{{int(exponent)}}}$"

@@ -84,6 +84,10 @@ def _check_numbers(table: "pd.DataFrame", columns: Iterable[str]) -> None:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     for column in columns:
+        if len(table) and table[column].isna().all():
+            counts = table["status"].value_counts() if "status" in table else {}
+            told = ", ".join(f"{count} {status}" for status, count in counts.items())
+            raise UsageError(f"no record has a {column}" + (f" ({told})" if told else ""))
         if not is_numeric_dtype(table[column]) or is_bool_dtype(table[column]):
             raise UsageError(f"column '{column}' does not hold numbers")
 

@@ -193,7 +193,9 @@ def _check_names(
     if any(name.startswith(DENSE) for name in unexpected):
         raise CheckpointError(f"{path}: is a dense model's checkpoint, and the model is a classifier")
     if all(_is_of_head(name, prefix) for name in (*missing, *unexpected)):
-        raise CheckpointError(f"{path}: is of a model with another head; take a new head to load the backbone alone")
+        raise CheckpointError(
+            f"{path}: is of a model with another head; set recipe.new_head = true to load the backbone alone"
+        )
     problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
     problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
     raise CheckpointError(f"{path}: does not fit the model: tensors {' and '.join(problems)}; another size?")
@@ -251,7 +253,7 @@ def _check_tensors(path: Path, weights: dict[str, Tensor], own: dict[str, Tensor
     for name, tensor in weights.items():
         if tensor.shape != own[name].shape:
             have, want = tuple(tensor.shape), tuple(own[name].shape)
-            hint = "take a new head" if _is_of_head(name, prefix) else "is it of another size?"
+            hint = "set recipe.new_head = true" if _is_of_head(name, prefix) else "is it of another size?"
             raise CheckpointError(f"{path}: {name} has shape {have}, the model's is {want}; {hint}")
         if tensor.is_meta or tensor.layout is not torch.strided or not tensor.is_floating_point():
             raise CheckpointError(f"{path}: {name} is no plain tensor of real numbers")

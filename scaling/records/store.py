@@ -165,8 +165,12 @@ class RunDirectory:
                     of = f" for size {size}" if here.recipe.by_size or there.recipe.by_size else ""
                     raise RecordError(
                         f"{self.path} was made with {key} = {before}{of}, the study now says {now}; "
-                        "choose another --out"
+                        "choose another --out" + self._if_nothing_is_done()
                     )
+
+    def _if_nothing_is_done(self) -> str:
+        done = any((folder / "record.json").exists() for folder in self.path.glob("cells/*"))
+        return "" if done else f", or remove {self.path}, in which no cell is finished"
 
     def begin(self, cell: Cell) -> Path:
         """Create a cell's folder and describe the cell in it; returns the folder."""

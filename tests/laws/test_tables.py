@@ -164,6 +164,12 @@ def test_training_flops_are_made_of_their_parts_beyond_64_bits() -> None:
     assert held.fitted.points.scales.max() == 8
 
 
+def test_a_run_without_results_says_what_became_of_its_cells() -> None:
+    lost = table().assign(test_loss=None, status=lambda rows: ["failed"] + ["oom"] * (len(rows) - 1))
+    with pytest.raises(UsageError, match=rf"^no record has a test_loss \({len(lost) - 1} oom, 1 failed\)$"):
+        fit_groups(lost)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

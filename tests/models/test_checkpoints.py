@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(
         ("adventurer-micro/4@32", 10, "16 missing .*another size"),
         ("adventurer-64x3/4@32", 10, "cls_token has shape .*another size"),
         ("adventurer-nano/2@32", 10, "for patches of 4, the model's are 2; resize it by 'flexivit' or 'bicubic'"),
-        ("adventurer-nano/4@32", 7, r"head.\w+ has shape .*take a new head"),
+        ("adventurer-nano/4@32", 7, r"head.\w+ has shape .*set recipe.new_head = true"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(name: str, classes: int, message: str, tmp_path: Path) -> None:

@@ -102,13 +102,20 @@ def test_a_record_that_cannot_be_read_is_not_called_broken(run: RunDirectory) ->
     assert "move" not in str(caught.value)
 
 
+def test_a_directory_in_which_nothing_is_finished_may_be_removed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(small_study())
+    with pytest.raises(RecordError, match=r"choose another --out, or remove .*run, in which no cell is finished"):
+        run.prepare(small_study(data__canvas=24))
+
+
 def test_another_study_is_refused_and_a_grown_grid_welcome(run: RunDirectory) -> None:
     before = run.study_file.read_bytes()
     with pytest.raises(RecordError, match="belongs to study 'small', not 'other'; choose another --out"):
         run.prepare(small_study(name="other"))
     with pytest.raises(RecordError, match=r"was made with recipe.learning_rate = 0.001, the study now says 0.1"):
         run.prepare(small_study(recipe__learning_rate=0.1))
-    with pytest.raises(RecordError, match=r"data.canvas = 16, the study now says 24"):
+    with pytest.raises(RecordError, match=r"data.canvas = 16, the study now says 24; choose another --out$"):
         run.prepare(small_study(data__canvas=24))
     assert run.study_file.read_bytes() == before
     run.prepare(small_study(grid__patch_sizes=[8, 4, 2, 1], recipe__micro_batch_size=4))

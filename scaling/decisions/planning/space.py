@@ -118,14 +118,17 @@ def _models(question: "Question", evidence: "Evidence") -> Iterator[Model]:
             )
     for architecture, head in evidence.kinds:
         if architecture in (question.architectures or known):
-            for size in _sizes(architecture, question):
+            for size in _sizes(architecture, question, evidence):
                 yield Model(architecture, size, find_architecture(architecture).shape(size), head)
 
 
-def _sizes(architecture: str, question: "Question") -> list[str]:
+def _sizes(architecture: str, question: "Question", evidence: "Evidence") -> list[str]:
+    """Named sizes and those of the records, or what is asked for."""
     known = find_architecture(architecture)
-    named = [size for size in known.sizes if question.sizes is None or size in question.sizes]
-    free = [size for size in question.sizes or () if size not in known.sizes]
+    tried = [design for design in map(Design.parse, evidence.designs) if design.architecture == architecture]
+    wanted = question.sizes or (*known.sizes, *dict.fromkeys(design.size for design in tried))
+    named = [size for size in known.sizes if size in wanted]
+    free = [size for size in wanted if size not in known.sizes]
     for size in free:
         known.shape(size)
     return list(dict.fromkeys([*named, *free, *(_between(architecture) if question.free_sizes else ())]))

@@ -1,14 +1,17 @@
 """Where a plan looks."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scaling.decisions.planning import Plan
+from scaling.decisions.planning import Plan, Question
+from scaling.decisions.planning.evidence import gather_evidence
 from scaling.decisions.planning.space import build_space
 from scaling.design import DesignError, divisors, find_architecture
 from scaling.errors import UsageError
+from scaling.records import load_records
 from tests.decisions.planning.conftest import ask
 
 
@@ -28,6 +31,16 @@ def test_every_size_input_and_divisor_is_looked_at_once(paper: Plan) -> None:
 def test_what_is_asked_for_alone_is_looked_at(paper: Plan) -> None:
     found = names(paper, architectures=("deit",), sizes=("base", "640x12"), patch_sizes=(16, 8), input_sizes=(224,))
     assert found == ["deit-base/8@224", "deit-base/16@224", "deit-640x12/8@224", "deit-640x12/16@224"]
+
+
+def test_sizes_of_the_records_are_looked_at_without_being_named() -> None:
+    run = Path(__file__).parents[3] / "runs" / "digits-patch-by-size"
+    question = Question(study=str(run), outcome="test_loss", patch_sizes=(4,))
+    space = build_space(question, gather_evidence(load_records(run), question))
+    found = {str(space.design(place)) for place in range(len(space))}
+    assert {
+        f"{name}-{size}/4@16+linear" for name in ("deit", "adventurer") for size in ("64x2", "128x4", "nano")
+    } <= found
 
 
 def test_patterns_keep_and_leave_out(paper: Plan) -> None:
