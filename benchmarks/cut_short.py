@@ -1,6 +1,6 @@
 """The demo's study where jobs are cut short: by Slurm's time limit, and by the loss of one of Ray's nodes.
 
-python -m benchmarks.cut_short      # most of an hour on two cores; rewrites its own page
+python -m benchmarks.cut_short      # 20 to 60 minutes on two cores; rewrites its own page
 
 Servers are started for it, on this machine. Where Slurm is not installed it is, which needs root.
 """
