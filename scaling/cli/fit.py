@@ -73,26 +73,18 @@ def fit(
     """
     _check_used(learning_curves, at, checklist, output, {"--predict": predict, "--windows": windows})
     if learning_curves:
-        refuse_others(context, "--learning-curves", {"source", "learning_curves", "at", "level", "output"})
-        _forecast(source, at or "100%", level, output)
+        _forecast(context, source, at or "100%", level, output)
         return
-    from scaling.laws import check_windows, fit_groups, parse_share, rows_where
-    from scaling.records import load_records, published_studies
+    from scaling.laws import check_windows, fit_groups, parse_share
 
     options = given.options_of(residual, loss, tail_weight, bound, intervals, noise, level)
     columns = given.names_of([x]) if x else ["x"]
-    places = given.places_of(predict, columns) if predict is not None else None
+    places = None if predict is None else given.places_of(predict, columns)
     if windows:
         check_windows(len(columns), options.method)
-    of_study = source.is_dir() or str(source) in published_studies()
-    file = out or (Path("analysis") / source_name(source) / "fit.json" if of_study else None)
-    if file is not None:
-        check_output(file)
-    table = load_records(source)
-    if where is not None:
-        table = table[rows_where(table, where, "--where")]
+    file = _file_of(source, out)
     results = fit_groups(
-        table,
+        table := _rows(source, where),
         law,
         columns if x else None,
         y,
@@ -113,14 +105,31 @@ def fit(
         show_checklist(fitted_of(results))
     else:
         show_fits(results, y, predicted, windowed)
-    _tell_of_published(table, y)
-    _check_fitted(results)
+    _tell(table, results, y)
+    _save(found, file)
+
+
+def _file_of(source: Path, out: Path | None) -> Path | None:
+    """Where the fits are saved, seen to be writable; nowhere by default for a table of one's own."""
+    from scaling.records import published_studies
+
+    of_study = source.is_dir() or str(source) in published_studies()
+    file = out or (Path("analysis") / source_name(source) / "fit.json" if of_study else None)
     if file is not None:
-        _save(found, file)
+        check_output(file)
+    return file
 
 
-def _tell_of_published(table: "pd.DataFrame", y: str) -> None:
-    """Say what is to be known of published records, and which do not state what is fitted."""
+def _rows(source: Path, where: str | None) -> "pd.DataFrame":
+    from scaling.laws import rows_where
+    from scaling.records import load_records
+
+    table = load_records(source)
+    return table if where is None else table[rows_where(table, where, "--where")]
+
+
+def _tell(table: "pd.DataFrame", results: "Sequence[FitResult | Unfitted]", y: str) -> None:
+    """Say what is to be known of published records, and what was not fitted; end the command if nothing was."""
     from scaling.laws import stating
     from scaling.records import notes_on
 
@@ -130,6 +139,12 @@ def _tell_of_published(table: "pd.DataFrame", y: str) -> None:
     if "design" in used:
         for note in notes_on(used, used["design"]):
             message(f"note: {note}")
+    left_out = [reason for result in results for reason in result.left_out]
+    if left_out:
+        message(f"left out of the fits: {left_out_in_words(left_out)}")
+    if not fitted_of(results):
+        message("error: no curve could be fitted")
+        raise typer.Exit(1)
 
 
 def _check_used(
@@ -176,17 +191,8 @@ def _plain(
     return fits
 
 
-def _check_fitted(results: "Sequence[FitResult | Unfitted]") -> None:
-    """Name the rows that were left out, and end the command if nothing could be fitted."""
-    left_out = [reason for result in results for reason in result.left_out]
-    if left_out:
-        message(f"left out of the fits: {left_out_in_words(left_out)}")
-    if not fitted_of(results):
-        message("error: no curve could be fitted")
-        raise typer.Exit(1)
-
-
-def _forecast(source: Path, at: str, level: float, output: Format) -> None:
+def _forecast(context: typer.Context, source: Path, at: str, level: float, output: Format) -> None:
+    refuse_others(context, "--learning-curves", {"source", "learning_curves", "at", "level", "output"})
     from scaling.laws import LossForecast, forecast_losses, parse_share
     from scaling.records import load_learning_curves
 
@@ -204,7 +210,9 @@ def _forecast(source: Path, at: str, level: float, output: Format) -> None:
             message(f"no forecast: {result}")
 
 
-def _save(found: dict[str, Any], path: Path) -> None:
+def _save(found: dict[str, Any], path: Path | None) -> None:
+    if path is None:
+        return
     import json
 
     write_output(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
