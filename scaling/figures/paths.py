@@ -12,8 +12,8 @@ from scaling.decisions import AxisResult, Candidate, Comparison, Outcome, differ
 from scaling.figures.style import log_axis, nice_log_ticks, power_of_ten
 from scaling.figures.words import written
 
-# Colour, mark and dashes by axis.
 FEW_POWERS = 200  # below so many times the lowest cost there are ticks between the powers of ten
+# Colour, mark and dashes by axis.
 LOOKS = {
     "patch": ("#2f4b7c", "o", "-"),
     "parameters": ("#b5523b", "s", (0, (6, 1.5))),
@@ -81,7 +81,8 @@ def _powers_of_ten(axis: Axes, low: float, high: float) -> None:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
     digits = (1, 2, 5) if high / low < FEW_POWERS else (1,)
     ticks = [digit * 10.0**exponent for exponent in exponents for digit in digits]
-    axis.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axis.xaxis.set_major_locator(FixedLocator(ticks if len(ticks) > 1 else nice_log_ticks(low, high)))
     axis.xaxis.set_major_formatter(lambda value, _: power_of_ten(value))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

@@ -1,5 +1,7 @@
 """Figures 3 and 4 and the comparison at equal cost, by what is drawn in them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from scaling import figure
 from scaling.decisions import compare
 from scaling.errors import UsageError
 from scaling.figures import FigureError
+from tests.decisions.test_compare import grid, steep_patch
 from tests.laws.test_tables import table
 
 
@@ -49,6 +52,20 @@ def test_a_base_can_be_asked_for() -> None:
     ]
     with pytest.raises(UsageError, match="not among the records"):
         figure("paper", 3, base="deit-base/16@32")
+
+
+@pytest.mark.parametrize("factor", [1.2, 3.0, 30.0, 3e4])
+def test_flops_have_two_ticks_or_more_whose_labels_are_apart(factor: float) -> None:
+    records = grid(steep_patch)
+    patches = records["patch_size"].map({8: 0, 4: 1, 2: 2})
+    records = records.assign(training_flops_per_image=4.1e9 * factor ** (patches / 2))
+    (axis,) = figure(records[records["size"] == "nano"], 3).axes
+    axis.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]
+    low, high = axis.get_xlim()
+    labels = [text for text in axis.get_xticklabels(which="both") if text.get_text()]
+    boxes = [text.get_window_extent() for text in labels if low <= text.get_position()[0] <= high]
+    assert len(boxes) >= 2
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_equal_cost_has_a_panel_for_each_cost() -> None:
