@@ -1,6 +1,6 @@
 """What a runner adds to cells: `scaling run-grid` beside a loop, a process each, Ray's tasks and Hydra's launcher.
 
-python -m benchmarks.runners      # four minutes on a core; rewrites its own page
+python -m benchmarks.runners      # ten minutes on a core; rewrites its own page
 
 Each way trains the same tiny cells one at a time by the same function, `run_cell`. Times are processor time of all
 processes, of few and of more cells: the slope is what a cell costs, the rest what starting costs. What is not installed
@@ -21,7 +21,7 @@ from benchmarks.pages import release, write_page
 from benchmarks.startup import processor_seconds
 from scaling.design import study_to_toml
 
-FEW, MORE = 2, 10
+FEW, MORE = 2, 42
 BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of a runner become ours, and their time is counted
 NOTE = (
     "The loop is one process without any of what a runner gives: the least that the cells themselves cost. `run-grid` "
