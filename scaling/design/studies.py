@@ -59,16 +59,18 @@ class Grid(Section):
 
 
 class Exclusion(Section):
-    """A rule that removes designs: those that match the pattern and exceed the length, if given."""
+    """A rule that removes cells: of designs that match and exceed the length, all or those of some seeds."""
 
     design: Annotated[str, Field(description="pattern such as 'deit-*/1@*'")] = "*"
     sequence_length_above: NonNegativeInt | None = None
+    seeds: Annotated[tuple[NonNegativeInt, ...] | None, Field(min_length=1, description="all if not given")] = None
     reason: str = ""
 
-    def removes(self, name: str, sequence_length: float) -> bool:
-        """Whether a design of this short name and sequence length is left out."""
+    def removes(self, name: str, sequence_length: float, seed: int | None = None) -> bool:
+        """Whether this seed of a design is left out, or without one the design itself."""
         limit = self.sequence_length_above
-        return matches(name, self.design) and (limit is None or sequence_length > limit)
+        of_seed = self.seeds is None or seed in self.seeds
+        return of_seed and matches(name, self.design) and (limit is None or sequence_length > limit)
 
 
 @dataclass(frozen=True)  # without slots, to keep the id
@@ -173,7 +175,8 @@ class Study(Section):
         self._check_axes()
         check_images(self.resources, self.data.task, drawn=all(isinstance(data, DigitsData) for data in self.data_sets))
         designs = list(self._designs())
-        if not designs:
+        seeds = [seed for design in designs for seed in self._seeds_of(design)]
+        if not seeds:
             raise ValueError("exclude: the rules leave no cell; loosen one")
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
@@ -186,6 +189,9 @@ class Study(Section):
         for index, rule in enumerate(self.exclude):
             if not any(matches(name, rule.design) for name in names):
                 raise ValueError(f"exclude[{index}].design: '{rule.design}' matches no design, such as {names[0]}")
+            if unknown := set(rule.seeds or ()) - set(self.grid.seeds):
+                seeds = ", ".join(map(str, self.grid.seeds))
+                raise ValueError(f"exclude[{index}].seeds: {min(unknown)} is no seed of the grid; there are {seeds}")
         return self
 
     @property
@@ -203,10 +209,10 @@ class Study(Section):
         return with_earlier_stages(self.cells())
 
     def _cells_of(self, design: Design) -> Iterator[Cell]:
-        """A design's cells, one for each seed, with those that they start from."""
+        """A design's cells, one for each of its seeds, with those that they start from."""
         recipe = self.recipe.of_size(design.size)
         stages = [(stage, stage.recipe.of_size(design.size), stage.design_of(design)) for stage in self.pretraining]
-        for seed in self.grid.seeds:
+        for seed in self._seeds_of(design):
             before = None
             for stage, its_recipe, its_design in stages:
                 before = Cell(
@@ -214,6 +220,11 @@ class Study(Section):
                     *(stage.name, before, self.resources),
                 )
             yield Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
+
+    def _seeds_of(self, design: Design) -> list[int]:
+        """The seeds that no rule removes."""
+        name, length = str(design), design.sequence_length
+        return [seed for seed in self.grid.seeds if not self._excludes(name, length, seed)]
 
     def _heads(self) -> tuple[str | None, ...]:
         return self.grid.heads or HEADS_OF_TASK[self.data.task][:1] or (None,)
@@ -233,8 +244,8 @@ class Study(Section):
             if not self._excludes(name, design.sequence_length):
                 yield design
 
-    def _excludes(self, name: str, sequence_length: float) -> bool:
-        return any(rule.removes(name, sequence_length) for rule in self.exclude)
+    def _excludes(self, name: str, sequence_length: float, seed: int | None = None) -> bool:
+        return any(rule.removes(name, sequence_length, seed) for rule in self.exclude)
 
     def _single(self, name: str) -> Design:
         """A design given by name, if the study can train it."""

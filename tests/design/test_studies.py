@@ -48,6 +48,20 @@ def test_exclusion_by_length_and_pattern() -> None:
     assert "deit-micro/2@16+linear" in names
 
 
+def test_an_exclusion_of_seeds_leaves_the_others_and_the_ids_of_all() -> None:
+    axes = {"grid__patch_sizes": [8, 4], "grid__seeds": [0, 3, 5]}
+    rule = {"design": "*/4@*", "seeds": [3, 5], "reason": "an hour each"}
+    study = small_study(**axes, exclude=[rule])
+    kept = {cell.name: cell.id for cell in study.cells()}
+    assert list(kept) == [
+        f"deit-nano/{patch}@16+linear seed {seed}" for patch, seed in ((8, 0), (8, 3), (8, 5), (4, 0))
+    ]
+    assert kept.items() < {cell.name: cell.id for cell in small_study(**axes).cells()}.items()
+    assert parse_study(study_to_toml(study), "again") == study
+    longer = small_study(**axes, exclude=[rule | {"sequence_length_above": 16}])
+    assert len(longer.cells()) == 6
+
+
 def test_exclusion_makes_an_impossible_combination_legal() -> None:
     study = small_study(grid__input_sizes=[16, 24], grid__patch_sizes=[8, 3], exclude=[{"design": "*/3@16"}])
     assert len(study.cells()) == 3
@@ -133,6 +147,8 @@ def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
         ({"data__task": "classification", "data__digits": 1, "grid__heads": ["linear"]}, "grid.heads: classification"),
         ({"resources__data_workers": 2}, "resources.data_workers: the scenes of digits are drawn, not loaded; remove"),
         ({"exclude": [{"design": "*"}]}, "exclude: the rules leave no cell"),
+        ({"exclude": [{"seeds": [0]}]}, "exclude: the rules leave no cell"),
+        ({"exclude": [{"design": "*/8@*", "seeds": [4]}]}, "exclude[0].seeds: 4 is no seed of the grid; there are 0"),
         ({"name": "a/b"}, "name: 'a/b'"),
         ({"recipe__learning_rate": float("inf")}, "recipe.learning_rate: inf"),
         ({"recipe__steps": "6"}, "recipe.steps: '6'"),
