@@ -2,12 +2,11 @@
 
 python -m benchmarks.runners      # ten minutes on a core; rewrites its own page
 
-Each way trains the same tiny cells one at a time by the same function, `run_cell`. Times are processor time of all
-processes, of few and of more cells: the slope is what a cell costs, the rest what starting costs. What is not installed
-is left out.
+Each way trains the same tiny cells one at a time by the same function, `run_cell`. Times are by the clock, since Ray
+does not tell what its workers used, so a core has to be idle; of few and of more cells: the slope is what a cell costs,
+the rest what starting costs. What is not installed is left out.
 """
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -18,11 +17,9 @@ from pathlib import Path
 
 from benchmarks.faults import study
 from benchmarks.pages import release, write_page
-from benchmarks.startup import processor_seconds
 from scaling.design import study_to_toml
 
 FEW, MORE = 2, 42
-BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of a runner become ours, and their time is counted
 NOTE = (
     "The loop is one process without any of what a runner gives: the least that the cells themselves cost. `run-grid` "
     "also probes memory, holds leases and writes records, in one process per cell, forked with torch loaded; a cell "
@@ -85,41 +82,30 @@ WAYS = {
 }
 
 
-def cost(way: str, count: int) -> tuple[float, float]:
-    """Processor seconds of a way with all processes it left behind, and seconds by the clock."""
+def cost(way: str, count: int) -> float:
+    """Seconds that a way takes, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="r") as folder:  # short, for Ray's sockets
-        before, began = processor_seconds(), time.perf_counter()
+        began = time.perf_counter()
         command = [sys.executable, "-m", "benchmarks.runners", way, str(count), folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wall = time.perf_counter() - began
-        _wait_for_orphans()
-        used = processor_seconds() - before
-    print(way, count, f"{used:.1f} {wall:.1f}", flush=True)
-    return used, wall
-
-
-def _wait_for_orphans() -> None:
-    try:
-        while True:
-            os.wait()
-    except ChildProcessError:
-        return
+        taken = time.perf_counter() - began
+    print(way, count, f"{taken:.1f}", flush=True)
+    return taken
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(BECOME_SUBREAPER, 1, 0, 0, 0)
     rows, floor = [], 0.0
     for way, (_, package) in WAYS.items():
         if not find_spec(package):
             continue
-        (few, _), (more, wall) = cost(way, FEW), cost(way, MORE)
+        few, more = cost(way, FEW), cost(way, MORE)
         each = (more - few) / (MORE - FEW)
         floor = floor or each
         label = f"{way} ({package} {release({'hydra': 'hydra-joblib-launcher'}.get(package, package))})"
-        row = (label, f"{each:.2f} s", f"{each - floor:+.2f} s", f"{few - FEW * each:.1f} s", f"{wall:.0f} s")
+        row = (label, f"{each:.2f} s", f"{each - floor:+.2f} s", f"{few - FEW * each:.1f} s", f"{more:.0f} s")
         rows.append(row)
-    columns = ("way", "CPU time of a cell", "over the loop", "once, to start and end", f"wall, {MORE} cells")
+    columns = ("way", "a cell", "over the loop", "once, to start and end", f"{MORE} cells")
     write_page("runners", "What a runner adds to cells", [("", columns, rows, NOTE)])
 
 

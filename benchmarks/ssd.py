@@ -12,6 +12,7 @@ import importlib
 import itertools
 import math
 import statistics
+import sys
 from collections.abc import Callable
 
 import torch
@@ -83,6 +84,8 @@ class ReferenceMixer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        for remnant in [name for name in sys.modules if name.startswith("mamba_ssm")]:
+            del sys.modules[remnant]  # transformers tried, and left what it had imported before it failed
         load_mamba_ssm()
         self.scan = importlib.import_module("mamba_ssm.modules.ssd_minimal").ssd_minimal_discrete
         self.gate = importlib.import_module("mamba_ssm.ops.triton.layernorm_gated").rms_norm_ref
