@@ -73,12 +73,14 @@ def _show_steps(found: "Comparison") -> None:
     known = [cost for cost in SHOWN_COSTS if cost in found.field.cost_words]
     columns = ["axis", "design", outcome.label, "gain [95 %]", *(SHOWN_COSTS[cost] for cost in known), "chance"]
     rows = [["base", base.design, _value(base, found), *("-" for _ in range(len(known) + 2))]]
+    tried: list[Candidate] = []
     for axis in found.axes:
         for step in axis.steps:
             gain = f"{step.gain.estimate:+.3g} [{step.gain.low:.2g}, {step.gain.high:.2g}]"
             costs = [_cost(step, cost) for cost in known]
             chance = f"{step.over_previous.chance:.2f}"
             rows.append([axis.name, step.candidate.design, _value(step.candidate, found), gain, *costs, chance])
+        tried += [step.candidate for step in axis.steps]
         rows += [
             [axis.name, each.design, each.status, *("-" for _ in range(len(known) + 2))]
             for each in axis.path.unfinished
@@ -87,7 +89,10 @@ def _show_steps(found: "Comparison") -> None:
     costs = f"{si(base.costs.get('flops'))}FLOP, {size(base.costs.get('memory'))}"
     where = " on ".join(filter(None, (found.field.task, found.field.dataset)))
     show_table(f"{where}: from {base.design} ({costs}); gains in {unit}", columns, rows, left=2)
-    print("in brackets: gain per doubling of the cost; last: chance of a gain over the design before\n")
+    print("in brackets: gain per doubling of the cost; last: chance of a gain over the design before")
+    if not outcome.is_loss and any(len(each.results) > 1 for each in (base, *tried)):
+        print(f"{outcome.label}: mean of the seeds; gains are of the mean of their log odds, which can differ a little")
+    print()
 
 
 def _cost(step: "Step", cost: str) -> str:

@@ -24,7 +24,10 @@ BudgetOption = Annotated[
 ]
 DeadlineOption = Annotated[str | None, typer.Option(help="'14 days', on --gpus.", rich_help_panel=SPEND)]
 TargetOption = Annotated[
-    str | None, typer.Option(help="Cheapest design that reaches it: '84%', or a loss.", rich_help_panel=SPEND)
+    str | None,
+    typer.Option(
+        help="Cheapest design to reach it: '84%' or 0.84, or with --y test_loss a loss.", rich_help_panel=SPEND
+    ),
 ]
 InferenceOption = Annotated[
     str | None, typer.Option(help="Of one image: '20 gflops' or '3 ms'.", rich_help_panel=SPEND)

@@ -55,7 +55,9 @@ def study_text(source: str | Path) -> str:
             raise StudyError(f"{path}: cannot be read as a study: {error}") from None
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise StudyError(f"{path}: no such study file; 'scaling init NAME' writes one")
-    raise StudyError(f"no built-in study '{source}' ({nearest(str(source), builtin)}); or give a path to a .toml file")
+    near = [name for name in (f"{source}.toml", f"runs/{source}") if Path(name).exists()]
+    hint = f"did you mean {' or '.join(near)}?" if near else nearest(str(source), builtin)
+    raise StudyError(f"no built-in study '{source}' ({hint}); or give a path to a .toml file")
 
 
 def run_directory_of(source: str | Path) -> Path | None:

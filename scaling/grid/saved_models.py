@@ -8,7 +8,7 @@ from typing import Any
 
 from scaling.design import Cell, Design, DigitsData, Recipe, Study, build_study, load_study
 from scaling.errors import UsageError, nearest
-from scaling.records import Record, RecordError, RunDirectory, read_cell
+from scaling.records import Record, RecordError, RunDirectory, SourceError, read_cell
 
 WEIGHTS = Path("checkpoint") / "model.safetensors"
 
@@ -47,7 +47,8 @@ def find_saved(
 
     Raises:
         UsageError: for a design, a seed, data or an input that cannot be, or where several cells are meant.
-        RecordError: where there is nothing, or a cell's description is broken.
+        SourceError: where there is nothing.
+        RecordError: if a cell's description is broken.
     """
     folder = _cell_folder(source, design, seed, stage)
     for option, value in (("--seed", seed), ("--stage", stage)):
@@ -68,7 +69,7 @@ def find_saved(
             raise UsageError(f"{source}: is in no cell's folder; give --study, which says the data")
         cell = other.cells()[0]
     else:
-        raise RecordError(f"{source}: there is no such checkpoint, cell's folder or run directory")
+        raise SourceError(f"{source}: there is no such checkpoint, cell's folder or run directory")
     cell = replace(cell, design=_design(weights, cell.design if folder else None, design))
     if other is not None:
         cell = replace(cell, data=_study_data(other, data))

@@ -15,7 +15,7 @@ from scaling.design import Cell, Design
 from scaling.grid.budget import hours_of
 from scaling.grid.engines.watching import Driver, find_drivers
 from scaling.grid.leases import Found, file_system_time, find_holder
-from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status
+from scaling.records import FINISHED, RESUME, Record, RecordError, RunDirectory, Status, run_at
 
 BROKEN, ABANDONED = "broken", "abandoned"
 """States beside those of records: a record that cannot be read, and a cell whose runner died."""
@@ -134,11 +134,9 @@ def grid_status(path: str | Path) -> GridStatus:
     """Look at a run directory, whether or not anyone is at work there.
 
     Raises:
-        RecordError: if it is no run directory.
+        SourceError: if it is no run directory.
     """
-    run = RunDirectory(path)
-    if not run.study_file.is_file():
-        raise RecordError(f"{run.path}: not a run directory (no study.toml in it)")
+    run = run_at(path)
     study, now, flops = run.study(), _now(run.path), dict[tuple[Design, str | None], int]()
     begun, cells = run.begun(), []
     for cell in study.all_cells():

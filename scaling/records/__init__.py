@@ -3,6 +3,7 @@
 from scaling.records.detectors import BOXES, MASKS, boxes_and_masks, count_records
 from scaling.records.published import PublishedStudy, published_studies, published_study
 from scaling.records.schema import FINISHED, SCHEMA_VERSION, Record, Status, describe
+from scaling.records.sources import SourceError, run_at
 from scaling.records.store import RESUME, RecordError, RunDirectory, flush, read_cell, write_whole
 from scaling.records.tables import (
     check_results,
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "RecordError",
     "RunDirectory",
+    "SourceError",
     "Status",
     "boxes_and_masks",
     "check_results",
@@ -40,6 +42,7 @@ __all__ = [
     "published_studies",
     "published_study",
     "read_cell",
+    "run_at",
     "save_table",
     "write_whole",
 ]

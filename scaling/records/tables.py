@@ -9,7 +9,8 @@ from scaling.outputs import check_output, output_file
 from scaling.records.detectors import boxes_and_masks
 from scaling.records.published import published_studies, published_study
 from scaling.records.schema import Record
-from scaling.records.store import RecordError, RunDirectory
+from scaling.records.sources import check_suffix, missing, run_at
+from scaling.records.store import RecordError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,6 @@ NUMBERS = (
 STAGE_COLUMNS = ("stage", "started_from_cell")
 SUMMED = ("images_seen", "training_seconds", "gpu_hours")
 EARLIER = tuple(f"earlier_{name}" for name in (*SUMMED, "training_flops"))
-TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame":
@@ -39,7 +39,8 @@ def load_records(source: str | Path, each_stage: bool = False) -> "pd.DataFrame"
             a row is one whole training, see `whole_trainings`.
 
     Raises:
-        RecordError: if there is no such source, or a record in it is broken.
+        SourceError: if there is no such source.
+        RecordError: if a record in it is broken.
     """
     table = _read_table(source)
     return table if each_stage else boxes_and_masks(whole_trainings(table, str(source)))
@@ -87,17 +88,15 @@ def _read_table(source: str | Path) -> "pd.DataFrame":
 
     path = Path(source)
     if path.is_dir():
-        if not (path / "study.toml").is_file():
-            raise RecordError(f"{path}: not a run directory (no study.toml in it)")
-        rows = [_flat(record) for record in RunDirectory(path).records()]
+        rows = [_flat(record) for record in run_at(path).records()]
         if not rows:
             raise RecordError(f"{path}: no cell is finished yet; 'scaling run-grid' fills it")
         return pd.DataFrame(rows)
     if not path.is_file() and str(source) in published_studies():
         return pd.DataFrame([_flat(record) for record in published_study(str(source)).records])
     if not path.is_file():
-        raise RecordError(f"{path}: no such run directory or table; {_what_to_give(path)}")
-    _check_suffix(path)
+        raise missing(path)
+    check_suffix(path)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except UnicodeDecodeError as error:
@@ -107,14 +106,6 @@ def _read_table(source: str | Path) -> "pd.DataFrame":
     if table.empty:
         raise RecordError(f"{path}: the table has no rows")
     return table
-
-
-def _what_to_give(missing: Path) -> str:
-    run = Path("runs") / missing
-    if run.is_dir():
-        return f"did you mean {run}?"
-    ships = " or ".join(map(repr, published_studies()))
-    return f"give a run directory, a {' or '.join(TABLE_SUFFIXES)} file, or {ships}"
 
 
 def is_published(table: "pd.DataFrame") -> bool:
@@ -140,14 +131,12 @@ def load_learning_curves(source: str | Path) -> "pd.DataFrame":
     trained_patch_size, which differs from the design's in the first stages of a patch schedule.
 
     Raises:
-        RecordError: if the source is no run directory, or no cell has begun.
+        SourceError: if the source is no run directory.
+        RecordError: if no cell has begun.
     """
     import pandas as pd
 
-    path = Path(source)
-    if not (path / "study.toml").is_file():
-        raise RecordError(f"{path}: not a run directory; learning curves are in one")
-    run, rows = RunDirectory(path), []
+    run, rows = run_at(source), []
     for cell in run.study().cells():
         cost = cost_of_cell(cell, scan="recomputed")  # which changes memory alone
         same = {"cell": cell.name, "design": str(cell.design), "seed": cell.seed, "final_images": cost.images}
@@ -158,7 +147,7 @@ def load_learning_curves(source: str | Path) -> "pd.DataFrame":
             }
             rows.append(same | {"images_seen": images, "training_loss": loss} | moment)
     if not rows:
-        raise RecordError(f"{path}: no cell has logged its loss yet")
+        raise RecordError(f"{run.path}: no cell has logged its loss yet")
     return pd.DataFrame(rows)
 
 
@@ -184,24 +173,19 @@ def check_results(table: "pd.DataFrame") -> None:
 
 
 def check_writable_table(path: Path) -> None:
-    """Raise RecordError or OutputError, before long work, where a table could not be written to this path."""
-    _check_suffix(path)
+    """Raise SourceError or OutputError, before long work, where a table could not be written to this path."""
+    check_suffix(path)
     check_output(path)
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in TABLE_SUFFIXES:
-        raise RecordError(f"{path}: unknown kind of table '{path.suffix}'; use .csv or .parquet")
 
 
 def save_table(table: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV or Parquet, by the suffix of its path.
 
     Raises:
-        RecordError: for another suffix.
+        SourceError: for another suffix.
         OutputError: if it cannot be written.
     """
-    _check_suffix(path)
+    check_suffix(path)
     with output_file(path) as part:
         if path.suffix == ".csv":
             table.to_csv(part, index=False)

@@ -39,6 +39,13 @@ def test_a_measured_run(tmp_path: Path) -> None:
     assert "not compared: a larger input was not tried" in result.stderr
 
 
+def test_gains_of_several_seeds_are_said_not_to_be_those_of_the_means_shown() -> None:
+    words = "accuracy: mean of the seeds; gains are of the mean of their log odds"
+    runs = Path(__file__).parents[2] / "runs"
+    assert words in scaling("compare", runs / "digits-extension").stdout
+    assert words not in scaling("compare", "paper").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -47,7 +54,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
         (("paper", "--y", "accurracy"), 2, "did you mean 'accuracy'?"),
         (("paper", "--seed-noise", "-1"), 2, "--seed-noise"),
         (("paper", "--seed-noise", "inf"), 2, "less than or equal to 100"),
-        (("nowhere",), 1, "no such run directory"),
+        (("nowhere",), 2, "no such run directory"),
         (("alone.csv",), 1, "one axis alone"),
         (("oom.csv",), 1, "nothing to compare"),
         (("plain.csv",), 1, "no column 'design'"),

@@ -285,7 +285,7 @@ def test_calibration_files_that_cannot_be_used(tmp_path: Path) -> None:
         assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
         assert f"calibration, row 1: {told}" in broken.stderr
     missing = scaling("estimate", "deit-base/16@224", "--calibration", tmp_path / "none.csv")
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "no such run directory" in missing.stderr
 
 

@@ -117,7 +117,7 @@ def test_a_schedule_of_patches(tmp_path: Path) -> None:
         (("--budget", "1e21 flops", "--epochs", "3", "--recipe", "deit"), 2, "give one"),
         (("--budget", "1e21 flops", "--task", "detecting", "--epochs", "12"), 2, "did you mean 'detection'?"),
         (("--budget", "1e21 flops", "--precision", "fp8"), 2, "unknown precision 'fp8'"),
-        (("--budget", "1e21 flops", "--study", "nowhere"), 1, "no such run directory"),
+        (("--budget", "1e21 flops", "--study", "nowhere"), 2, "no such run directory"),
         (("--budget", "1e21 flops", "--against", "none.json"), 1, "none.json: cannot be read"),
         (("--budget", "1e21 flops", "--hold-out", "patch_size <"), 2, "SyntaxError"),
         (("--budget", "1 gpu-hours", "--only", "deit-base/*@224"), 2, "smallest budget that would do is"),

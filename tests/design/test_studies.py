@@ -112,6 +112,16 @@ def test_toml_round_trip_keeps_every_cell() -> None:
     assert [cell.id for cell in again.cells()] == [cell.id for cell in study.cells()]
 
 
+def test_a_name_of_no_study_that_is_near_is_hinted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(study_to_toml(small_study()))
+    Path("runs/mine").mkdir(parents=True)
+    with pytest.raises(StudyError, match=r"no built-in study 'mine' \(did you mean mine.toml or runs/mine\?\)"):
+        load_study("mine")
+    with pytest.raises(StudyError, match="did you mean 'digits-quick'"):
+        load_study("digits-quik")
+
+
 @pytest.mark.parametrize("name", list(builtin_studies()))
 def test_builtin_studies_load_and_keep_their_name(name: str) -> None:
     assert load_study(name).name == name

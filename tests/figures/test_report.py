@@ -210,7 +210,7 @@ def test_the_command_writes_where_others_do(tmp_path: Path) -> None:
     assert found.stdout == "analysis/mine.v2/report.html\n"
     assert (tmp_path / "analysis" / "mine.v2" / "report.html").is_file()
     failed = scaling("report", "none.csv", cwd=tmp_path)
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert failed.stderr.startswith("error: none.csv: no such")
 
 
