@@ -57,7 +57,7 @@ def release(tool: str) -> str:
     """Version of the package that a tool is named after."""
     name = tool.split()[0].strip(",")
     try:
-        return metadata.version({"scaling": "patch-scaling"}.get(name, name))
+        return metadata.version({"scaling": "patch-scaling", "hydra": "hydra-core"}.get(name, name))
     except metadata.PackageNotFoundError:
         return "(not installed)"
 
@@ -70,7 +70,7 @@ def write_page(name: str, title: str, tables: Sequence[Table], device: str = "cp
     cores = f"{find_device('cpu').count} cores"
     about = {
         "machine": f"{device_name(device)}, {cores}",
-        "commit": commit(but="benchmarks/results") or "none",
+        "commit": commit(but=RESULTS) or "none",
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python -m benchmarks.{name}",
         "load of the machine": f"{os.getloadavg()[2]:.1f} on {cores}, this benchmark included",

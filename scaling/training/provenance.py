@@ -47,18 +47,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit(but: str | None = None) -> str | None:
+def commit(but: Path | None = None) -> str | None:
     """Commit of the repository around the working directory, '+' for uncommitted changes, not those in folder `but`."""
-    paths = [":/"] if but is None else [":/", f":(top,exclude){but}"]
+    paths = [":/"]
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", *paths],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        head, top = _git("rev-parse", "HEAD", "--show-toplevel").splitlines()
+        if but is not None and Path(top) in (kept := but.resolve()).parents:
+            paths.append(f":(top,exclude){kept.relative_to(top)}")
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", *paths)
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+    return head + ("+" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
