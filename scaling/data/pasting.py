@@ -3,6 +3,7 @@
 Shapes: N masks, M mask sides.
 """
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from faster_coco_eval.core import mask as run_lengths
 from jaxtyping import Float
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 MASK_THRESHOLD = 0.5
@@ -41,8 +43,10 @@ def pasted_masks(
     ends = np.cumsum([length * len(each) for length, each in zip(lengths, columns, strict=True)])
     starts = np.concatenate([[0], ends[:-1]])
     line = np.zeros(ends[-1] + 1, bool)  # down the columns of one box after the other
-    for start, end, length, of_columns, of_rows, mask in zip(starts, ends, lengths, columns, rows, cells, strict=True):
-        line[start:end].reshape(-1, length)[:, 1:] = of_columns @ mask.T @ of_rows.T >= MASK_THRESHOLD
+    boxes_of_pixels = zip(starts, ends, lengths, columns, rows, cells, strict=True)
+    with _libraries().limit(limits=1, user_api="blas"):  # threads take longer to meet than such products do
+        for start, end, length, of_columns, of_rows, mask in boxes_of_pixels:
+            line[start:end].reshape(-1, length)[:, 1:] = of_columns @ mask.T @ of_rows.T >= MASK_THRESHOLD
     changes = np.flatnonzero(line[1:] != line[:-1])
     box = np.searchsorted(ends, changes, side="right")
     # A run that ends with its column changes at the next one's pixel of nothing, which stands for the row below.
@@ -55,6 +59,12 @@ def pasted_masks(
         {"size": sides, "counts": _counts(found[first:last], height * width)} for first, last in pairwise(bounds)
     ]
     return run_lengths.frPyObjects(uncompressed, height, width)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Those that compute on threads; looking for them takes longer than to set how many."""
+    return ThreadpoolController()
 
 
 def _counts(changes: list[int], pixels: int) -> list[int]:
