@@ -27,7 +27,7 @@ def test_changes_are_told_but_those_of_a_folder(tmp_path: Path, monkeypatch: pyt
     page.write_text("new")
     assert commit() == f"{clean}+"
     assert commit(but=Path()) == commit(but=tmp_path / "pages") == clean
-    assert commit(but=tmp_path) == commit(but=Path()) == f"{clean}+"
+    assert commit(but=tmp_path) == commit(but=Path("/")) == f"{clean}+"
     code.write_text("new")
     assert commit(but=tmp_path / "pages") == f"{clean}+"
     monkeypatch.chdir("/")
