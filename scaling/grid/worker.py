@@ -147,7 +147,7 @@ class _Tries:
 def _failure(task: Assignment, error: Exception, stopping: Stopping, tries: int) -> Record:
     """What is noted of a cell that ended with an error; one on the way out is of the way out."""
     status = Status.PREEMPTED if stopping.asked else Status.FAILED
-    known = describe(task.cell) | provenance(task.cell, task.run, task.device)
+    known = describe(task.cell) | provenance(task.cell, task.device)
     if isinstance(error, CellDoesNotFitError):
         status, known = Status.OOM, known | unfit_fields(error.cost, error.micro_batch_size)
     record = Record(**known, status=status, error=_one_line(error), tries=tries, finished_at=utc_now())

@@ -74,9 +74,7 @@ def run_cell(
     """
     if cell.resources.processes > 1 and "RANK" not in os.environ:
         return run_on_processes(run_cell, (cell, folder, device, micro_batch_size, started), report, stop)
-    found: dict[str, Any] = (
-        describe(cell) | provenance(cell, folder.parents[1], device) | {"micro_batch_size": micro_batch_size}
-    )
+    found: dict[str, Any] = describe(cell) | provenance(cell, device) | {"micro_batch_size": micro_batch_size}
     position = Position()
     try:
         for known in _parts(cell, folder, device, micro_batch_size, started, report, stop, position):
@@ -203,12 +201,12 @@ def _times(position: Position, cell: Cell, device: str) -> dict[str, Any]:
     }
 
 
-def provenance(cell: Cell, run: Path, device: str) -> dict[str, Any]:
-    """Where and with what a cell runs. What changes in its run directory, which may be committed, is no code."""
+def provenance(cell: Cell, device: str) -> dict[str, Any]:
+    """Where and with what a cell runs."""
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         **kernels_of(cell.design, cell.recipe.precision, device),
         "versions": versions(),
-        "commit": commit(but=run),
+        "commit": commit(),
     }

@@ -48,16 +48,22 @@ def versions() -> dict[str, str]:
 
 
 def commit(but: Path | None = None) -> str | None:
-    """Commit of the repository around the working directory, '+' for uncommitted changes, not those in folder `but`."""
-    paths = [":/"]
+    """Commit of the repository around the working directory, with '+' for changes that are not committed.
+
+    Changes in run directories, which grow while cells are trained, are no changes of code, nor are those in `but`.
+    """
     try:
         head, top = _git("rev-parse", "HEAD", "--show-toplevel").splitlines()
-        if but is not None and Path(top) in (kept := but.resolve()).parents:
-            paths.append(f":(top,exclude){kept.relative_to(top)}")
-        changes = _git("status", "--porcelain", "--untracked-files=no", "--", *paths)
+        names = _git("diff", "--name-only", "-z", "HEAD", "--", ":/").split("\0")
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + ("+" if changes else "")
+    changed = [Path(top) / name for name in names if name]
+    kept = but.resolve() if but is not None else None
+    return head + "+" * any(kept not in path.parents and not _is_in_a_run(path) for path in changed)
+
+
+def _is_in_a_run(path: Path) -> bool:
+    return any((folder / "study.toml").is_file() for folder in path.parents)
 
 
 def _git(*arguments: str) -> str:
