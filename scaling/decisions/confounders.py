@@ -22,11 +22,12 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) 
             differing.setdefault(keys, []).append(other.design)
     for what, designs in differing.items():
         yield f"{_names(designs)} and {base.design} differ in {what}"
-    single = sum(len(each.results) == 1 for each in (base, *others))
+    single = [each.design for each in (base, *others) if len(each.results) == 1]
+    designs = f"{len(single)} designs have one seed each" if len(single) > 1 else f"{_names(single)} has one seed"
     if single and noise.degrees_of_freedom is None:
-        yield f"{single} designs have one seed each: how much seeds differ was not measured"
+        yield f"{designs}: how much seeds differ was not measured"
     elif single:
-        yield f"{single} designs have one seed each: their noise is taken from the designs with several"
+        yield f"{designs}: what seeds differ by is taken from the designs with several"
 
 
 def differing_settings(base: Candidate, other: Candidate) -> str:
