@@ -215,10 +215,11 @@ def test_confounders_are_named() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
-@given(
-    values=st.lists(st.tuples(st.floats(1, 100), st.floats(0.1, 3)), min_size=3, max_size=12, unique_by=lambda v: v[0])
-)
+LOSSES = st.integers(100, 3000).map(lambda thousandths: thousandths / 1000)  # equal, or apart after their logarithm
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(values=st.lists(st.tuples(st.floats(1, 100), LOSSES), min_size=3, max_size=12, unique_by=lambda v: v[0]))
 def test_the_frontier_is_what_nothing_cheaper_equals(values: list[tuple[float, float]]) -> None:
     patches = [2**index for index in range(len(values))]
     rows = [
@@ -231,7 +232,7 @@ def test_the_frontier_is_what_nothing_cheaper_equals(values: list[tuple[float, f
             other
             for other in rows
             if other["training_flops_per_image"] < one["training_flops_per_image"]
-            and other["test_loss"] <= one["test_loss"] * (1 + 1e-12)
+            and other["test_loss"] <= one["test_loss"]
         ]
         assert (one["design"] in frontier) == (not cheaper)
 
