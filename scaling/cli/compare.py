@@ -90,8 +90,9 @@ def _show_steps(found: "Comparison") -> None:
     where = " on ".join(filter(None, (found.field.task, found.field.dataset)))
     show_table(f"{where}: from {base.design} ({costs}); gains in {unit}", columns, rows, left=2)
     print("in brackets: gain per doubling of the cost; last: chance of a gain over the design before")
-    if not outcome.is_loss and any(len(each.results) > 1 for each in (base, *tried)):
-        print(f"{outcome.label}: mean of the seeds; gains are of the mean of their log odds, which can differ a little")
+    if any(len(each.results) > 1 for each in (base, *tried)):
+        kind = "logarithms" if outcome.is_loss else "log odds"
+        print(f"{outcome.label}: mean of the seeds; gains are of the mean of their {kind}, which can differ a little")
     print()
 
 

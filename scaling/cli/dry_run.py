@@ -29,11 +29,11 @@ def list_cells(
 ) -> None:
     """Cells of a study, their cost and what would not fit."""
     from scaling.design import with_processes
-    from scaling.grid import plan_jobs, with_status, worker_count
+    from scaling.grid import plan_jobs, selected_cells, with_status, worker_count
     from scaling.records import FINISHED, RunDirectory
 
     study = with_processes(study, ranks.world_size) if ranks else study
-    count = worker_count(workers, place, len(study.cells()), study.resources.processes, ranks)
+    count = worker_count(workers, place, len(selected_cells(study, only)), study.resources.processes, ranks)
     run = RunDirectory(folder)
     run.check(study)
     jobs = with_status(plan_jobs(study, place, count, only, ranks and ranks.local_world_size), run)

@@ -11,13 +11,16 @@ from scaling.cli.output import Format, amount, console, duration, message, numbe
 if TYPE_CHECKING:
     from scaling.grid.status import CellStatus, GridStatus
 
+SECONDS = 5.0
 NAMED = 20  # cells of a kind that are listed; --format json has all
 
 
 def status(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until every cell is finished, or Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks of --watch.")] = 5.0,
+    every: Annotated[
+        float | None, typer.Option(min=0.5, help="Seconds between two looks of --watch.", show_default="5")
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
     """How far a grid is: states, progress, hours used, expected end, who runs what.
@@ -37,8 +40,10 @@ def status(
 
     if watch and output is Format.JSON:
         raise UsageError("--watch --format json: JSON is one value; call the command again instead of watching")
+    if every is not None and not watch:
+        raise UsageError(f"--every {every:g}: is of --watch; add it")
     if watch:
-        _watch(run, every)
+        _watch(run, every or SECONDS)
     elif output is Format.JSON:
         print_json(grid_status(run).to_json())
     else:

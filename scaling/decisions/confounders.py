@@ -22,6 +22,8 @@ def confounders(base: Candidate, others: Iterable[Candidate], noise: SeedNoise) 
             differing.setdefault(keys, []).append(other.design)
     for what, designs in differing.items():
         yield f"{_names(designs)} and {base.design} differ in {what}"
+    if noise.given:
+        return
     single = [each.design for each in (base, *others) if len(each.results) == 1]
     designs = f"{len(single)} designs have one seed each" if len(single) > 1 else f"{_names(single)} has one seed"
     if single and noise.degrees_of_freedom is None:

@@ -99,6 +99,8 @@ class SeedNoise:
     degrees_of_freedom: int | None
     """Of its estimate from repeats; None where it is assumed."""
     words: str
+    given: bool = False
+    """Whether the user said it."""
 
 
 def seed_noise(values: dict[str, Array], outcome: Outcome, assumed: float | None) -> SeedNoise:
@@ -119,4 +121,5 @@ def seed_noise(values: dict[str, Array], outcome: Outcome, assumed: float | None
     noise = outcome.assumed_noise if assumed is None else assumed
     shown = f"{noise:.2%}" if outcome.is_loss else f"{noise:g} points"
     why = "assumed (--seed-noise)" if assumed is None else "as given"
-    return SeedNoise(lambda value: outcome.assumed(value, noise), None, f"noise between seeds {why}: {shown}")
+    words = f"noise between seeds {why}: {shown}"
+    return SeedNoise(lambda value: outcome.assumed(value, noise), None, words, given=assumed is not None)

@@ -66,8 +66,8 @@ class Exclusion(Section):
     seeds: Annotated[tuple[NonNegativeInt, ...] | None, Field(min_length=1, description="all if not given")] = None
     reason: str = ""
 
-    def removes(self, name: str, sequence_length: float, seed: int | None = None) -> bool:
-        """Whether this seed of a design is left out, or without one the design itself."""
+    def removes(self, name: str, sequence_length: float, seed: int) -> bool:
+        """Whether this seed of a design is left out."""
         limit = self.sequence_length_above
         of_seed = self.seeds is None or seed in self.seeds
         return of_seed and matches(name, self.design) and (limit is None or sequence_length > limit)
@@ -175,8 +175,7 @@ class Study(Section):
         self._check_axes()
         check_images(self.resources, self.data.task, drawn=all(isinstance(data, DigitsData) for data in self.data_sets))
         designs = list(self._designs())
-        seeds = [seed for design in designs for seed in self._seeds_of(design)]
-        if not seeds:
+        if not designs:
             raise ValueError("exclude: the rules leave no cell; loosen one")
         if len(set(designs)) < len(designs):
             twice = next(design for index, design in enumerate(designs) if design in designs[:index])
@@ -212,7 +211,7 @@ class Study(Section):
         """A design's cells, one for each of its seeds, with those that they start from."""
         recipe = self.recipe.of_size(design.size)
         stages = [(stage, stage.recipe.of_size(design.size), stage.design_of(design)) for stage in self.pretraining]
-        for seed in self._seeds_of(design):
+        for seed in self._seeds_of(str(design), design.sequence_length):
             before = None
             for stage, its_recipe, its_design in stages:
                 before = Cell(
@@ -221,11 +220,6 @@ class Study(Section):
                 )
             yield Cell(self.name, design, seed, self.data, recipe, self.measure, None, before, self.resources)
 
-    def _seeds_of(self, design: Design) -> list[int]:
-        """The seeds that no rule removes."""
-        name, length = str(design), design.sequence_length
-        return [seed for seed in self.grid.seeds if not self._excludes(name, length, seed)]
-
     def _heads(self) -> tuple[str | None, ...]:
         return self.grid.heads or HEADS_OF_TASK[self.data.task][:1] or (None,)
 
@@ -233,7 +227,7 @@ class Study(Section):
         for axes in product(*self._axes()):
             architecture, size, patch_size, input_size, head = axes
             rows = -(-input_size // patch_size) if head in PADDED_HEADS else input_size / patch_size
-            if self._excludes(self._name(*axes), rows**2):
+            if not self._seeds_of(self._name(*axes), rows**2):
                 continue
             with _at(f"grid.patch_sizes[{self.grid.patch_sizes.index(patch_size)}]"):
                 check_patch(patch_size, input_size, head)
@@ -241,11 +235,16 @@ class Study(Section):
         for index, name in enumerate(self.grid.designs):
             with _at(f"grid.designs[{index}]"):
                 design = self._single(name)
-            if not self._excludes(name, design.sequence_length):
+            if self._seeds_of(name, design.sequence_length):
                 yield design
 
-    def _excludes(self, name: str, sequence_length: float, seed: int | None = None) -> bool:
-        return any(rule.removes(name, sequence_length, seed) for rule in self.exclude)
+    def _seeds_of(self, name: str, sequence_length: float) -> list[int]:
+        """The seeds of a design that no rule removes."""
+        return [
+            seed
+            for seed in self.grid.seeds
+            if not any(rule.removes(name, sequence_length, seed) for rule in self.exclude)
+        ]
 
     def _single(self, name: str) -> Design:
         """A design given by name, if the study can train it."""

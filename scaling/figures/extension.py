@@ -1,7 +1,9 @@
 """Result against sequence length, by extended tokens and by smaller patches (the paper's Table 5)."""
 
+import math
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -45,10 +47,10 @@ def _draw_panel(axis: Axes, comparison: Comparison, metric: Metric) -> None:
     ways = ((scaling, "smaller patches", "o", "-", colour), (extending, "extended tokens", "s", (0, (4, 1.5)), "white"))
     for points, label, mark, dashes, fill in ways:
         lengths, values = list(points), [value.number for value in points.values()]
-        errors = [value.deviation or 0 for value in points.values()]
+        errors = [math.nan if value.deviation is None else value.deviation for value in points.values()]
         axis.errorbar(
-            lengths, values, yerr=errors if any(errors) else None, color=colour, marker=mark, linestyle=dashes,
-            markerfacecolor=fill, markeredgecolor=colour, capsize=2, label=label,
+            lengths, values, yerr=errors if np.isfinite(errors).any() else None, color=colour, marker=mark,
+            linestyle=dashes, markerfacecolor=fill, markeredgecolor=colour, capsize=2, label=label,
         )  # fmt: skip
     beside, side = ((-4, 2), "bottom") if metric.higher_is_better else ((-4, -2), "top")
     for length, value in scaling.items():

@@ -92,4 +92,5 @@ def _draw_cell(axis: Axes, column: int, row: int, value: Value, shades: ScalarMa
 def _caption(values: Sequence[Value], metric: Metric, gaps: bool) -> str:
     better = f"darker is better ({'higher' if metric.higher_is_better else 'lower'} {metric.label})"
     spread = "; ±: standard deviation over seeds" if any(value.deviation is not None for value in values) else ""
+    spread += ", without it one seed" if spread and any(value.known and value.seeds == 1 for value in values) else ""
     return better + spread + ("; hatched: no result" if gaps else "")

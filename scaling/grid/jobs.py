@@ -151,7 +151,7 @@ def plan_jobs(
             f"resources.nodes: cells on {study.resources.nodes} machines need --engine slurm or ray, "
             "or torchrun on each (docs/training.md)"
         )
-    cells, processes = with_earlier_stages(_selected(study, only)), processes or study.resources.processes
+    cells, processes = with_earlier_stages(selected_cells(study, only)), processes or study.resources.processes
     if device.kind == "cpu" and any(cell.recipe.precision == "fp16" for cell in cells):
         raise UsageError("recipe.precision: fp16 needs a CUDA device; use fp32 or bf16 on a CPU")
     if device.kind == "cuda" and processes > device.count:
@@ -175,8 +175,12 @@ def plan_jobs(
     return [_job(cell, costs[cell.design, cell.stage], memory, hardware, devices) for cell in cells]
 
 
-def _selected(study: Study, only: str | None) -> list[Cell]:
-    """The cells of an id, or else those of the study itself whose designs match a pattern."""
+def selected_cells(study: Study, only: str | None) -> list[Cell]:
+    """The cells of an id, or else those of the study itself whose designs match a pattern; all without either.
+
+    Raises:
+        UsageError: if there are none.
+    """
     if only is not None and CELL_ID.fullmatch(only):
         cells = [cell for cell in study.all_cells() if cell.id == only]
     else:

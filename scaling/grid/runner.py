@@ -16,7 +16,7 @@ from scaling.grid.devices import Device, find_device
 from scaling.grid.dispatcher import Dispatcher, Observer
 from scaling.grid.doctor import require_training
 from scaling.grid.engine import Engine
-from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, with_status
+from scaling.grid.jobs import Job, check_same_data, check_trainable, plan_jobs, selected_cells, with_status
 from scaling.grid.order import check_checkpoints
 from scaling.grid.status import CLOSED, grid_status
 from scaling.records import FINISHED, Record, RunDirectory, Status
@@ -78,7 +78,7 @@ def run_grid(
         out: run directory, runs/<name of the study> by default.
         device: 'auto', 'cpu' or 'cuda'.
         workers: cells at a time; one per core or GPU by default.
-        only: pattern of design names, such as 'deit-*/8@*'.
+        only: pattern of design names, such as 'deit-*/8@*', or the id of a cell.
         observer: called with the state of the grid as it changes.
         conduct: retries, signs of life, trackers, what comes first and when to stop; see there.
         cores: of this machine that cells may use; all by default.
@@ -119,7 +119,7 @@ def _run_here(
     ranks = find_place()
     if ranks is not None:
         study = with_processes(study, ranks.world_size)
-    count = worker_count(workers, device, len(study.cells()), study.resources.processes, ranks)
+    count = worker_count(workers, device, len(selected_cells(study, only)), study.resources.processes, ranks)
     with _together(ranks) as ranks:
         if ranks is not None and ranks.rank:
             from scaling.grid.ranks import follow  # late: it imports torch

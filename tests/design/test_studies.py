@@ -58,6 +58,9 @@ def test_an_exclusion_of_seeds_leaves_the_others_and_the_ids_of_all() -> None:
     ]
     assert kept.items() < {cell.name: cell.id for cell in small_study(**axes).cells()}.items()
     assert parse_study(study_to_toml(study), "again") == study
+    beyond = [{"design": "*/5@*", "seeds": [0, 3]}, {"design": "*/5@*", "seeds": [5]}]  # 5 does not divide 16
+    odd = small_study(**axes | {"grid__patch_sizes": [8, 5]}, exclude=beyond)
+    assert {str(cell.design) for cell in odd.cells()} == {"deit-nano/8@16+linear"}
     longer = small_study(**axes, exclude=[rule | {"sequence_length_above": 16}])
     assert len(longer.cells()) == 6
 

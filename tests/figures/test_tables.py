@@ -71,6 +71,8 @@ def test_several_seeds_give_a_mean_and_its_spread() -> None:
     assert [cell.text for cell in micro.cells][-2:] == ["oom", "64"]
     notes = paper_table(study(), 1).notes
     assert "Mean ± standard deviation over 2 to 3 seeds." in notes
+    once = study().query("patch_size != 8 or size != 'nano' or seed == 0")
+    assert "Mean ± standard deviation over 2 to 3 seeds; without ±: one seed." in paper_table(once, 1).notes
     assert {"oom: out of memory.", "diverged: the loss exploded or was no number."} <= set(notes)
     assert "±" not in to_markdown(paper_table(study(seeds=1), 1))
 

@@ -125,6 +125,8 @@ def test_the_command_shows_it_and_json_is_json(run: RunDirectory) -> None:
     assert values["cells"][3]["training_loss"] == 0.4
     refused = scaling("status", run.path, "--format", "json", "--watch")
     assert (refused.returncode, refused.stdout) == (2, "")
+    ignored = scaling("status", run.path, "--every", "3")
+    assert (ignored.returncode, ignored.stderr) == (2, "error: --every 3: is of --watch; add it\n")
 
 
 def test_watching_ends_when_every_cell_is_finished(run: RunDirectory) -> None:

@@ -88,15 +88,14 @@ def worlds(evidence: "Evidence", places: "Places") -> Array:
     return tamed(evidence.log_losses(places))
 
 
-def luck(evidence: "Evidence", known: Array, seeds: Array | int = 1) -> Array:
+def luck(evidence: "Evidence", before: Array, seeds: Array | int = 1) -> Array:
     """Standard deviation of further runs around the surface, (C,).
 
     Args:
         evidence: what the records say.
-        known: (C,) of bool, designs that have been run.
+        before: (C,), seeds of each that have been run.
         seeds: (C,), further seeds of each.
     """
-    own = evidence.own_noise
     total = float(np.mean(evidence.surface.sigma**2))
-    misfit = np.sqrt(max(total - own**2 / evidence.seeds, 0.0))
-    return luck_of_runs(float(misfit), own, np.where(known, evidence.seeds, 0.0), seeds)
+    misfit = np.sqrt(max(total - evidence.luck_of_means, 0.0))
+    return luck_of_runs(float(misfit), evidence.own_noise, before, seeds)

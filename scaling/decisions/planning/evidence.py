@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +27,7 @@ NOISE_WEIGHT = 4.0  # points that the seed noise counts for; laws miss by more t
 ALIKE = 1e-6  # of identities of designs
 LEAST_SHARE = 0.001  # of draws, for what records do not refute
 FOLLOWED = 0.01  # by how much curves lie off a law that they follow, of logarithms
+SMALLEST = np.finfo(float).tiny  # so that no misfit and no luck have a ratio
 SAME_DATA = 1.05  # factor by which images seen must differ to be a scale
 
 
@@ -50,8 +51,8 @@ class Evidence:
     kinds: tuple[Kind, ...]
     """Architectures with their heads, in the order of `Places.kinds`."""
     noise: SeedNoise
-    seeds: float
-    """Of a design, on average."""
+    seeds: Array
+    """(N,), of each design."""
     images_seen: float | None
     """Of the longest training; None where records do not say."""
     has_pretrainings: bool
@@ -71,6 +72,11 @@ class Evidence:
         return float(self.noise.estimate(float(np.median(self.values))))
 
     @property
+    def luck_of_means(self) -> float:
+        """Variance of the means of a design's seeds, of an inner value, on average over the designs."""
+        return self.own_noise**2 * float(np.mean(1 / self.seeds))
+
+    @property
     def draws(self) -> int:
         """Of the surface, R."""
         return self.surface.draws
@@ -87,7 +93,7 @@ class Evidence:
             draws: of the surface.
             seed: of the draws.
         """
-        noise = self.own_noise / np.sqrt(self.seeds)
+        noise = math.sqrt(self.luck_of_means)
         y, kinds = self.outcome.inner(self.values), len(self.kinds)
         return replace(self, surface=fit_surface(self.places, y, noise, NOISE_WEIGHT, kinds, draws, seed, FOLLOWED))
 
@@ -108,10 +114,10 @@ class Evidence:
         columns = np.flatnonzero(tried >= 0)
         if not len(columns):
             return losses
-        luck = self.own_noise**2 / self.seeds
-        total = self.surface.sigma[draws, None] ** 2
-        misfit = np.maximum(total - luck, 0.0)
-        share = misfit / total
+        luck = self.own_noise**2 / self.seeds[tried[columns]]
+        typical = self.surface.sigma[draws, None] ** 2  # of a design's mean, with as much luck as they have on average
+        misfit = np.maximum(typical - self.luck_of_means, 0.0)
+        share = misfit / np.maximum(misfit + luck, SMALLEST)
         reached = self.outcome.inner(self.values)[tried[columns]]
         unit = np.random.default_rng(len(self.designs)).standard_normal((self.draws, len(self.designs)))
         left = np.sqrt(misfit * (1 - share)) * unit[draws][:, tried[columns]]
@@ -120,8 +126,13 @@ class Evidence:
 
     def run_noise(self, places: Places) -> Array:
         """Standard deviation (R, M) of one new training: its seed's luck, and the misfit of designs never tried."""
-        untried = self.surface.sigma**2 + self.own_noise**2 * (1 - 1 / self.seeds)
+        untried = self.surface.sigma**2 + self.own_noise**2 - self.luck_of_means
         return np.where(self.tried(places) >= 0, self.own_noise, np.sqrt(untried)[:, None])
+
+    def seeds_of(self, designs: Iterable[str]) -> Array:
+        """How many seeds of each have been run; 0 of those that are not among the records."""
+        known = dict(zip(self.designs, self.seeds, strict=True))
+        return np.array([known.get(design, 0.0) for design in designs])
 
     def measured(self, design: str) -> float | None:
         """What a design reached; None if it is not among the records."""
@@ -169,10 +180,10 @@ def gather_evidence(table: "pd.DataFrame", question: "Question", outcome: str | 
     names = tuple(each.design for each in used)
     noise = seed_noise({each.design: each.results for each in used}, found, question.seed_noise)
     values = np.array([each.value for each in used])
-    seeds = float(np.mean([len(each.results) for each in used]))
+    seeds = np.array([len(each.results) for each in used], float)
     if "data" in places.scales and places.scales["data"].max() < SAME_DATA * places.scales["data"].min():
         del places.scales["data"]
-    typical = noise.estimate(float(np.median(values))) / np.sqrt(seeds)
+    typical = noise.estimate(float(np.median(values))) * math.sqrt(float(np.mean(1 / seeds)))
     try:
         surface = fit_surface(
             places,

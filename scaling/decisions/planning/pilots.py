@@ -116,20 +116,20 @@ def next_pilots(plan: "Plan", count: int, budget: Budget) -> Pilots:
     places, costs = _affordable(plan, budget)
     targets = contenders(plan)
     names = [str(state.space.design(int(place))) for place in places]
-    known = np.isin(names, plan.evidence.designs)
-    held, weights = _against_each_other(_as_followed(plan), plan, targets, places, known)
+    seeds = plan.evidence.seeds_of(names)
+    held, weights = _against_each_other(_as_followed(plan), plan, targets, places, seeds)
     lucks = np.random.default_rng(plan.question.seed).standard_normal((count, plan.evidence.draws))
     chosen = _greedy(held, weights, costs, budget.amount, lucks)
-    doubts = _doubts(plan, targets, places[chosen], known[chosen], lucks)
+    doubts = _doubts(plan, targets, places[chosen], seeds[chosen], lucks)
     if len(chosen) == count:  # what one run tells then matters more than what it costs
         other = _greedy(held, weights, costs, budget.amount, lucks, power=0.0)
-        after = _doubts(plan, targets, places[other], known[other], lucks)
+        after = _doubts(plan, targets, places[other], seeds[other], lucks)
         chosen, doubts = min((chosen, doubts), (other, after), key=lambda found: found[1][-1].regret)
     return Pilots(
         pilots=tuple(
             Pilot(
                 design=names[place],
-                again=bool(known[place]),
+                again=bool(seeds[place]),
                 cost=float(costs[place]),
                 gpu_hours=float(state.costs.gpu_hours[places[place]]),
                 days=float(state.costs.days[places[place]]),
@@ -153,21 +153,21 @@ def _as_followed(plan: "Plan") -> "Evidence":
 
 
 def _against_each_other(
-    evidence: "Evidence", plan: "Plan", targets: Array, places: Array, known: Array
+    evidence: "Evidence", plan: "Plan", targets: Array, places: Array, seeds: Array
 ) -> tuple[Beliefs, Array]:
     """Beliefs of the contenders' distances from their mean, weighted by the chance of being best; the weights."""
     drawn = worlds(evidence, plan.state.places.chosen(targets))
     weights = np.bincount(drawn.argmin(axis=1), minlength=len(targets)) / len(drawn) + LEAST_WEIGHT
     weights /= weights.sum()
     results = worlds(evidence, plan.state.places.chosen(places))
-    return beliefs(drawn - (drawn @ weights)[:, None], results, luck(evidence, known)), weights
+    return beliefs(drawn - (drawn @ weights)[:, None], results, luck(evidence, seeds)), weights
 
 
-def _doubts(plan: "Plan", targets: Array, places: Array, known: Array, lucks: Array) -> list[Doubt]:
+def _doubts(plan: "Plan", targets: Array, places: Array, seeds: Array, lucks: Array) -> list[Doubt]:
     """In the plan's own worlds, now and after each of some runs with those before it."""
     evidence, state = plan.evidence, plan.state
     drawn, results = (worlds(evidence, state.places.chosen(each)) for each in (targets, places))
-    held = beliefs(drawn, results, luck(evidence, known))
+    held = beliefs(drawn, results, luck(evidence, seeds))
     found = [doubt(held.targets, held.means, evidence.outcome)]
     for place, own in enumerate(lucks[: len(places)]):
         held = held.after(place, own)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOP = 10
 FAR_OFF = 5.0  # times the noise of a seed, from which a law that misses its records is said to
+NO_SPREAD = 1e-6  # of the same; less is what rounding leaves of seeds that are alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,8 +193,9 @@ def _warnings(question: Question, evidence: Evidence, training: Training) -> lis
     misses, seeds = float(np.median(evidence.surface.sigma)), evidence.own_noise
     if misses > FAR_OFF * seeds:
         what = "loss" if evidence.outcome.is_loss else "odds of an error"
+        times = f", {misses / seeds:.0f} times what seeds differ" if seeds > NO_SPREAD * misses else ""
         found.append(
-            f"the law misses its records by {misses:.0%} of the {what}, {misses / seeds:.0f} times what seeds differ: "
+            f"the law misses its records by {misses:.0%} of the {what}{times}: "
             "it is not of their form, and what it says of untried designs is doubtful"
         )
     return found

@@ -103,11 +103,11 @@ def simulate_grid(plan: "Plan", study: CandidateStudy) -> Simulation:
     costs = _costs(space, plan)
     places = places_of(space, evidence, plan.training.images)
     repeats = np.array(list(seeds.values()), float)
-    known = np.isin([str(design) for design in seeds], evidence.designs)
+    before = evidence.seeds_of(str(design) for design in seeds)
     targets, exponents = contenders(plan), evidence.surface.exponents()
     size = len(targets)
     drawn = np.column_stack([worlds(evidence, state.places.chosen(targets)), *map(_column, exponents.values())])
-    now = beliefs(drawn, worlds(evidence, places), luck(evidence, known, repeats))
+    now = beliefs(drawn, worlds(evidence, places), luck(evidence, before, repeats))
     after = _after_all(now, plan.question.seed)
     shown = _shown(plan, targets)
     return Simulation(
@@ -122,7 +122,7 @@ def simulate_grid(plan: "Plan", study: CandidateStudy) -> Simulation:
         contenders=tuple(_told(str(state.space.design(int(targets[k]))), k, after, outcome) for k in shown),
         exponents=tuple(_told(symbol, size + k, after, None) for k, symbol in enumerate(exponents)),
         unit="loss" if outcome.is_loss else "points",
-        notes=tuple(_notes(plan, data, int(known.sum()), beyond_data(places, evidence), space)),
+        notes=tuple(_notes(plan, data, int((before > 0).sum()), beyond_data(places, evidence), space)),
     )
 
 

@@ -101,7 +101,9 @@ def notes_on(rows: Iterable[Row], published: bool, bold: str = "", metric: Metri
         found.append("Lower is better.")
     if any(cell.deviation is not None for cell in cells):
         counts = sorted({cell.seeds for cell in cells if cell.deviation is not None})
-        found.append(f"Mean ± standard deviation over {' to '.join(map(str, {counts[0]: 0, counts[-1]: 0}))} seeds.")
+        several = " to ".join(map(str, {counts[0]: 0, counts[-1]: 0}))
+        single = metric is not None and any(cell.decimals > 0 and cell.seeds == 1 for cell in cells if cell.known)
+        found.append(f"Mean ± standard deviation over {several} seeds{'; without ±: one seed' * single}.")
     if any(not cell.known and not cell.note for cell in cells):
         found.append(f"-: {'not reported' if published else 'no finished record'}.")
     told = {"oom": "out of memory", "diverged": "the loss exploded or was no number", "failed": "stopped with an error"}
