@@ -103,10 +103,10 @@ class Request:
         )
 
     def _row(self, design: Design, stages: list[Stage] | None) -> Row:
-        known = self._estimate(design, self.batch_size)
         if stages is None:
-            return Row(known, None)
-        return Row(known, budget(stages, self._stage_estimate, self.price_per_gpu_hour))
+            return Row(self._estimate(design, self.batch_size), None)
+        found = budget(stages, self._stage_estimate, self.price_per_gpu_hour)  # first, since its errors name the stage
+        return Row(self._estimate(design, stages[-1].batch_size or self.batch_size), found)
 
     def _stage_estimate(self, stage: Stage) -> CostEstimate:
         try:

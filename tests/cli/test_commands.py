@@ -299,6 +299,8 @@ def test_doctor_reports_in_both_formats() -> None:
 WRONG = [
     ("run-grid", "digits-quik"),
     ("run-grid", "nowhere.toml"),
+    ("fit", "nothing.csv"),
+    ("fit", "good.csv", "--learning-curves"),
     ("run-grid", "bad.toml"),
     ("run-grid", "not.toml"),
     ("run-grid", "digits-quick", "--only", "vit-*"),
@@ -347,12 +349,10 @@ FAILING = [
     ("run-grid", "good.toml", "--out", "a-file/run"),
     ("run-grid", "good.toml", "--out", "a-file", "--dry-run"),
     ("run-grid", "good.toml", "--out", "other-run"),
-    ("fit", "nothing.csv"),
     ("fit", "empty.csv"),
     ("fit", "other-run"),
     ("fit", "short.csv"),
     ("fit", "short.csv", "--out", "never.json"),
-    ("fit", "good.csv", "--learning-curves"),
     ("fit", "good.csv", "--out", "a-file/fit.json"),
     ("records", "broken-run"),
     ("records", "newer-run"),
@@ -412,6 +412,7 @@ def test_bad_input_gets_one_clear_error(workplace: Path, arguments: tuple[str, .
 )
 def test_errors_name_what_to_do(workplace: Path, arguments: tuple[str, ...], told: str) -> None:
     (workplace / "runs/study").mkdir(parents=True, exist_ok=True)
+    (workplace / "runs/study/study.toml").touch()
     assert told in scaling(*arguments, cwd=workplace).stderr
 
 

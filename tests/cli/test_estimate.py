@@ -67,6 +67,9 @@ def test_budget_of_a_recipe() -> None:
     assert isinstance(stages, list)
     assert [stage["name"] for stage in stages] == ["pretraining", "intermediate", "finetuning"]
     assert row["dollars"] == pytest.approx(2 * float(str(row["gpu_hours"])))
+    dense = json.loads(scaling("estimate", "deit-base/16@512+upernet", "--recipe", "ade20k", "--format", "json").stdout)
+    (known,) = dense
+    assert (known["gpus"], known["batch_size"]) == (8, 16)  # the recipe's batch, not the default
     table = scaling("estimate", "adventurer-base/4@224", "--recipe", "adventurer", "--price", "2").stdout
     assert "kWh" in table
     assert "$" in table

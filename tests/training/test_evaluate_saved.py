@@ -225,7 +225,7 @@ def test_the_command_prints_json_and_its_errors(tmp_path: Path) -> None:
     assert (values["design"], values["test_images"], values["accuracy"]) == (str(cell.design), 40, None)
     assert 0 < values["mean_iou"] < values["pixel_accuracy"] < 1
     missing = scaling("evaluate", tmp_path / "none")
-    assert (missing.returncode, missing.stdout) == (1, "")
+    assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr.startswith("error: ")
 
 

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from scaling.cost import CostEstimate
 from scaling.cost.roofline import INTERVAL
 from scaling.decisions.planning.amounts import BudgetUnit
 from scaling.decisions.planning.costs import HOURS_PER_DAY, Setting, Training, full_estimate
@@ -39,9 +40,12 @@ class Ranked:
     chance_within: float | None
     """Of keeping within a budget in GPU-hours or dollars, and a deadline, as far as the hardware's speed is known."""
     gpus: int
+    """Of the last stage, as is the layout of its batch."""
+    gpus_of_stages: tuple[int, ...]
     micro_batch_size: int
     accumulation: int
     memory_bytes_per_gpu: float
+    """Of the stage that needs most."""
     forward_flops_per_image: float
     milliseconds_per_image: float
     limited_by: str
@@ -82,7 +86,7 @@ def ranked_design(
     row = full_estimate(design, training, setting)
     known, placement = row.estimate, row.estimate.placement
     assert placement is not None  # it is feasible
-    memory = known.model_state.total + placement.micro_batch_size * known.cost.peak_bytes_per_image
+    stages = [part.estimate for part in row.budget.stages] if row.budget else [known]
     here = np.array([place])
     reach = state.contest.chance_target
     price = setting.question.price
@@ -103,15 +107,21 @@ def ranked_design(
         dollars=None if price is None else hours.estimate * price,
         chance_within=_chance_within(hours, setting.question),
         gpus=placement.gpus,
+        gpus_of_stages=tuple(each.placement.gpus for each in stages if each.placement),
         micro_batch_size=placement.micro_batch_size,
         accumulation=placement.accumulation,
-        memory_bytes_per_gpu=float(memory),
+        memory_bytes_per_gpu=max(_memory(each) for each in stages),
         forward_flops_per_image=float(costs.forward_flops[place]),
         milliseconds_per_image=float(costs.milliseconds[place]),
         limited_by=_limited_by(place, state),
         attention_share=known.cost.forward.attention / known.cost.forward.total,
         beyond_data=float(state.limits.beyond[place]),
     )
+
+
+def _memory(stage: CostEstimate) -> float:
+    micro_batch = stage.placement.micro_batch_size if stage.placement else 0
+    return float(stage.model_state.total + micro_batch * stage.cost.peak_bytes_per_image)
 
 
 def _chance_within(hours: Prediction, question: Question) -> float | None:

@@ -49,7 +49,9 @@ def _answer(plan: "Plan") -> Iterator[str]:
     reach = f"{outcome.label} {value_words(found.estimate, outcome)} (95 % interval {low} to {high})"
     hours = best.gpu_hours
     cost = f"{_hours(hours.estimate)} GPU-hours ({_hours(hours.low)} to {_hours(hours.high)})"
-    where = f"{_days(best.days)} on {best.gpus} GPUs" if best.gpus > 1 else f"{_days(best.days)} on one GPU"
+    least, most = min(best.gpus_of_stages), max(best.gpus_of_stages)
+    gpus = f"{least} to {most} GPUs" if least < most else f"{most} GPUs" if most > 1 else "one GPU"
+    where = f"{_days(best.days)} on {gpus}"
     far = f"; it lies {best.beyond_data:.2g}x beyond the records" if best.extrapolated else ""
     if plan.question.target is None:
         odds = f"the best of {plan.feasible:,} designs with probability {chance_words(best.chance_best)}"
