@@ -30,7 +30,7 @@ class Candidate:
     weight: float
     """Share of the evidence among the candidates."""
     left_out_error: float | None
-    """Root mean square error, relative for logarithmic residuals, of each different x predicted from the others."""
+    """Root mean square error, relative for logarithmic residuals, of each point predicted from those at another x."""
     end_error: float | None
     """Signed error at the end of the scale with the lower y, predicted from the rest; in the unit of y."""
 

@@ -60,7 +60,7 @@ def forecast_loss(
         level: of the interval.
 
     Raises:
-        FitError: for fewer than 12 points.
+        FitError: for fewer than 12 points, or if no form can be fitted.
         UsageError: for a share that is not one.
     """
     order = np.argsort(images)
