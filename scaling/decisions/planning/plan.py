@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TOP = 10
 FAR_OFF = 5.0  # times the noise of a seed, from which a law that misses its records is said to
-NO_SPREAD = 1e-6  # of the same; less is what rounding leaves of seeds that are alike
+NO_SPREAD = 1e-6  # of what a law misses by; seeds that differ less are alike but for rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
