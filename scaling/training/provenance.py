@@ -63,7 +63,7 @@ def commit(but: Path | None = None) -> str | None:
 
 
 def _is_in_a_run(path: Path) -> bool:
-    return any((folder / "study.toml").is_file() for folder in path.parents)
+    return any((folder / "study.toml").is_file() and (folder / "cells").is_dir() for folder in path.parents)
 
 
 def _git(*arguments: str) -> str:

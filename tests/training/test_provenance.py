@@ -36,7 +36,9 @@ def test_changes_are_told_but_those_of_a_folder_and_of_runs(tmp_path: Path, monk
     (run / "study.toml").write_text("grown")
     (run / "cells" / "record.json").write_text("new")
     assert commit() == clean
+    (tmp_path / "study.toml").touch()  # beside the code: no run directory, which has cells
     code.write_text("new")
+    assert commit() == f"{clean}+"
     assert commit(but=tmp_path / "pages") == f"{clean}+"
     monkeypatch.chdir("/")
     assert commit() is None
